@@ -1,0 +1,159 @@
+"""Every exception that resto_wsgi raises, in one tree, to be caught by its root or by its kind.
+
+    RestoError
+    ├── ConfigError          a setting is unknown, ill-typed, or contradicts another
+    ├── NameRejected         a name that could leave the media root, or that some media server cannot hold
+    ├── UploadRejected       a request that is answered by us with ``http_status``, before the application
+    ├── MediaRootError       the local disk refused: full, read-only, no hard links
+    ├── DeliveryError        one host did not take one name
+    └── ReplicationError     too few hosts hold a name: the DeliveryError of each host that failed
+
+Each stores facts and builds its one line in ``__str__``. Strings that a client chose are shown through
+``shown``, so that no client writes a log line of its own. Third-party exceptions are translated where
+their library is imported, never here.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "ConfigError",
+    "DeliveryError",
+    "MediaRootError",
+    "NameRejected",
+    "ReplicationError",
+    "RestoError",
+    "UploadRejected",
+    "shown",
+]
+
+
+def shown(text: object, limit: int = 80) -> str:
+    """Return ``text`` as printable ASCII of at most ``limit`` characters, quoted, safe in a log line or a page."""
+    quoted = ascii(str(text))
+    for mark, escape in (("<", "\\x3c"), (">", "\\x3e"), ("&", "\\x26")):
+        quoted = quoted.replace(mark, escape)
+    return quoted if len(quoted) <= limit else f"{quoted[: limit - 4]}...{quoted[0]}"
+
+
+class RestoError(Exception):
+    """The root of the tree."""
+
+
+class ConfigError(RestoError):
+    """A setting is unknown, ill-typed, or contradicts another; raised at start, never while serving."""
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(setting, problem)
+        self.setting = setting
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.problem}"
+
+
+class NameRejected(RestoError):
+    """A name that is not a clean relative path, or that some media server cannot hold."""
+
+    def __init__(self, name: object, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"name {shown(self.name)}: {self.reason}"
+
+
+class UploadRejected(RestoError):
+    """A request that must not reach the application; the middleware answers it with ``http_status``.
+
+    ``reason`` is shown to the client: it must be one line and hold no client string but through ``shown``.
+    ``headers`` are added to the answer (``WWW-Authenticate`` with a 401, for instance).
+    Raised by intake, and by an application's own ``authorize``, ``catch``, ``upload_to`` and ``validate``.
+    """
+
+    def __init__(self, reason: str, http_status: int = 400, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(reason, http_status)
+        self.reason = reason
+        self.http_status = http_status
+        self.headers = tuple(headers)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class MediaRootError(RestoError):
+    """The local disk refused an operation on a name; ``errno`` says why."""
+
+    def __init__(self, action: str, name: str, cause: OSError) -> None:
+        super().__init__(action, name, cause)
+        self.action = action
+        self.name = name
+        self.errno = cause.errno
+        self.strerror = cause.strerror or str(cause)
+
+    @property
+    def full(self) -> bool:
+        """True where no space is left, on the disk or in the quota."""
+        return self.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+    def __str__(self) -> str:
+        remedy = _REMEDIES.get(self.errno or 0, "look at the disk of MEDIA_ROOT and its permissions")
+        return f"cannot {self.action} {shown(self.name)} in MEDIA_ROOT: {self.strerror}; {remedy}"
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "raise the quota there",
+    errno.EFBIG: "raise the file size limit there",
+    errno.EPERM: "it must be writable and on a file system with hard links",
+    errno.EOPNOTSUPP: "it must be on a file system with hard links",
+    errno.EXDEV: "a folder in it is another file system; mount that one elsewhere",
+    errno.EEXIST: "save it under another name, or with overwrite=True",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+class DeliveryError(RestoError):
+    """One host did not take one name.
+
+    ``status`` is the HTTP status where one came (an int), else None; ``permanent`` is True where repeating
+    the same request cannot help before somebody changes the host.
+    """
+
+    def __init__(self, host: str, name: str, reason: str, *, status: int | None = None, permanent: bool = False):
+        super().__init__(host, name, reason, status, permanent)
+        self.host = host
+        self.name = name
+        self.reason = reason
+        self.status = status
+        self.permanent = permanent
+
+    def __str__(self) -> str:
+        return f"{self.host}: {shown(self.name)}: {self.reason}"
+
+
+class ReplicationError(RestoError):
+    """Too few hosts took a name; ``failures`` maps each host that failed to its DeliveryError.
+
+    ``action`` is "save" or "delete", ``done`` the number of hosts that did it, ``required`` the number that had
+    to. ``retry_after`` is the number of seconds after which a client may sensibly try again.
+    """
+
+    retry_after = 5
+
+    def __init__(
+        self, action: str, name: str, failures: Mapping[str, DeliveryError], *, done: int, required: int
+    ) -> None:
+        super().__init__(action, name, failures, done, required)
+        self.action = action
+        self.name = name
+        self.failures = dict(failures)
+        self.done = done
+        self.required = required
+
+    def __str__(self) -> str:
+        each = "; ".join(f"{host}: {failure.reason}" for host, failure in sorted(self.failures.items()))
+        return f"{self.action} {shown(self.name)}: done by {self.done} media servers, {self.required} required: {each}"
