@@ -1,0 +1,256 @@
+"""The WSGI middleware: decides whether a request is ours, delegates the work, and passes everything else through.
+
+    not ours ──> the application, untouched
+    authorize ──> receive (intake) ──> name ──> validate ──> hand over (handoff) ──> the application, its answer held
+    its answer decides (answer): publish ──> the answer leaves;  refuse ──> withdraw;  too few hosts ──> withdraw, 503
+
+Here are the policies of a request, and nothing that reads a body, a disk or a socket. Whatever ends a request, the
+uploads are released: what is published stands, everything staged is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields as fields_of
+from typing import Any
+
+from webob.exc import WSGIHTTPException, status_map
+
+from . import names
+from .answer import HeldAnswer
+from .config import Settings
+from .errors import ConfigError, MediaRootError, NameRejected, ReplicationError, RestoError, UploadRejected
+from .handoff import hand_over, referenced
+from .intake import FilePart, Form, Limits, is_multipart, receive
+from .replicator import Replicator
+from .uploads import Upload, Uploads
+
+__all__ = ["UploadMiddleware"]
+
+METHODS = frozenset({"POST", "PUT", "PATCH"})
+HANDOFFS = ("original", "reference")
+PUBLISH = ("on_success", "always", "manual")
+NAMINGS = ("original", "random", "content")
+LIMITS = frozenset(field.name for field in fields_of(Limits))
+KEY = "resto.uploads"
+
+Environ = dict[str, Any]
+Application = Callable[[Environ, Any], Iterable[bytes]]
+
+log = logging.getLogger("resto_wsgi")
+
+
+class UploadMiddleware:
+    """Wraps a WSGI application: the files that clients upload to it are on every media server when it has answered.
+
+    Which requests: POST, PUT and PATCH with multipart/form-data, of these the ones under ``paths`` (prefixes), and of
+    these the ones for which ``catch(environ)`` is true. ``authorize(environ)`` refuses with 403 where it is false, or
+    as the UploadRejected that it raises says, before a byte of the body is read.
+
+    What the application reads: ``handoff="original"``, the client's own bytes; ``"reference"``, a body in which the
+    files of ``fields`` are text fields that hold their names. In both, ``environ["resto.uploads"]`` has the uploads.
+
+    When they are published: ``publish="on_success"``, when the application answers 2xx or 3xx; ``"always"``, whatever
+    it answers; ``"manual"``, only by ``environ["resto.uploads"].publish()``. An upload that was not published when the
+    request ends is removed; with "on_success" a failure also withdraws what was published early.
+
+    How they are named: under ``upload_to`` (a strftime pattern in UTC, or a callable of field, filename and environ
+    that returns a folder), by ``naming``: ``"original"``, the client's filename cleaned, with a random suffix;
+    ``"random"``; ``"content"``, the SHA-256, so that equal files share one name.
+
+    What is refused: more than the ``Limits`` (413); a type or extension that is not in ``allowed_types`` (the client's
+    claim) or ``allowed_extensions`` (415); an upload for which ``validate(upload)`` returns False (415) or raises
+    UploadRejected.
+
+    All other keywords are settings of a ``Replicator``; or pass one as ``replicator``. Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        replicator: Replicator | None = None,
+        *,
+        paths: Sequence[str] | None = None,
+        catch: Callable[[Environ], bool] | None = None,
+        authorize: Callable[[Environ], bool] | None = None,
+        handoff: str = "original",
+        fields: Iterable[str] = (),
+        publish: str = "on_success",
+        upload_to: str | Callable[[str, str, Environ], str] = "uploads/%Y/%m",
+        naming: str = "original",
+        allowed_types: Iterable[str] | None = None,
+        allowed_extensions: Iterable[str] | None = None,
+        validate: Callable[[Upload], bool | None] | None = None,
+        clock: Callable[[], float] = time.time,
+        **settings: Any,
+    ) -> None:
+        self.limits = Limits(**{key: settings.pop(key) for key in LIMITS & settings.keys()})
+        if replicator is not None and settings:
+            raise ConfigError(sorted(settings)[0], "unknown, or a setting of the replicator that was passed as well")
+        self._application = application
+        self._paths = None if paths is None else _strings("paths", paths)
+        self._catch = catch
+        self._authorize = authorize
+        self._handoff = _one_of("handoff", handoff, HANDOFFS)
+        self._fields = frozenset(_strings("fields", fields))
+        self._publish = _one_of("publish", publish, PUBLISH)
+        self._upload_to = upload_to
+        self._naming = _one_of("naming", naming, NAMINGS)
+        self._types = _lower_set("allowed_types", allowed_types)
+        self._extensions = _lower_set("allowed_extensions", allowed_extensions)
+        self._validate = validate
+        self._clock = clock
+        if (handoff == "reference") != bool(self._fields):
+            raise ConfigError("fields", 'names the file fields of handoff="reference", and goes with it alone')
+        if not callable(upload_to) and not isinstance(upload_to, str):
+            raise ConfigError("upload_to", "takes a strftime pattern or a callable of field, filename and environ")
+        if isinstance(upload_to, str):
+            self._folder("", "", {})  # a pattern that makes no name is an error at start
+        self.replicator = replicator or Replicator(Settings.from_keywords(**settings))
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in METHODS or not self._is_ours(environ):
+            return self._application(environ, start_response)
+        try:
+            request = self._receive(environ)
+        except RestoError as error:
+            return _page(error)(environ, start_response)
+        return HeldAnswer(environ, start_response, request.decide, request.finish).run(self._application)
+
+    def _is_ours(self, environ: Environ) -> bool:
+        if not is_multipart(environ.get("CONTENT_TYPE") or "") or KEY in environ:
+            return False
+        if self._paths is not None:
+            path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+            if not path.startswith(self._paths):
+                return False
+        return self._catch is None or bool(self._catch(environ))
+
+    def _receive(self, environ: Environ) -> _Request:
+        """Read the body, name and check its files, and present them to the application; all, or nothing stays."""
+        if self._authorize is not None and not self._authorize(environ):
+            raise UploadRejected("You may not upload here.", 403)
+        form = receive(environ, self.limits, self.replicator.stage, self._admit)
+        try:
+            uploads = {id(part): self._upload(part, environ) for part in form.files}
+            if self._handoff == "reference":
+                content_type, parts, pieces = referenced(form, self._fields, lambda part: uploads[id(part)].name)
+                environ["CONTENT_TYPE"] = content_type
+            else:
+                parts, pieces = form.parts, form.pieces
+            body = hand_over(environ, parts, pieces)
+        except BaseException:
+            form.discard()
+            raise
+        environ[KEY] = Uploads(tuple(uploads.values()), overwrite=self._naming == "content")
+        return _Request(environ[KEY], form, body, self._publish)
+
+    def _admit(self, field: str, filename: str, content_type: str) -> None:
+        """Refuse a file before it is staged."""
+        if self._types is not None and content_type.lower() not in self._types:
+            raise UploadRejected(f"Files of this type are not accepted, only {', '.join(sorted(self._types))}.", 415)
+        extension = names.extension_of(names.clean(filename))
+        if self._extensions is not None and extension not in self._extensions:
+            accepted = ", ".join(f".{each}" for each in sorted(self._extensions))
+            raise UploadRejected(f"Files of this extension are not accepted, only {accepted}.", 415)
+
+    def _upload(self, part: FilePart, environ: Environ) -> Upload:
+        upload = Upload(part, self.replicator)
+        upload.name = self._name(part, environ)
+        if self._validate is not None and self._validate(upload) is False:
+            raise UploadRejected("The file was refused.", 415)
+        return upload
+
+    def _name(self, part: FilePart, environ: Environ) -> str:
+        filename = names.clean(part.filename)
+        extension = names.split_extension(filename)[1]
+        if self._naming == "content":
+            filename = part.staged.sha256 + extension
+        elif self._naming == "random":
+            filename = names.random_token() + names.random_token() + extension
+        else:
+            filename = names.with_suffix(filename, names.random_token())
+        folder = self._folder(part.field, part.filename, environ)
+        return names.check(f"{folder}/{filename}" if folder else filename)
+
+    def _folder(self, field: str, filename: str, environ: Environ) -> str:
+        if isinstance(self._upload_to, str):
+            folder = time.strftime(self._upload_to, time.gmtime(self._clock()))
+        else:
+            folder = self._upload_to(field, filename, environ)
+        folder = folder.strip("/")
+        return names.check(folder) if folder else ""
+
+
+class _Request:
+    """What the application's answer does to the uploads of one request."""
+
+    def __init__(self, uploads: Uploads, form: Form, body: Any, publish: str) -> None:
+        self._uploads = uploads
+        self._form = form
+        self._body = body
+        self._publish = publish
+
+    def decide(self, code: int) -> Application | None:
+        """Publish or withdraw as the status says; return the error page that takes the answer's place, if any."""
+        if self._publish == "manual":
+            return None
+        if self._publish == "on_success" and not 200 <= code < 400:
+            self._uploads.withdraw()
+            return None
+        try:
+            self._uploads.publish()
+        except RestoError as error:
+            self._uploads.withdraw()
+            return _page(error)
+        return None
+
+    def finish(self, failed: bool) -> None:
+        """End the request: nothing staged stays."""
+        try:
+            if failed and self._publish != "manual":
+                self._uploads.withdraw()
+        finally:
+            self._uploads.release()
+            self._form.discard()
+            self._body.close()
+
+
+def _page(error: RestoError) -> Application:
+    """Return the answer that says why: text, HTML or JSON by Accept, as WebOb's errors do."""
+    if isinstance(error, UploadRejected):
+        code, text, headers = error.http_status, error.reason, list(error.headers)
+    elif isinstance(error, NameRejected):
+        code, text, headers = 400, f"The file cannot be stored under its name: {error.reason}.", []
+    elif isinstance(error, ReplicationError):
+        log.error("%s", error)
+        code, text = 503, "Too few media servers took the file. Nothing was stored; try again."
+        headers = [("Retry-After", str(error.retry_after))]
+    elif isinstance(error, MediaRootError) and error.full:
+        log.error("%s", error)
+        code, text, headers = 507, "There is no space left for the file. Nothing was stored.", []
+    else:
+        log.error("%s", error)
+        code, text, headers = 500, "The file could not be stored.", []
+    kind: type[WSGIHTTPException] = status_map.get(code, status_map[400 if code < 500 else 500])
+    page: Application = kind(detail=text, headers=headers, body_template="${detail}")
+    return page
+
+
+def _one_of(name: str, value: str, values: Sequence[str]) -> str:
+    if value not in values:
+        raise ConfigError(name, f"takes {', '.join(values)}, not {value!r}")
+    return value
+
+
+def _strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    listed = () if isinstance(values, str) else tuple(values)
+    if isinstance(values, str) or not all(isinstance(value, str) for value in listed):
+        raise ConfigError(name, "takes a list of strings")
+    return listed
+
+
+def _lower_set(name: str, values: Iterable[str] | None) -> frozenset[str] | None:
+    return None if values is None else frozenset(value.lower().lstrip(".") for value in _strings(name, values))
