@@ -124,7 +124,7 @@ class DeliveryError(RestoError):
     """
 
     def __init__(self, host: str, name: str, reason: str, *, status: int | None = None, permanent: bool = False):
-        super().__init__(host, name, reason, status, permanent)
+        super().__init__(host, name, reason)  # what pickle calls it with; the rest travels in __dict__
         self.host = host
         self.name = name
         self.reason = reason
@@ -145,7 +145,7 @@ class ReplicationError(RestoError):
     retry_after = 5
 
     def __init__(
-        self, action: str, name: str, failures: Mapping[str, DeliveryError], *, done: int, required: int
+        self, action: str, name: str, failures: Mapping[str, DeliveryError], done: int, required: int
     ) -> None:
         super().__init__(action, name, failures, done, required)
         self.action = action

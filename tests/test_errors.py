@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import pickle
 
 import pytest
 from hypothesis import given
@@ -189,3 +190,19 @@ def test_shown_is_safe_whatever_a_client_sends(text, limit):
     assert not set(line) & set("<>&")
     assert line[0] == line[-1]
     assert line[0] in "'\""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeliveryError("media-01", "a.jpg", "answered 403", status=403, permanent=True),
+        ReplicationError("save", "a.jpg", {"media-01": DeliveryError("media-01", "a.jpg", "no")}, done=1, required=2),
+        UploadRejected("no", 415, [("X-Why", "y")]),
+        MediaRootError("save", "a.jpg", OSError(28, "No space left on device")),
+    ],
+)
+def test_an_error_survives_pickling(error: Exception) -> None:
+    """Errors travel between processes, in task queues and in test runners."""
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert vars(again).keys() == vars(error).keys()
