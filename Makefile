@@ -1,0 +1,51 @@
+# make demo [ARGS='--once --servers nginx']   three media servers and a page to try them, on this machine only
+# make test [ARGS='-k name']                  all that CI checks
+# make clean                                  removes what these two made
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+
+# The stock servers that ARGS asks for, to be installed before they are started.
+STOCK := $(foreach kind,nginx lighttpd apache,$(if $(findstring $(kind),$(ARGS)),$(kind)))
+
+export PYTHON
+
+.PHONY: demo test clean
+
+demo: $(VENV)/.demo
+	@$(if $(STOCK),tests/setup-servers --required $(STOCK))
+	@$(VENV)/bin/resto demo $(ARGS)
+
+test: $(VENV)/.test
+	@tests/setup-servers all
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest $(ARGS)
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage report
+
+$(VENV)/.demo: setup.cfg pyproject.toml | $(VENV)/.made
+	@$(PIP) install -e '.[cli,server]'
+	@touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml | $(VENV)/.made
+	@$(PIP) install -e '.[test]'
+	@touch $@
+
+# Debian keeps ensurepip in a package of its own. A .venv that is there and works is left as it is.
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.10 or newer is needed: there is no $(PYTHON)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed: $(PYTHON) is $$($(PYTHON) -V 2>&1)" >&2; exit 1; }
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || \
+		{ tests/setup-servers --required venv && $(PYTHON) -m venv --clear $(VENV); }
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find resto_wsgi tests examples -name __pycache__ -prune -exec rm -rf {} +
