@@ -1,0 +1,319 @@
+"""Media servers for the tests: stock ones, our own node, and one that fails in a way that a real one cannot be made to.
+
+Each has ``url`` (no slash at the end), ``start`` and ``stop``; the first two also have ``root``. The fixtures in
+``conftest.py`` start them and see to it that nothing of them is left after a test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import pytest
+
+from resto_wsgi.media_server import make_server
+from resto_wsgi.media_server.node import MediaServer
+from resto_wsgi.media_server.stock import StockServer, missing
+
+LOOPBACK = "127.0.0.1"
+KINDS = ("nginx", "lighttpd", "apache", "node")
+PATIENCE = 10.0  # seconds that a test waits for something that takes milliseconds
+
+Script = Callable[[socket.socket, BinaryIO], None]
+Behaviour = str | tuple[Any, ...] | Script
+
+
+def eventually(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
+    """Return the first true value of ``condition()``; fail where none comes in time."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout} s: {condition}")
+        time.sleep(0.005)
+    return value
+
+
+def need(kind: str) -> None:
+    """Skip the test where ``kind`` is not installed; in CI that is a failure."""
+    lacking = None if kind == "node" else missing(kind)
+    if lacking:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{kind} needs {lacking}")
+
+
+def server_of(kind: str, folder: str | os.PathLike[str], **options: Any) -> StockServer | Node:
+    """Return a server of ``kind``, not started, that keeps everything in ``folder``."""
+    need(kind)
+    if kind == "node":
+        return Node(os.path.join(folder, "files"), **options)
+    return StockServer(kind, folder, **options)
+
+
+class Node:
+    """Our own node, on cheroot in a thread."""
+
+    def __init__(self, root: str | os.PathLike[str], port: int = 0, **options: Any) -> None:
+        self.kind = "node"
+        self.root = os.fspath(root)
+        self.port = port
+        self._options = options
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def __enter__(self) -> Node:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        self._server = make_server(MediaServer(self.root, **self._options), LOOPBACK, self.port)
+        self._server.shutdown_timeout = 1  # seconds
+        self._server.expiration_interval = 0.02  # seconds until it hears that it is to stop
+        self._server.prepare()
+        self.port = self._server.bind_addr[1]
+        self._thread = threading.Thread(target=self._server.serve, name="node")
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            self._server.stop()
+            self._thread.join()
+            self._thread = None
+
+    kill = stop
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+@dataclass
+class Seen:
+    """One request that a FaultyServer saw: header names in lower case, ``body`` the bytes of it that were read."""
+
+    method: str
+    path: str
+    headers: dict[str, str] = field(default_factory=dict)
+    body: int = 0
+
+
+class FaultyServer:
+    """A server on a loopback port that behaves as it is told: the n-th behaviour on the n-th connection, then the last.
+
+    A behaviour is a callable ``(connection, reader)``, or one of these names, alone or first in a tuple:
+
+        refuse              nobody listens on the port
+        hang                takes the connection, reads nothing and says nothing
+        garbage             answers something that is not HTTP
+        endless             answers 201 and sends a body that does not end
+        endless_headers     answers 201 and sends headers that do not end
+        drip                sends a header, one byte each 0.2 s
+        gzip_bomb           answers 201 with 1 MiB that claims to be 1 GiB
+        early_413           answers 413 when it has read the headers, and closes
+        reset               resets the connection when it has read the headers
+        close_idle          answers 201 and closes, although it did not say so
+        close_on_reuse      answers 201 and keeps the connection, but closes it when the next request begins
+        late, N, code=201   reads the request, and answers N seconds later
+        status, code, headers={}, body=b""          reads each request and answers so
+        redirect, code, location                    the same
+
+    A callable that wants its requests counted reads them with ``read_request``. ``requests`` has what was seen,
+    ``connections`` how many there were.
+    """
+
+    LIMIT = 256  # connections; more are a runaway client
+
+    def __init__(self, *behaviours: Behaviour) -> None:
+        self.requests: list[Seen] = []
+        self.connections = 0
+        self.stopped = threading.Event()
+        self._scripts = [self._script(each) for each in behaviours or (("status", 201),)]
+        self._threads: list[threading.Thread] = []
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((LOOPBACK, 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://{LOOPBACK}:{self.port}"
+
+    def __enter__(self) -> FaultyServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        if self._scripts[0] is None:
+            return  # bound but not listening: the port is refused, and nobody else can have it
+        self._listener.listen(64)
+        self._spawn(self._accept)
+
+    def stop(self) -> None:
+        """End every connection and every thread."""
+        self.stopped.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        while self._threads:
+            thread = self._threads.pop(0)
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a connection of a faulty server does not end"
+        self._listener.close()
+
+    def read_request(self, reader: BinaryIO, *, body: bool = True) -> Seen | None:
+        """Read and record one request, with or without its body; return None where the client has closed."""
+        method, _, rest = reader.readline().decode("latin-1").strip().partition(" ")
+        if not method:
+            return None
+        seen = Seen(method, rest.partition(" ")[0])
+        while line := reader.readline().decode("latin-1").strip():
+            name, _, value = line.partition(":")
+            seen.headers[name.lower()] = value.strip()
+        self.requests.append(seen)
+        if body:
+            for block in _body(reader, seen.headers):
+                seen.body += len(block)
+        return seen
+
+    def _script(self, behaviour: Behaviour) -> Script | None:
+        if callable(behaviour):
+            return behaviour
+        name, *arguments = (behaviour,) if isinstance(behaviour, str) else behaviour
+        if name == "refuse":
+            return None
+        method = getattr(self, f"_{name}")
+        return lambda connection, reader: method(connection, reader, *arguments)
+
+    def _spawn(self, target: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments, name="faulty server", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while self.connections < self.LIMIT:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._open.add(connection)
+            if self.stopped.is_set():
+                connection.shutdown(socket.SHUT_RDWR)
+            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+            self.connections += 1
+            self._spawn(self._run, script, connection)
+
+    def _run(self, script: Script, connection: socket.socket) -> None:
+        try:
+            with connection.makefile("rb") as reader, contextlib.suppress(OSError):
+                script(connection, reader)
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+
+    # The behaviours
+
+    def _hang(self, connection: socket.socket, reader: BinaryIO) -> None:
+        self.stopped.wait()
+
+    def _garbage(self, connection: socket.socket, reader: BinaryIO) -> None:
+        self.read_request(reader)
+        connection.sendall(b"220 mail.example ESMTP\r\n\x00\xff\xfe\r\n\r\n")
+
+    def _endless(self, connection: socket.socket, reader: BinaryIO) -> None:
+        self.read_request(reader)
+        connection.sendall(b"HTTP/1.1 201 Created\r\n\r\n")
+        while not self.stopped.is_set():
+            connection.sendall(bytes(65536))
+
+    def _endless_headers(self, connection: socket.socket, reader: BinaryIO) -> None:
+        self.read_request(reader)
+        connection.sendall(b"HTTP/1.1 201 Created\r\n")
+        while not self.stopped.is_set():
+            connection.sendall(b"X-More: and more\r\n" * 100)
+
+    def _drip(self, connection: socket.socket, reader: BinaryIO) -> None:
+        self.read_request(reader)
+        connection.sendall(b"HTTP/1.1 201 Created\r\nX-Slow: ")
+        while not self.stopped.wait(0.2):
+            connection.sendall(b"z")
+
+    def _gzip_bomb(self, connection: socket.socket, reader: BinaryIO) -> None:
+        bomb = gzip.compress(bytes(1 << 20)) * 1024
+        self._status(connection, reader, 201, {"Content-Encoding": "gzip"}, bomb)
+
+    def _early_413(self, connection: socket.socket, reader: BinaryIO) -> None:
+        self.read_request(reader, body=False)
+        connection.sendall(_answer(413, {"Connection": "close"}))
+
+    def _reset(self, connection: socket.socket, reader: BinaryIO) -> None:
+        self.read_request(reader, body=False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _close_idle(self, connection: socket.socket, reader: BinaryIO) -> None:
+        self.read_request(reader)
+        connection.sendall(_answer(201))
+
+    def _close_on_reuse(self, connection: socket.socket, reader: BinaryIO) -> None:
+        self.read_request(reader)
+        connection.sendall(_answer(201))
+        reader.read(1)
+
+    def _late(self, connection: socket.socket, reader: BinaryIO, seconds: float, code: int = 201) -> None:
+        self.read_request(reader)
+        if not self.stopped.wait(seconds):
+            connection.sendall(_answer(code))
+
+    def _status(
+        self,
+        connection: socket.socket,
+        reader: BinaryIO,
+        code: int,
+        headers: dict[str, str] | None = None,
+        body: bytes = b"",
+    ) -> None:
+        while self.read_request(reader):
+            connection.sendall(_answer(code, headers, body))
+
+    def _redirect(self, connection: socket.socket, reader: BinaryIO, code: int, location: str) -> None:
+        self._status(connection, reader, code, {"Location": location})
+
+
+def _answer(code: int, headers: dict[str, str] | None = None, body: bytes = b"") -> bytes:
+    lines = [f"HTTP/1.1 {code} Whatever", *(f"{name}: {value}" for name, value in (headers or {}).items())]
+    if code != 204:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def _body(reader: BinaryIO, headers: dict[str, str]) -> Iterator[bytes]:
+    """Read a request's body in blocks, by its length or in chunks."""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        while size := int(reader.readline().partition(b";")[0] or b"0", 16):
+            yield reader.read(size)
+            reader.readline()
+        reader.readline()
+        return
+    left = int(headers.get("content-length", "0"))
+    while left and (block := reader.read(min(left, 65536))):
+        left -= len(block)
+        yield block
