@@ -1,0 +1,269 @@
+"""Every example of the README is run as it stands, with this machine's addresses and folders in place of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docutils.core
+import docutils.nodes
+import pytest
+import urllib3
+from webob import Request
+
+from resto_wsgi.config import settings_table
+from resto_wsgi.intake import Limits
+from resto_wsgi.media_server.stock import StockServer
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.rst").read_text()
+JPEG = b"\xff\xd8\xff" + b"x" * 1000
+
+
+def blocks() -> list[tuple[str, str]]:
+    """Return the language and the text of each literal block."""
+    document = docutils.core.publish_doctree(README, settings_overrides={"report_level": 2, "halt_level": 2})
+    found = []
+    for node in document.findall(docutils.nodes.literal_block):
+        classes = [each for each in node["classes"] if each != "code"]
+        found.append((classes[0] if classes else "shell", node.astext()))
+    return found
+
+
+def of(language: str) -> list[str]:
+    return [text for each, text in blocks() if each == language]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[StockServer]]:
+    """Two nginx in place of media-01 and media-02."""
+    first = StockServer("nginx", tmp_path_factory.mktemp("media-01"))
+    second = StockServer("nginx", tmp_path_factory.mktemp("media-02"))
+    with first, second:
+        yield [first, second]
+
+
+@pytest.fixture
+def localized(tmp_path: Path, servers: list[StockServer]) -> Any:
+    """Return a function that puts this machine's values in the place of the README's."""
+
+    def localize(text: str) -> str:
+        for name, server in zip(("media-01:8080", "media-02:8080"), servers, strict=True):
+            text = text.replace(name, f"127.0.0.1:{server.port}")
+        return text.replace("/srv/media", str(tmp_path / "media"))
+
+    return localize
+
+
+def upload(application: Any, path: str = "/photos", **environ: Any) -> Any:
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="title"\r\n\r\nTom\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="photo"; filename="tom.jpg"\r\n'
+        b"Content-Type: image/jpeg\r\n\r\n" + JPEG + b"\r\n--b--\r\n"
+    )
+    request = Request.blank(path, method="POST", body=body)
+    request.content_type = "multipart/form-data; boundary=b"
+    request.environ.update(environ)
+    return request.get_response(application)
+
+
+def copies(folder: str | Path) -> list[Path]:
+    return [path for path in Path(folder).rglob("tom-*.jpg") if path.read_bytes() == JPEG]
+
+
+def test_the_readme_has_the_examples_that_are_tested_here() -> None:
+    """An example in another language would not be run; one that is gone would not be missed."""
+    languages = [language for language, _ in blocks()]
+    assert {each: languages.count(each) for each in languages} == {
+        "shell": 3, "python": 8, "ini": 1, "nginx": 1, "lighttpd": 1
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [text for text in of("python") if "Replicator(" not in text and "django" not in text])
+def test_an_application_of_the_readme_replicates_an_upload(
+    text: str, localized: Any, servers: list[StockServer], tmp_path: Path
+) -> None:
+    """Each is wrapped in its one line; what it answers is a success; two servers have the file."""
+    before = [len(copies(server.root)) for server in servers]
+    space: dict[str, Any] = {"__name__": __name__}
+    exec(compile(localized(text), "README.rst", "exec"), space)
+    application = space.get("app") or space["application"]
+    response = upload(application, REMOTE_USER="tom")
+    assert 200 <= response.status_code < 400, response.body
+    assert [len(copies(server.root)) for server in servers] == [count + 1 for count in before]
+    (master,) = copies(tmp_path / "media")
+    if "reference" in text:
+        assert response.text == str(master.relative_to(tmp_path / "media"))
+    if "logged_in" in text:
+        assert upload(application).status_code == 401
+        assert upload(application, path="/elsewhere").status_code == 204
+    getattr(application, "wsgi_app", application).replicator.close()
+
+
+def test_the_django_example_replicates_an_upload(localized: Any, servers: list[StockServer], tmp_path: Path) -> None:
+    """In a process of its own, because Django is configured once in a process."""
+    (text,) = [text for text in of("python") if "django" in text]
+    project = f"""
+        import sys
+        from django.conf import settings
+        from django.http import HttpResponse
+        from django.urls import path
+
+        def photos(request):
+            (upload,) = request.environ["resto.uploads"]
+            return HttpResponse(f"{{request.FILES['photo'].size}} {{upload.name}}")
+
+        settings.configure(
+            ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", MEDIA_ROOT={str(tmp_path / "media")!r},
+            MEDIA_URL="/media/", RESTO_MEDIA_HOSTS={[f"127.0.0.1:{server.port}" for server in servers]!r},
+        )
+        urlpatterns = [path("photos", photos)]
+    """
+    script = tmp_path / "site.py"
+    call = "from test_readme import upload\nprint(upload(application).text)\n"
+    script.write_text(f"{textwrap.dedent(project)}\n{text}\n{call}")
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, script.name], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert done.stdout.startswith(f"{len(JPEG)} uploads/"), done.stderr
+    assert copies(tmp_path / "media") and all(copies(server.root) for server in servers)
+
+
+def test_the_library_example_runs(localized: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What it prints is what it promises."""
+    (text,) = [text for text in of("python") if "replicator.save" in text]
+    exec(compile(localized(text), "README.rst", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("reports/2026.txt 11 ") and lines[0].endswith(" /media/reports/2026.txt")
+    assert lines[1] == "([], ['2026.txt'])"
+
+
+def test_the_ini_example_wraps_an_application(localized: Any, servers: list[StockServer], tmp_path: Path) -> None:
+    """PasteDeploy finds the filter by its entry point."""
+    deploy = pytest.importorskip("paste.deploy") if "CI" not in os.environ else __import__("paste.deploy").deploy
+    ini = tmp_path / "site.ini"
+    ini.write_text(
+        localized(of("ini")[0])
+        + "\n[app:bare]\npaste.app_factory = test_readme:make_bare\n[pipeline:main]\npipeline = resto bare\n"
+    )
+    application = deploy.loadapp(f"config:{ini}")
+    assert upload(application).status_code == 200
+    assert copies(tmp_path / "media")
+    application.replicator.close()
+
+
+def make_bare(global_conf: Any, **local_conf: Any) -> Any:
+    """Return the application of the ini file."""
+
+    def bare(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["resto.uploads"][0].name.encode()]
+
+    return bare
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("kind", ["nginx", "lighttpd"])
+def test_the_configuration_of_a_media_server_is_safe_and_works(kind: str, tmp_path: Path) -> None:
+    """The application server may write, another address may only read, and folders are made on the way."""
+    for folder in ("media", "media-tmp"):
+        (tmp_path / folder).mkdir(mode=0o777)
+    port = free_port()
+    text = of(kind)[0].replace("/srv/media", str(tmp_path / "media")).replace("8080", f"{port}")
+    text = text.replace("192.0.2.10", "127.0.0.1").replace("192.0.2.11", "127.0.0.3")
+    user = "user root;" if os.geteuid() == 0 else ""
+    if kind == "nginx":
+        text = f"{user}daemon off;pid {tmp_path}/pid;error_log {tmp_path}/log;events{{}}http{{access_log off;{text}}}"
+        command = ["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "conf"), "-e", str(tmp_path / "log")]
+    else:
+        text = f'server.document-root = "{tmp_path}/media"\n{text}'
+        command = ["lighttpd", "-D", "-f", str(tmp_path / "conf")]
+    (tmp_path / "conf").write_text(text)
+    environ = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline and process.poll() is None
+                    time.sleep(0.02)
+            use_as_media_server(port, tmp_path)
+        finally:
+            process.terminate()
+
+
+def use_as_media_server(port: int, folder: Path) -> None:
+    from resto_wsgi import Replicator
+
+    with Replicator(media_root=folder / "master", media_hosts=[f"127.0.0.1:{port}"]) as replicator:
+        replicator.save("a/b/c.txt", b"hello")
+        replica = folder / "media" / "a" / "b" / "c.txt"
+        assert replica.read_bytes() == b"hello"
+        assert replica.stat().st_mode & 0o004
+        for address, method, allowed in [
+            ("127.0.0.2", "GET", True),
+            ("127.0.0.2", "PUT", False),
+            ("127.0.0.2", "DELETE", False),
+        ]:
+            with urllib3.HTTPConnectionPool("127.0.0.1", port, source_address=(address, 0), retries=False) as pool:
+                answer = pool.request(method, "/media/a/b/c.txt", body=None if method == "GET" else b"")
+                assert (answer.status < 300) == allowed, (method, answer.status)
+                assert answer.headers.get("X-Content-Type-Options") == "nosniff" or not allowed
+        assert replica.read_bytes() == b"hello"
+        replicator.delete("a/b/c.txt")
+        assert not replica.exists()
+
+
+def test_the_shell_examples_run(tmp_path: Path) -> None:
+    """The demo without a person, as it is written; ``make test`` is what runs this, so it is only looked up."""
+    shell = "\n".join(of("shell"))
+    assert {"make demo", "make test", "pip install .            # in a clone"} <= set(shell.splitlines())
+    environ = {key: value for key, value in os.environ.items() if key != "MAKEFLAGS"}
+    for command in re.findall(r"``(make demo ARGS=[^`]+)``", README):
+        done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert subprocess.run(["make", "-n", "test"], cwd=ROOT, env=environ, capture_output=True).returncode == 0
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    install = [tmp_path / "venv/bin/python", "-m", "pip", "install", "--quiet", "."]
+    subprocess.run(install, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    script = "import resto_wsgi, resto_wsgi.middleware; print(resto_wsgi.__file__)"
+    check = [tmp_path / "venv/bin/python", "-W", "ignore", "-c", script]
+    done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path)), done.stderr
+
+
+def table(keyword: str) -> dict[str, list[str]]:
+    """Return the rows of the table that has a row for ``keyword``, by their first cell."""
+    document = docutils.core.publish_doctree(README)
+    for found in document.findall(docutils.nodes.table):
+        rows = [[entry.astext() for entry in row.children] for row in found.findall(docutils.nodes.row)]
+        cells = {first: rest for first, *rest in rows}
+        if keyword in cells:
+            return cells
+    raise AssertionError(f"no table has {keyword}")
+
+
+def test_the_settings_table_is_that_of_the_code() -> None:
+    """Names, defaults and meanings, in one place each."""
+    rows = table("media_root")
+    assert {key: rows.get(key) for key, *_ in settings_table()} == {key: rest for key, *rest in settings_table()}
+
+
+def test_the_limits_table_is_that_of_the_code() -> None:
+    """Each limit with its default."""
+    rows = table("max_file_size")
+    assert {key: rows[key][0] for key in vars(Limits())} == {key: str(value) for key, value in vars(Limits()).items()}
