@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from webob import Request, Response
 
 from .. import names
-from ..errors import ConfigError, NameRejected
+from ..errors import ConfigError, NameRejected, shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -67,10 +67,7 @@ class MediaServer:
         writing = {"PUT": self._put, "DELETE": self._delete}
         self._methods = {"GET": self._get, "HEAD": self._get, **writing, "OPTIONS": self._options}
         self._allow = ", ".join(self._methods)
-        os.makedirs(self.root, 0o755, exist_ok=True)
-        for folder in (os.path.dirname(self._staging), self._staging):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, 0o700)
+        self._make_staging()
         self._sweep()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -80,7 +77,7 @@ class MediaServer:
         except _Refused as refused:
             response = _plain(refused.status, refused.reason)
         except OSError as error:
-            print(f"media server: {error}", file=environ["wsgi.errors"])
+            print(f"media server: {shown(error, 200)}", file=environ["wsgi.errors"])
             response = _plain("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
         body.discard()
         if response.status_code == 405:
@@ -136,10 +133,13 @@ class MediaServer:
     def _delete(self, environ: WSGIEnvironment, body: _Body) -> Response:
         self._admit_writer(environ)
         folders, last = _segments(environ, "400 Bad Request")
-        with _disk_answers(), self._folder(folders) as folder:
-            _judge_conditions(environ, folder, last)
-            os.unlink(last, dir_fd=folder)
-            os.fsync(folder)
+        try:
+            with _disk_answers(), self._folder(folders) as folder:
+                _judge_conditions(environ, folder, last)
+                os.unlink(last, dir_fd=folder)
+                os.fsync(folder)
+        except FileNotFoundError:
+            raise _Refused("404 Not Found", "no such file") from None
         return Response(status=204)
 
     def _admit_writer(self, environ: WSGIEnvironment) -> None:
@@ -170,9 +170,16 @@ class MediaServer:
         finally:
             os.close(fd)
 
+    def _make_staging(self) -> None:
+        os.makedirs(self.root, 0o755, exist_ok=True)
+        for folder in (os.path.dirname(self._staging), self._staging):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+
     @contextlib.contextmanager
     def _staged(self) -> Iterator[tuple[str, int]]:
         """Open a file that nobody sees; it is gone afterwards, unless it was renamed."""
+        self._make_staging()  # somebody may have emptied the root meanwhile
         path = os.path.join(self._staging, f"{STAGED}{secrets.token_hex(8)}")
         fd = os.open(path, STAGE, 0o644)
         try:
@@ -296,8 +303,6 @@ def _disk_answers() -> Iterator[None]:
             raise _Refused("507 Insufficient Storage", "the disk is full") from None
         if error.errno in NO_FILE:
             raise _Refused("409 Conflict", "the name is a folder, or a folder of it is none") from None
-        if error.errno == errno.ENOENT:
-            raise _Refused("404 Not Found", "no such file") from None
         raise
 
 
