@@ -14,6 +14,7 @@ import io
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from email.message import Message
 from typing import Any, BinaryIO
 
 from webob.compat import cgi_FieldStorage
@@ -38,12 +39,13 @@ def hand_over(environ: dict[str, Any], parts: Sequence[Part], pieces: Sequence[P
 
     The body has a length whatever the client sent, so a chunked request becomes an ordinary one.
     """
-    body: BinaryIO = _buffered(_Joined(pieces))
+    joined = _Joined(pieces)
+    body: BinaryIO = _buffered(joined)
     environ["wsgi.input"] = body
     environ["wsgi.input_terminated"] = True
     environ["CONTENT_LENGTH"] = str(sum(_size(piece) for piece in pieces))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
-    environ["webob.is_body_seekable"] = True
+    environ["webob.is_body_seekable"] = joined.rewindable = _Rewindable(environ)
     environ["webob._parsed_post_vars"] = (_webob_form(parts), body)
     return body
 
@@ -99,6 +101,24 @@ def _size(piece: Piece) -> int:
     return piece.size if isinstance(piece, Staged) else len(piece)
 
 
+class _Rewindable:
+    """What tells WebOb that the body can be rewound: true until somebody between us and it wraps the body.
+
+    Many wrappers have no ``seek``; WebOb then copies the body instead of failing.
+    """
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._environ = environ
+        self._body = environ["wsgi.input"]
+
+    def __bool__(self) -> bool:
+        return self._environ.get("wsgi.input") is self._body
+
+    def forget(self) -> None:
+        """Let go of the environ, which holds this: a cycle would keep a request's files open."""
+        self._environ, self._body = {}, None
+
+
 class _Joined(io.RawIOBase):
     """Pieces read as one seekable file, with at most one staged file open at a time."""
 
@@ -109,6 +129,7 @@ class _Joined(io.RawIOBase):
             self._starts.append(self._starts[-1] + _size(piece))
         self._at = 0
         self._open: tuple[Staged, BinaryIO] | None = None
+        self.rewindable: _Rewindable | None = None
 
     def readable(self) -> bool:
         return True
@@ -141,6 +162,8 @@ class _Joined(io.RawIOBase):
 
     def close(self) -> None:
         self._close_file()
+        if self.rewindable is not None:
+            self.rewindable.forget()
         super().close()
 
     def _opened(self, staged: Staged) -> BinaryIO:
@@ -168,7 +191,9 @@ class _Field(cgi_FieldStorage):  # type: ignore[misc]
         self.type_options: Mapping[str, str] = {}
         self.disposition = "form-data"
         self.disposition_options = {"name": part.field, "filename": part.filename}
-        self.headers = {"content-type": part.content_type}
+        self.headers = Message()  # as cgi's, whose keys have no case
+        if part.type_header:
+            self.headers["Content-Type"] = part.type_header
         self.length = part.staged.size
         self.list = None
         self.done = 1

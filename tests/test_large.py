@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
+from wsgi_servers import running
 
 SIZE = 2 << 30
 GROWTH = 32 << 10  # KiB
@@ -49,31 +45,15 @@ def hosts(media_servers: Any) -> Any:
 
 @pytest.fixture
 def server(tmp_path: Path, hosts: Any) -> Iterator[str]:
-    """gunicorn with one worker of threads, and three nginx behind it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    """gunicorn with threads, and three nginx behind it."""
     environ = {
-        **os.environ,
         "MEDIA_ROOT": str(tmp_path / "media"),
         "RESTO_MEDIA_HOSTS": " ".join(host.url for host in hosts),
         "RESTO_TIMEOUT": "60",  # seconds: this is a test of memory, on a machine that may be busy
-        "PYTHONPATH": os.path.dirname(__file__),
+        "PYTHONPATH": str(Path(__file__).parent),
     }
-    arguments = ["-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread", "--timeout", "600"]
-    process = subprocess.Popen([sys.executable, *arguments, "large_app"], env=environ, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline and process.poll() is None
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with running("gunicorn-gthread", "large_app:application", tmp_path / "gunicorn.log", environ) as server:
+        yield server.url
 
 
 def digest_of(blocks: Iterator[bytes]) -> str:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import docutils.core
 import docutils.nodes
 import pytest
 import urllib3
+from servers import eventually
 from webob import Request
 
 from resto_wsgi.config import settings_table
@@ -193,17 +193,16 @@ def test_the_configuration_of_a_media_server_is_safe_and_works(kind: str, tmp_pa
     environ = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
     with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + 10
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline and process.poll() is None
-                    time.sleep(0.02)
+            eventually(lambda: process.poll() is not None or listens(port))
+            assert process.poll() is None
             use_as_media_server(port, tmp_path)
         finally:
             process.terminate()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def use_as_media_server(port: int, folder: Path) -> None:
