@@ -187,7 +187,7 @@ class _Body:
         return part
 
     def _too_large(self) -> UploadRejected:
-        return UploadRejected(f"The request is over {self._limits.max_total_size} bytes.", 413)
+        return UploadRejected(f"The request is over {_size(self._limits.max_total_size)}.", 413)
 
 
 class _Receiver:
@@ -218,7 +218,7 @@ class _Receiver:
         self._segment: MultipartSegment  # the part under way, from its first event to its last
         self._filename: str | None = None
         self._staged: Staged | None = None
-        self._text: list[bytes] = []
+        self._text = bytearray()
         self._counts = {"files": 0, "fields": 0}
         self.complete = False
 
@@ -235,8 +235,8 @@ class _Receiver:
                 self._take_file(event)
             else:
                 self._take_text(event)
-        # All that waits in the window is literal, but for what looks like a delimiter and may yet be a file's.
-        self._check_form_size(len(self._window) - self._at - len(b"\r\n--\r\n") - len(self._delimiter))
+        # What waits in the window is literal; the start of a delimiter may yet be a file's, but one as long will come.
+        self._check_form_size(len(self._window) - self._at)
 
     def finish(self) -> Form:
         """Return the form after the last byte. Raises MultipartError where the final boundary did not come."""
@@ -262,7 +262,7 @@ class _Receiver:
             raise UploadRejected("Parts with a Content-Transfer-Encoding are not supported (RFC 7578, section 4.7).")
         self._segment = segment
         self._filename = _filename(segment)
-        self._text = []
+        self._text = bytearray()
         if self._filename:
             self._staged = self._begin_file(self._filename)
         else:
@@ -278,14 +278,14 @@ class _Receiver:
         if self._staged is None:  # an empty filename: a picker left empty, unless there is content
             self._staged = self._begin_file("")
         if self._staged.size + len(data) > self._limits.max_file_size:
-            raise UploadRejected(f"A file is over {self._limits.max_file_size} bytes.", 413)
+            raise UploadRejected(f"A file is over {_size(self._limits.max_file_size)}.", 413)
         self._staged.write(data)
         self._at += len(data)
 
     def _take_text(self, data: bytes) -> None:
-        self._text.append(data)
-        if self._segment.bytes_received > self._limits.max_field_size:
-            raise UploadRejected(f"A text field is over {self._limits.max_field_size} bytes.", 413)
+        self._text += data
+        if len(self._text) > self._limits.max_field_size:
+            raise UploadRejected(f"A text field is over {_size(self._limits.max_field_size)}.", 413)
         self._keep(self._at + len(data))
         self._check_form_size()
 
@@ -299,7 +299,7 @@ class _Receiver:
             self._form.pieces.append(self._staged)
             self._staged = None
         elif self._filename is None:
-            self._form.parts.append(TextPart(name, b"".join(self._text), type_header))
+            self._form.parts.append(TextPart(name, bytes(self._text), type_header))
         else:
             self._form.parts.append(EmptyPart(name))
 
@@ -318,15 +318,13 @@ class _Receiver:
         self._at = end
 
     def _flush(self) -> None:
-        literal = b"".join(self._literal)
-        if literal:
-            self._form.pieces.append(literal)
+        self._form.pieces.append(b"".join(self._literal))
         self._literal = []
 
     def _check_form_size(self, waiting: int = 0) -> None:
         """Bound what is in memory: the literals, and bytes still in the window that will be, as a long preamble is."""
-        if self._form_size + max(waiting, 0) > self._limits.max_form_size:
-            raise UploadRejected(f"The form is over {self._limits.max_form_size} bytes beside its files.", 413)
+        if self._form_size + waiting > self._limits.max_form_size:
+            raise UploadRejected(f"The form is over {_size(self._limits.max_form_size)} beside its files.", 413)
 
 
 def _boundary(content_type: str) -> str:
@@ -354,11 +352,14 @@ def _content_length(environ: Mapping[str, Any]) -> int | None:
 
 
 def _filename(segment: MultipartSegment) -> str | None:
-    """Return the filename the client gave, None for a text field; ``filename*`` (RFC 5987) counts as one."""
+    """Return the filename the client gave, None for a text field; ``filename*`` (RFC 5987) counts as one.
+
+    So does the first piece of one in pieces (RFC 2231), which some parsers put together.
+    """
     if segment.filename is not None:
         return _decoded(segment.filename)
     outside = QUOTED.sub('""', segment.header("Content-Disposition") or "")  # a name may hold the word, too
-    extended = re.search(r";\s*filename\*\s*=\s*([^;\s]*)", outside, re.IGNORECASE)
+    extended = re.search(r";\s*filename\*(?:[0-9]+\*?)?\s*=\s*([^;\s]*)", outside, re.IGNORECASE)
     if extended is None:
         return None
     charset, _, value = decode_rfc2231(extended[1].strip('"'))
@@ -378,3 +379,11 @@ def _decoded(text: str | None) -> str:
 def _lower(error: MultipartError) -> str:
     text = str(error.args[0]) if error.args else type(error).__name__
     return text[:1].lower() + text[1:]
+
+
+def _size(count: int) -> str:
+    """Return "256 MiB" where it is that exactly, else the number of bytes."""
+    for unit, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
+        if count % unit == 0:
+            return f"{count // unit} {name}"
+    return f"{count} bytes"
