@@ -14,7 +14,7 @@ in place. ``.resto`` is 0700.
 
 A room is one process's folder in staging; its lock file is held by flock, which the kernel releases when the
 process dies, so that a free lock means an abandoned room. A name is locked (flock on one of 256 files) while it
-is published, replaced or removed and its hosts converge. The Replicator, the intake and the node call this.
+is published, replaced or removed and its hosts converge. The replicator calls this; the intake writes what it staged.
 """
 
 from __future__ import annotations

@@ -235,9 +235,13 @@ def _copy(source: Any, staged: Staged) -> None:
         with open(source, "rb", buffering=0) as file:
             _copy(file, staged)
     elif hasattr(source, "read"):
-        while block := source.read(COPY):
-            if isinstance(block, str):
-                raise TypeError("save takes a file opened in binary mode, not in text mode")
+        while True:
+            block = source.read(COPY)
+            if not isinstance(block, (bytes, bytearray, memoryview)):  # an empty str and None are no end of a file
+                found = "text" if isinstance(block, str) else "non-blocking"
+                raise TypeError(f"save takes a file opened in binary mode, not in {found} mode")
+            if not block:
+                return
             staged.write(block)
     else:
         raise TypeError(f"save takes bytes, a path or a binary file, not {type(source).__name__}")

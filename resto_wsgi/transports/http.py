@@ -1,9 +1,10 @@
 """PUT and DELETE over HTTP/1.1 to WebDAV servers: nginx, lighttpd, Apache, our own node.
 
 urllib3 owns connections, TLS and keep-alive; its retries and redirects are off, because it sends a retried body
-empty. A reply is trusted for its status alone. Time is bounded twice: no step takes longer than ``timeout``
-without progress, and the whole request has a deadline, so that a host that sends a byte now and then cannot
-hold us. The deadline is looked at where bytes move: in ``_Body`` on the way out, in ``_Reply`` on the way in.
+empty. A reply is trusted for its status alone, but not where it says that all is well and does not end. Time is
+bounded twice: no step takes longer than ``timeout`` without progress, and the whole request has a deadline, so that
+a host that moves a byte now and then cannot hold us. Both are looked at where bytes move: in ``_Bounded.send`` on
+the way out, in ``_Reply`` on the way in.
 The only module that imports urllib3.
 """
 
@@ -57,12 +58,12 @@ class _Deadline:
         self.step = step
         self.ends = time.monotonic() + STEPS * step + size / MINIMUM_RATE
 
-    def remaining(self) -> float:
-        """Return the seconds until then; raise TimeoutError where there are none."""
+    def next_step(self) -> float:
+        """Return the seconds that the next step may take; raise TimeoutError where there are none."""
         left = self.ends - time.monotonic()
         if left <= 0:
             raise TimeoutError("the request took too long on the whole")
-        return left
+        return min(self.step, left)
 
 
 # How a request's deadline reaches the connection that urllib3 picks for it.
@@ -77,6 +78,15 @@ class _Shrunk(Exception):
     """The master's file became shorter while it was sent."""
 
 
+class _TooLong(Exception):
+    """A reply went on beyond REPLY_LIMIT. No OSError, so that nobody takes it for the end of the reply."""
+
+    status: int | None = None
+
+    def __str__(self) -> str:
+        return f"its reply is longer than {REPLY_LIMIT} bytes; look at what answers at its URL"
+
+
 class _Body(io.RawIOBase):
     """Exactly ``size`` bytes of a file, read at an offset of its own. A shorter file is an error, never a short PUT."""
 
@@ -86,7 +96,6 @@ class _Body(io.RawIOBase):
         self._sent = 0
 
     def read(self, size: int = -1) -> bytes:
-        _deadline.get().remaining()
         block = os.pread(self._fd, min(BLOCK, self._size - self._sent), self._sent)
         if not block and self._sent < self._size:
             raise _Shrunk(f"the master ends at {self._sent} bytes of {self._size}")
@@ -99,20 +108,24 @@ class _Reply(io.RawIOBase):
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._file = sock.makefile("rb", buffering=0)  # http.client closes the socket before such a reply is read
         self.received = 0
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Stand in for a socket where http.client asks it for a file."""
         return io.BufferedReader(self, 8192)
 
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         if self.received >= REPLY_LIMIT:
-            raise OSError(f"the reply is longer than {REPLY_LIMIT} bytes")
-        deadline = _deadline.get()
-        self._sock.settimeout(min(deadline.step, deadline.remaining()))
+            raise _TooLong
+        self._sock.settimeout(_deadline.get().next_step())
         count = self._sock.recv_into(buffer, min(len(buffer), REPLY_LIMIT - self.received))
         self.received += count
         return count
@@ -126,7 +139,18 @@ class _Bounded(HTTPConnection):
     def connect(self) -> None:
         self._used = False
         super().connect()
-        _deadline.get().remaining()  # after a name that resolved too late nothing may be sent any more
+
+    def send(self, data: Any) -> None:
+        """Send all of ``data``, whose every part is a step; to sendall the whole block would be one.
+
+        The look at the deadline after connecting also keeps a name that resolved too late from being written to.
+        """
+        if self.sock is None:
+            self.connect()
+        left = memoryview(data)
+        while left:
+            self.sock.settimeout(_deadline.get().next_step())
+            left = left[self.sock.send(left) :]
 
     def getresponse(self) -> Any:
         reply = _Reply(self.sock)
@@ -216,6 +240,8 @@ class HttpTransport:
             raise AssertionError("not reached")
         except (urllib3.exceptions.HTTPError, _Shrunk, OSError) as error:
             raise DeliveryError(host.label, name, _reason(error, self._timeout)) from error
+        except _TooLong as error:
+            raise DeliveryError(host.label, name, str(error), status=error.status) from error
         finally:
             _deadline.reset(token)
 
@@ -233,6 +259,10 @@ class HttpTransport:
         )
         try:
             response.drain_conn()  # to its end, or the connection is closed
+        except _TooLong as error:
+            if response.status < 300:  # others may have a long page; what they say is clear without it
+                error.status = response.status
+                raise
         finally:
             response.release_conn()
         return int(response.status)
@@ -273,6 +303,8 @@ def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, _Shrunk):
         return str(error)
     inner = error.args[-1] if error.args else error
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return f"TLS failed: {shown(inner, 160)}"
     if isinstance(inner, TimeoutError):
         return f"too slow: {inner}"
     return f"the connection broke: {shown(inner, 160)}"
