@@ -21,6 +21,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	@tests/setup-servers all
 	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/coverage erase

@@ -144,9 +144,7 @@ class ReplicationError(RestoError):
 
     retry_after = 5
 
-    def __init__(
-        self, action: str, name: str, failures: Mapping[str, DeliveryError], done: int, required: int
-    ) -> None:
+    def __init__(self, action: str, name: str, failures: Mapping[str, DeliveryError], done: int, required: int) -> None:
         super().__init__(action, name, failures, done, required)
         self.action = action
         self.name = name
