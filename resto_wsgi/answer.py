@@ -10,11 +10,13 @@ the application's own ``close()``. Nothing is known here of uploads. The middlew
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 __all__ = ["HeldAnswer"]
 
+UNSENDABLE = re.compile(r"[\x00\r\n]|[^\x00-\xff]")
 HOLD = 64 * 1024  # bytes of write() kept in memory before the answer must be decided
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -23,7 +25,7 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 class HeldAnswer:
     """The iterable that the server gets. ``decide(code)`` returns None to pass the answer on, or another application.
 
-    ``finish(failed)`` is told whether the application raised before its answer was decided.
+    ``finish(failed)`` is told whether the application raised, or the server refused, before the answer was passed on.
     """
 
     def __init__(
@@ -89,6 +91,9 @@ class HeldAnswer:
         finally:
             self._finish(not self._decided)
 
+    def __del__(self) -> None:
+        self.close()  # a server that fails while it sends may never call it
+
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         """The application's start_response."""
         if self._replaced:
@@ -128,13 +133,20 @@ class HeldAnswer:
             raise AssertionError("the application answered without calling start_response (PEP 3333)")
         status, headers, exc_info = self._head
         self._head = None
+        _check_head(status, headers)
         replacement = self._decide(int(status[:3]))
-        self._decided = True
+        del exc_info  # an error that the application reported before a byte left is an answer like any other here
         if replacement is None:
-            # An error that the application reported before a byte left is an answer like any other here.
-            del exc_info
             self._write = self._server_start(status, headers)
-            return
-        self._replaced = True
-        self._held = []
-        self._body = iter(replacement(self._environ, self._server_start))
+        else:
+            self._replaced = True
+            self._held = []
+            self._body = iter(replacement(self._environ, self._server_start))
+        self._decided = True  # not before the server took it: what it refuses has failed, and leaves no uploads
+
+
+def _check_head(status: str, headers: list[tuple[str, str]]) -> None:
+    """Raise ValueError for what some server refuses only while it sends, when the uploads are published already."""
+    for text in (status, *(part for header in headers for part in header)):
+        if UNSENDABLE.search(text):
+            raise ValueError(f"a header must be Latin-1 in one line (PEP 3333), not {text!r}")

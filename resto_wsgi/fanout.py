@@ -44,9 +44,13 @@ class Fanout:
         futures: dict[str, Future[DeliveryError | None]] = {}
         try:
             for host in self._hosts:
-                futures[host.label] = lanes[host.label].submit(_attempt, name, work, host)
-        finally:
+                futures[host.label] = _submit(lanes[host.label], name, work, host)
             wait(futures.values())
+        except BaseException:  # a worker that is told to exit: whoever goes on must come after what is under way
+            for future in futures.values():
+                future.cancel()
+            wait(futures.values())
+            raise
         return {label: future.result() for label, future in futures.items()}
 
     def close(self) -> None:
@@ -61,6 +65,18 @@ class Fanout:
             fresh = {host.label: ThreadPoolExecutor(THREADS, f"resto {host.label}") for host in self._hosts}
             lanes = self._lanes.setdefault(pid, fresh)
         return lanes
+
+
+def _submit(
+    lane: ThreadPoolExecutor, name: str, work: Callable[[Host], None], host: Host
+) -> Future[DeliveryError | None]:
+    """Begin the work on a thread, or do it here where there is none to be had: too many, or the program is ending."""
+    try:
+        return lane.submit(_attempt, name, work, host)
+    except RuntimeError:
+        done: Future[DeliveryError | None] = Future()
+        done.set_result(_attempt(name, work, host))
+        return done
 
 
 def _attempt(name: str, work: Callable[[Host], None], host: Host) -> DeliveryError | None:

@@ -16,17 +16,18 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from email.message import Message
 from typing import Any, BinaryIO
+from urllib.parse import parse_qsl
 
 from webob.compat import cgi_FieldStorage
 from webob.multidict import MultiDict
 
 from .errors import UploadRejected, shown
 from .intake import EmptyPart, FilePart, Form, Part, Piece, TextPart
-from .media_root import Staged
+from .staging import Staged
 
-__all__ = ["hand_over", "referenced"]
+__all__ = ["check_urlencoded", "hand_over", "referenced"]
 
-AMBIGUOUS = re.compile(r'["\\\x00-\x1f\x7f]')  # in a quoted string: what one parser escapes, another ends at
+AMBIGUOUS = re.compile(r'["\\\x00-\x1f\x7f]|=\?')  # what one parser escapes or decodes, another ends at or keeps
 QUOTE_CODE = re.compile(r"%(?=22|0[AD])")  # percent-encoded by browsers (HTML, multipart/form-data), decoded by some
 # Of a part's Content-Type. Parts of these two types are left without: cgi parses what is in them as fields, and reads
 # over the end of the part.
@@ -46,7 +47,9 @@ def hand_over(environ: dict[str, Any], parts: Sequence[Part], pieces: Sequence[P
     environ["CONTENT_LENGTH"] = str(sum(_size(piece) for piece in pieces))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     environ["webob.is_body_seekable"] = joined.rewindable = _Rewindable(environ)
-    environ["webob._parsed_post_vars"] = (_webob_form(parts), body)
+    form = _webob_form(parts)
+    joined.fields = [value for value in form.values() if isinstance(value, _Field)]
+    environ["webob._parsed_post_vars"] = (form, body)
     return body
 
 
@@ -65,6 +68,13 @@ def referenced(
         pieces += [_header(boundary, part), _content(part), b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
     return f"multipart/form-data; boundary={boundary}", parts, pieces
+
+
+def check_urlencoded(body: bytes, fields: frozenset[str]) -> None:
+    """Raise UploadRejected (400) where a urlencoded form has one of the fields that must hold names of ours."""
+    for key, _ in parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="utf-8", errors="replace"):
+        if key.strip() in fields:
+            raise UploadRejected(f"The field {shown(key)} takes a file, not text.")
 
 
 def _referenced_part(part: Part, fields: frozenset[str], name_of: Callable[[FilePart], str]) -> Part:
@@ -130,6 +140,7 @@ class _Joined(io.RawIOBase):
         self._at = 0
         self._open: tuple[Staged, BinaryIO] | None = None
         self.rewindable: _Rewindable | None = None
+        self.fields: list[_Field] = []
 
     def readable(self) -> bool:
         return True
@@ -164,6 +175,8 @@ class _Joined(io.RawIOBase):
         self._close_file()
         if self.rewindable is not None:
             self.rewindable.forget()
+        for field in self.fields:
+            field.close()
         super().close()
 
     def _opened(self, staged: Staged) -> BinaryIO:
@@ -206,9 +219,13 @@ class _Field(cgi_FieldStorage):  # type: ignore[misc]
             self._file = _buffered(self._staged.open())
         return self._file
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Close the file, if it was looked at; the request has ended."""
         if self._file is not None:
             self._file.close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _webob_form(parts: Sequence[Part]) -> Any:

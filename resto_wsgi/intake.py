@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import decode_rfc2231
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -20,15 +20,20 @@ from urllib.parse import unquote_to_bytes
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from .errors import ConfigError, UploadRejected
-from .media_root import Staged
+from .staging import Staged
 
-__all__ = ["EmptyPart", "FilePart", "Form", "Limits", "TextPart", "is_multipart", "receive"]
+__all__ = ["EmptyPart", "FilePart", "Form", "Limits", "TextPart", "media_type", "receive", "receive_urlencoded"]
 
 BLOCK = 128 * 1024  # bytes asked of the client at a time; the parser is fastest from 64 KiB on
 BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, section 5.1.1
 BOUNDARY_PARAMETER = re.compile(r"(?<![^;\s])boundary[*0-9]*\s*=", re.IGNORECASE)  # "boundary*=" is RFC 2231's
 LENGTH = re.compile(r"[0-9]{1,18}")  # RFC 9110, section 8.6: digits alone; 18 of them are an exabyte
-QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')  # RFC 9110, section 5.6.4
+PLAIN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
+QUOTED = r'"(?:\\.|[^"\\])*"'  # the same, section 5.6.4
+PARAMETER = rf" *; *({PLAIN})=({PLAIN}|{QUOTED})"
+DISPOSITION = re.compile(rf"form-data(?:{PARAMETER})*(?: *;)? *", re.IGNORECASE)  # RFC 7578, section 4.2
+FIRST_READ = 256  # bytes: what is asked for doubles while it comes quickly, so that a slow client is looked at often
+QUICK = 0.25  # seconds that a read may take before less is asked for
 PLAIN_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})  # RFC 7578, section 4.7 deprecates the others
 
 
@@ -110,9 +115,18 @@ class Form:
                 piece.discard()
 
 
-def is_multipart(content_type: str) -> bool:
-    """True for the media type multipart/form-data, whatever its parameters."""
-    return content_type[:19].lower() == "multipart/form-data" and content_type[19:20] in ("", ";", " ", "\t")
+def media_type(environ: Mapping[str, Any]) -> str:
+    """Return the media type of a request as the laxest reader takes it, in lower case without its parameters."""
+    content_type: str = environ.get("CONTENT_TYPE") or ""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def receive_urlencoded(environ: Mapping[str, Any], limits: Limits) -> bytes:
+    """Read a form that is no multipart, whole and bounded. Raises UploadRejected."""
+    if not environ.get("CONTENT_LENGTH") and not environ.get("wsgi.input_terminated"):
+        return b""
+    body = _Body(environ, replace(limits, max_total_size=limits.max_form_size), time.monotonic)
+    return b"".join(iter(body.read, b""))
 
 
 def receive(
@@ -153,6 +167,7 @@ class _Body:
         self._clock = clock
         self._ends = clock() + limits.max_seconds
         self._received = 0
+        self._step = FIRST_READ
         if self._announced is not None and self._announced > limits.max_total_size:
             raise self._too_large()
 
@@ -173,8 +188,9 @@ class _Body:
             size = min(size, self._announced - self._received)
             if not size:
                 return b""
+        began = self._clock()
         try:
-            part: bytes = self._read(size)
+            part: bytes = self._read(min(size, self._step))
         except Exception as error:  # each WSGI server has its own for a client that is gone
             raise UploadRejected("The body ended early.") from error
         self._received += len(part)
@@ -182,7 +198,9 @@ class _Body:
             raise UploadRejected(f"The body ended early, at {self._received} of {self._announced} bytes.")
         if self._received > self._limits.max_total_size:
             raise self._too_large()
-        if self._clock() > self._ends:
+        now = self._clock()
+        self._step = min(2 * self._step, BLOCK) if now - began < QUICK else max(self._step // 2, 1)
+        if now > self._ends:
             raise UploadRejected(f"The body took longer than {self._limits.max_seconds:g} seconds.", 408)
         return part
 
@@ -329,6 +347,8 @@ class _Receiver:
 
 def _boundary(content_type: str) -> str:
     """Return the boundary parameter; parsers differ over a form that has it twice, or odd, so that is refused."""
+    if not re.match(r"multipart/form-data[ \t]*;", content_type, re.IGNORECASE):
+        raise UploadRejected("The Content-Type is malformed; it must be multipart/form-data with a boundary.")
     _, options = parse_options_header(content_type)
     boundary: str = options.get("boundary", "")
     if len(BOUNDARY_PARAMETER.findall(content_type)) != 1 or not BOUNDARY.fullmatch(boundary):
@@ -352,19 +372,26 @@ def _content_length(environ: Mapping[str, Any]) -> int | None:
 
 
 def _filename(segment: MultipartSegment) -> str | None:
-    """Return the filename the client gave, None for a text field; ``filename*`` (RFC 5987) counts as one.
+    """Return the filename the client gave, None for a text field.
 
-    So does the first piece of one in pieces (RFC 2231), which some parsers put together.
+    ``filename*`` (RFC 5987), which some clients send beside the plain one, must say the same. Whatever parsers read
+    differently is refused: else a file for the application could be a text for us, and pass unchecked.
     """
-    if segment.filename is not None:
-        return _decoded(segment.filename)
-    outside = QUOTED.sub('""', segment.header("Content-Disposition") or "")  # a name may hold the word, too
-    extended = re.search(r";\s*filename\*(?:[0-9]+\*?)?\s*=\s*([^;\s]*)", outside, re.IGNORECASE)
-    if extended is None:
-        return None
-    charset, _, value = decode_rfc2231(extended[1].strip('"'))
+    header = segment.header("Content-Disposition") or ""
+    given = re.findall(PARAMETER, header) if DISPOSITION.fullmatch(header) else []
+    values = {key.lower(): value for key, value in given}
+    odd = {key for key in values if key.startswith(("name", "filename"))} - {"name", "filename", "filename*"}
+    if not given or len(values) != len(given) or odd:
+        raise UploadRejected("A part of the form has a Content-Disposition that parsers read differently.")
+    plain = None if segment.filename is None else _decoded(segment.filename)
+    if "filename*" not in values:
+        return plain
+    charset, _, value = decode_rfc2231(values["filename*"].strip('"'))
     raw = unquote_to_bytes(value)
-    return raw.decode("latin-1" if (charset or "").lower() == "iso-8859-1" else "utf-8", "replace")
+    extended = raw.decode("latin-1" if (charset or "").lower() == "iso-8859-1" else "utf-8", "replace")
+    if plain is not None and plain != extended and not plain.startswith("=?"):  # .NET encodes the plain one (RFC 2047)
+        raise UploadRejected("A part of the form has two filenames that differ.")
+    return extended
 
 
 def _decoded(text: str | None) -> str:

@@ -12,9 +12,8 @@ in place. ``.resto`` is 0700.
                  old one is kept in the room
     removed      the name is gone, durable         as it is
 
-A room is one process's folder in staging; its lock file is held by flock, which the kernel releases when the
-process dies, so that a free lock means an abandoned room. A name is locked (flock on one of 256 files) while it
-is published, replaced or removed and its hosts converge. The replicator calls this; the intake writes what it staged.
+Where staged files lie, and who sweeps them, is the matter of ``staging``. A name is locked (flock on one of 256
+files) while it is published, replaced or removed and its hosts converge. The replicator calls this.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -32,61 +31,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from .errors import MediaRootError, NameRejected
+from .staging import KEPT, Staged, Staging, disk, unlink
 
 __all__ = ["Master", "MediaRoot", "Publication", "Staged"]
 
+ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})  # ENXIO: a socket
 LOCKS = 256  # two names share a lock once in 256 times, which costs a wait and nothing else
-
-
-class Staged:
-    """A file being written aside, and its SHA-256. Written by one thread; sealed once; discarded once."""
-
-    def __init__(self, path: str, *, fsync: bool) -> None:
-        self.path = path
-        self.size = 0
-        self._fsync = fsync
-        self._digest = hashlib.sha256()
-        with _disk("stage", "an upload"):
-            self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of all that was written so far, in hexadecimal."""
-        return self._digest.hexdigest()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``. Raises MediaRootError where the disk refuses; the caller then discards."""
-        self._digest.update(data)
-        self.size += len(data)
-        view = memoryview(data)
-        with _disk("stage", "an upload"):
-            while view:
-                view = view[os.write(self._fd, view) :]
-
-    def seal(self) -> None:
-        """Make the bytes durable and close the descriptor; nothing is written afterwards."""
-        if self._fd < 0:
-            return
-        try:
-            if self._fsync:
-                with _disk("stage", "an upload"):
-                    os.fsync(self._fd)
-        finally:
-            self._close()
-
-    def open(self) -> BinaryIO:
-        """Return the staged bytes as an unbuffered binary file at its beginning."""
-        return open(self.path, "rb", buffering=0)
-
-    def discard(self) -> None:
-        """Remove the staged file, whatever state it is in. A published name keeps its bytes. Safe to repeat."""
-        self._close()
-        _unlink(self.path)
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 @dataclass(frozen=True)
@@ -100,10 +50,11 @@ class Master:
 
 @dataclass(frozen=True)
 class Publication:
-    """One name given to one staged file, and the path that keeps what it replaced, to be able to take it back."""
+    """One name given to one staged file, which ``status`` identifies; ``previous`` is the path of what it replaced."""
 
     name: str
     staged: Staged
+    status: os.stat_result
     previous: str | None
 
 
@@ -114,12 +65,11 @@ class MediaRoot:
         self.root = os.path.abspath(path)
         self._fsync = fsync
         self._own = os.path.join(self.root, ".resto")
-        self._staging = os.path.join(self._own, "staging")
+        self._staging = Staging(os.path.join(self._own, "staging"), fsync=fsync)
         self._locks = os.path.join(self._own, "locks")
-        self._rooms: dict[int, _Room] = {}  # by process, because a fork copies this object
-        with _disk("make", ".resto"):
+        with disk("make", ".resto"):
             os.makedirs(self.root, 0o755, exist_ok=True)
-            for folder in (self._own, self._staging, self._locks):
+            for folder in (self._own, self._staging.path, self._locks):
                 os.makedirs(folder, 0o700, exist_ok=True)
 
     # Reading
@@ -131,16 +81,16 @@ class MediaRoot:
     def open(self, name: str) -> Master:
         """Open the master's copy; the caller closes ``file``. Raises FileNotFoundError where there is none."""
         try:
-            file = open(self.path(name), "rb", buffering=0)  # noqa: SIM115 - the caller closes it
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise FileNotFoundError(errno.ENOENT, "not in MEDIA_ROOT", name) from None
+            fd = os.open(self.path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would block the open
         except OSError as error:
+            if error.errno in ABSENT:
+                raise FileNotFoundError(errno.ENOENT, "not in MEDIA_ROOT", name) from None
             raise MediaRootError("read", name, error) from error
-        status = os.fstat(file.fileno())
+        status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            file.close()
+            os.close(fd)
             raise FileNotFoundError(errno.ENOENT, "not a file in MEDIA_ROOT", name)
-        return Master(file, status.st_size, status.st_mtime)
+        return Master(os.fdopen(fd, "rb", buffering=0), status.st_size, status.st_mtime)
 
     def size(self, name: str) -> int:
         """Return the size in bytes. Raises FileNotFoundError where there is no such file."""
@@ -160,22 +110,28 @@ class MediaRoot:
         files: list[str] = []
         with os.scandir(os.path.join(self.root, folder)) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
-                    (folders if entry.is_dir() else files).append(entry.name)
+                if entry.name.startswith("."):
+                    continue
+                with contextlib.suppress(OSError):  # a symbolic link to itself is neither
+                    if entry.is_dir():
+                        folders.append(entry.name)
+                    elif entry.is_file():
+                        files.append(entry.name)
         return sorted(folders), sorted(files)
 
     # Writing
 
     def stage(self) -> Staged:
         """Begin a file that nobody sees."""
-        return Staged(os.path.join(self._room(), secrets.token_hex(8)), fsync=self._fsync)
+        return self._staging.stage()
 
     def publish(self, staged: Staged, name: str) -> Publication:
         """Give a sealed file its name. Raises FileExistsError where the name is taken."""
         target = self._make_folder(name)
-        with _disk("save", name, but=FileExistsError):
+        with disk("save", name, but=FileExistsError):
+            status = os.stat(staged.path)
             os.link(staged.path, target)
-        return Publication(name, staged, None)
+        return Publication(name, staged, status, None)
 
     def replace(self, staged: Staged, name: str) -> Publication:
         """Give a sealed file a name that may be taken; what was there is kept until it is forgotten.
@@ -185,21 +141,22 @@ class MediaRoot:
         target = self._make_folder(name)
         if os.path.isdir(target):
             raise NameRejected(name, "is a folder in MEDIA_ROOT")
-        kept, waiting = f"{staged.path}.previous", f"{staged.path}.next"
+        kept, waiting = f"{staged.path}{KEPT}", f"{staged.path}.next"
         try:
-            with _disk("save", name):
-                previous = kept if _link_if_there(target, kept) else None
+            with disk("save", name):
+                previous = kept if _keep(target, kept) else None
+                status = os.stat(staged.path)
                 os.link(staged.path, waiting)
                 os.replace(waiting, target)
         except BaseException:
-            _unlink(waiting)
-            _unlink(kept)
+            unlink(waiting)
+            unlink(kept)
             raise
-        return Publication(name, staged, previous)
+        return Publication(name, staged, status, previous)
 
     def make_durable(self, publication: Publication) -> None:
         """Return when the new name survives a power cut. Where this raises, the caller takes the name back."""
-        with _disk("save", publication.name):
+        with disk("save", publication.name):
             self._sync_folder(self.path(publication.name))
 
     def take_back(self, publication: Publication) -> bool:
@@ -208,23 +165,30 @@ class MediaRoot:
         The caller holds the lock of the name.
         """
         target = self.path(publication.name)
-        try:
-            if not os.path.samefile(publication.staged.path, target):
+        with disk("withdraw", publication.name):
+            if not _names_a_file(target, publication.status):
+                self._drop_from_those_who_replaced(publication)
                 return False
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        with _disk("withdraw", publication.name):
-            if publication.previous is None:
-                os.unlink(target)
-            else:
+            if publication.previous is not None and os.path.exists(publication.previous):
                 os.replace(publication.previous, target)
+            else:
+                os.unlink(target)
             self._sync_folder(target)
         return True
+
+    def _drop_from_those_who_replaced(self, publication: Publication) -> None:
+        """Whoever replaced this version keeps it, to put it back if he fails too; give him what came before it."""
+        for kept in glob.iglob(os.path.join(glob.escape(self._staging.path), "*", f"*{KEPT}")):
+            if kept != publication.previous and _names_a_file(kept, publication.status):
+                if publication.previous is not None and os.path.exists(publication.previous):
+                    os.replace(publication.previous, kept)
+                else:
+                    unlink(kept)
 
     def forget(self, publication: Publication) -> None:
         """Drop the version that a publication replaced and kept. Safe to repeat."""
         if publication.previous is not None:
-            _unlink(publication.previous)
+            unlink(publication.previous)
 
     def remove(self, name: str) -> bool:
         """Remove a name, durably; return False where there was none. The caller holds the lock of the name.
@@ -234,7 +198,7 @@ class MediaRoot:
         target = self.path(name)
         if os.path.isdir(target):
             raise NameRejected(name, "is a folder in MEDIA_ROOT; only files are deleted")
-        with _disk("delete", name):
+        with disk("delete", name):
             try:
                 os.unlink(target)
             except (FileNotFoundError, NotADirectoryError):
@@ -246,10 +210,11 @@ class MediaRoot:
     def lock(self, name: str) -> Iterator[None]:
         """Hold a name against every other thread and process that would write it."""
         bucket = hashlib.sha256(name.encode()).digest()[0] % LOCKS
-        with _disk("lock", name):
+        with disk("lock", name):
+            os.makedirs(self._locks, 0o700, exist_ok=True)
             fd = os.open(os.path.join(self._locks, f"{bucket:02x}"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            with _disk("lock", name):
+            with disk("lock", name):
                 fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
@@ -258,9 +223,7 @@ class MediaRoot:
 
     def close(self) -> None:
         """Give up this process's room, with whatever is still staged in it."""
-        room = self._rooms.pop(os.getpid(), None)
-        if room is not None:
-            room.leave()
+        self._staging.close()
 
     def _make_folder(self, name: str) -> str:
         """Make the folders above ``name``, durably, and return its path."""
@@ -271,7 +234,7 @@ class MediaRoot:
             missing.append(folder)
             folder = os.path.dirname(folder)
         for folder in reversed(missing):
-            with _disk("save", name):
+            with disk("save", name):
                 try:
                     os.mkdir(folder, 0o755)
                 except (FileExistsError, NotADirectoryError):
@@ -290,71 +253,20 @@ class MediaRoot:
         finally:
             os.close(fd)
 
-    def _room(self) -> str:
-        """Return the path of this process's room; one that was forked gets its own."""
-        pid = os.getpid()
-        room = self._rooms.get(pid)
-        if room is None:
-            _sweep(self._staging)
-            fresh = _Room(self._staging)
-            room = self._rooms.setdefault(pid, fresh)
-            if room is not fresh:
-                fresh.leave()
-        return room.path
 
-
-class _Room:
-    """One process's folder in staging, and the lock that says that the process lives."""
-
-    def __init__(self, staging: str) -> None:
-        with _disk("open", ".resto/staging"):
-            while True:
-                self.path = os.path.join(staging, f"{os.getpid()}-{secrets.token_hex(4)}")
-                self._lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-                if os.fstat(self._lock).st_nlink:  # else a sweep took it between the two lines above
-                    os.mkdir(self.path, 0o700)
-                    return
-                os.close(self._lock)
-
-    def leave(self) -> None:
-        """Remove the room with whatever is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        _unlink(f"{self.path}.lock")
-        os.close(self._lock)
-
-
-def _sweep(staging: str) -> None:
-    """Remove the rooms of processes that died: those whose lock nobody holds."""
-    for entry in os.listdir(staging):
-        if not entry.endswith(".lock"):
-            continue
-        path = os.path.join(staging, entry)
-        with contextlib.suppress(OSError), open(path, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path.removesuffix(".lock"), ignore_errors=True)
-            os.unlink(path)
-
-
-def _link_if_there(source: str, target: str) -> bool:
+def _keep(target: str, kept: str) -> bool:
+    """Keep what is at ``target`` under another name; return whether there was something."""
     try:
-        os.link(source, target)
+        os.link(target, kept)
     except FileNotFoundError:
         return False
+    except PermissionError:  # a file of another user, which Linux does not let us link (protected_hardlinks)
+        shutil.copy2(target, kept)
     return True
 
 
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-@contextlib.contextmanager
-def _disk(action: str, name: str, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
-    """Translate what the disk refuses into MediaRootError, but for one kind that the caller expects."""
+def _names_a_file(path: str, status: os.stat_result) -> bool:
     try:
-        yield
-    except but:
-        raise
-    except OSError as error:
-        raise MediaRootError(action, name, error) from error
+        return os.path.samestat(os.stat(path), status)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -10,6 +10,7 @@ uploads are released: what is published stands, everything staged is gone.
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,14 +23,16 @@ from . import names
 from .answer import HeldAnswer
 from .config import Settings
 from .errors import ConfigError, MediaRootError, NameRejected, ReplicationError, RestoError, UploadRejected
-from .handoff import hand_over, referenced
-from .intake import FilePart, Form, Limits, is_multipart, receive
+from .handoff import check_urlencoded, hand_over, referenced
+from .intake import FilePart, Form, Limits, media_type, receive, receive_urlencoded
 from .replicator import Replicator
 from .uploads import Upload, Uploads
 
 __all__ = ["UploadMiddleware"]
 
 METHODS = frozenset({"POST", "PUT", "PATCH"})
+MULTIPART = "multipart/form-data"
+URLENCODED = "application/x-www-form-urlencoded"
 HANDOFFS = ("original", "reference")
 PUBLISH = ("on_success", "always", "manual")
 NAMINGS = ("original", "random", "content")
@@ -50,7 +53,8 @@ class UploadMiddleware:
     as the UploadRejected that it raises says, before a byte of the body is read.
 
     What the application reads: ``handoff="original"``, the client's own bytes; ``"reference"``, a body in which the
-    files of ``fields`` are text fields that hold their names. In both, ``environ["resto.uploads"]`` has the uploads.
+    files of ``fields`` are text fields that hold their names; what else a client sends there, in a form of any kind and
+    under any method, is refused with 400. In both, ``environ["resto.uploads"]`` has the uploads.
 
     When they are published: ``publish="on_success"``, when the application answers 2xx or 3xx; ``"always"``, whatever
     it answers; ``"manual"``, only by ``environ["resto.uploads"].publish()``. An upload that was not published when the
@@ -111,25 +115,38 @@ class UploadMiddleware:
         self.replicator = replicator or Replicator(Settings.from_keywords(**settings))
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in METHODS or not self._is_ours(environ):
+        if environ["REQUEST_METHOD"].upper() not in METHODS and not self._fields:
             return self._application(environ, start_response)
         try:
-            request = self._receive(environ)
+            request = self._receive(environ) if self._is_ours(environ) else None
         except RestoError as error:
             return _page(error)(environ, start_response)
+        if request is None:
+            return self._application(environ, start_response)
         return HeldAnswer(environ, start_response, request.decide, request.finish).run(self._application)
 
     def _is_ours(self, environ: Environ) -> bool:
-        if not is_multipart(environ.get("CONTENT_TYPE") or "") or KEY in environ:
+        kind = media_type(environ)
+        if (kind != MULTIPART and not (self._fields and kind == URLENCODED)) or KEY in environ:
             return False
         if self._paths is not None:
             path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-            if not path.startswith(self._paths):
+            if not path.encode("latin-1").decode("utf-8", "replace").startswith(self._paths):  # PEP 3333: octets
                 return False
         return self._catch is None or bool(self._catch(environ))
 
-    def _receive(self, environ: Environ) -> _Request:
-        """Read the body, name and check its files, and present them to the application; all, or nothing stays."""
+    def _receive(self, environ: Environ) -> _Request | None:
+        """Read the body, name and check its files, and present them to the application; all, or nothing stays.
+
+        Return None for a urlencoded form, which is only looked at for names that a client would forge.
+        """
+        if media_type(environ) == URLENCODED:
+            body = receive_urlencoded(environ, self.limits)
+            check_urlencoded(body, self._fields)
+            environ["wsgi.input"] = io.BytesIO(body)
+            environ["CONTENT_LENGTH"] = str(len(body))
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
+            return None
         if self._authorize is not None and not self._authorize(environ):
             raise UploadRejected("You may not upload here.", 403)
         form = receive(environ, self.limits, self.replicator.stage, self._admit)
@@ -140,12 +157,12 @@ class UploadMiddleware:
                 environ["CONTENT_TYPE"] = content_type
             else:
                 parts, pieces = form.parts, form.pieces
-            body = hand_over(environ, parts, pieces)
+            stream = hand_over(environ, parts, pieces)
         except BaseException:
             form.discard()
             raise
         environ[KEY] = Uploads(tuple(uploads.values()), overwrite=self._naming == "content")
-        return _Request(environ[KEY], form, body, self._publish)
+        return _Request(environ[KEY], form, stream, self._publish)
 
     def _admit(self, field: str, filename: str, content_type: str) -> None:
         """Refuse a file before it is staged."""

@@ -212,10 +212,12 @@ class Replicator:
     def _take_back(self, publication: Publication) -> None:
         """Undo on the master, then on the hosts, once. The caller holds the lock of the name."""
         try:
-            if self._media_root.take_back(publication):
-                self._log(_failures(self._converge(publication.name)), "withdraw")
+            taken = self._media_root.take_back(publication)
         except MediaRootError:
-            log.exception("a refused file stays on the master; delete it by hand")
+            log.exception("withdraw: the master may still hold the file, and the hosts are made to match it")
+            taken = True
+        if taken:
+            self._log(_failures(self._converge(publication.name)), "withdraw")
 
     def _log(self, failures: Mapping[str, DeliveryError], action: str) -> None:
         for failure in failures.values():

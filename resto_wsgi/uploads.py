@@ -11,9 +11,12 @@ means for the files is decided by the middleware, the only caller of ``settle``,
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from typing import Any, BinaryIO, overload
 
+from .errors import RestoError
 from .intake import FilePart
 from .replicator import Publication, Replicator, Stored
 
@@ -39,6 +42,7 @@ class Upload:
         self._replicator = replicator
         self._publication: Publication | None = None
         self._discarded = False
+        self._released = False
 
     def __repr__(self) -> str:
         return f"<Upload {self.name!r} {self.size} bytes>"
@@ -58,26 +62,36 @@ class Upload:
         return self._staged.open()
 
     def discard(self) -> None:
-        """Drop this upload: it will not be published, or is withdrawn everywhere if it was."""
+        """Drop this upload: it will not be published, or is withdrawn everywhere if it was.
+
+        Raises RestoError after the request has ended; ``Replicator.delete`` is for what was kept.
+        """
+        self._check_open()
         self._discarded = True
         self.withdraw()
 
     def publish(self, *, overwrite: bool) -> None:
         """Publish and replicate, once. Raises what ``Replicator.publish`` raises."""
+        self._check_open()
         if self._publication is None and not self._discarded:
             self.stored, self._publication = self._replicator.publish(self._staged, self.name, overwrite=overwrite)
 
     def withdraw(self) -> None:
         """Take the publication back everywhere, where there is one."""
-        publication, self._publication, self.stored = self._publication, None, None
-        if publication is not None:
-            self._replicator.withdraw(publication)
+        if self._publication is not None:
+            self._replicator.withdraw(self._publication)
+            self._publication = self.stored = None  # only now: a withdrawal that failed can be repeated
 
     def release(self) -> None:
         """End the request: what is published stands, everything staged is removed."""
         if self._publication is not None:
             self._replicator.forget(self._publication)
         self._staged.discard()
+        self._released = True
+
+    def _check_open(self) -> None:
+        if self._released:
+            raise RestoError("the request of this upload has ended; what is published now stands")
 
 
 class Uploads(Sequence[Upload]):
@@ -86,6 +100,7 @@ class Uploads(Sequence[Upload]):
     def __init__(self, uploads: Sequence[Upload], *, overwrite: bool = False) -> None:
         self._uploads = tuple(uploads)
         self._overwrite = overwrite
+        self._lock = threading.RLock()  # an application may share its request with threads of its own
 
     def publish(self) -> None:
         """Publish and replicate every upload that is not discarded, all or none.
@@ -93,20 +108,30 @@ class Uploads(Sequence[Upload]):
         For an application that must know before it commits. Raises ReplicationError where too few hosts hold one,
         MediaRootError where the disk refuses; whatever this call had published is withdrawn then.
         """
-        before = [upload for upload in self if upload.stored is not None]
-        try:
-            for upload in self:
-                upload.publish(overwrite=self._overwrite)
-        except BaseException:
-            for upload in self:
-                if upload not in before:
-                    upload.withdraw()
-            raise
+        with self._lock:
+            before = [upload for upload in self if upload.stored is not None]
+            try:
+                for upload in self:
+                    upload.publish(overwrite=self._overwrite)
+            except BaseException:
+                with contextlib.suppress(RestoError):  # the cause is what the caller must hear of
+                    self._withdraw([upload for upload in self if upload not in before])
+                raise
 
     def withdraw(self) -> None:
-        """Take every publication back."""
-        for upload in self:
-            upload.withdraw()
+        """Take every publication back. Raises the first error after it tried them all; it can be repeated."""
+        with self._lock:
+            self._withdraw(self)
+
+    def _withdraw(self, uploads: Sequence[Upload]) -> None:
+        errors = []
+        for upload in reversed(uploads):  # of two with one name the later one goes first
+            try:
+                upload.withdraw()
+            except RestoError as error:  # noqa: PERF203 - each is tried
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def release(self) -> None:
         """End the request for every upload."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -594,7 +595,7 @@ def test_a_decision_that_raises_inside_write_reaches_the_application(server: Ser
     assert server.sent == b""
 
 
-def test_a_replacement_that_raises_ends_the_request_as_decided(server: Server) -> None:
+def test_a_replacement_that_raises_ends_the_request_as_failed(server: Server) -> None:
     """An exception of the other answer goes on; the application is closed, and ``finish`` called once."""
 
     def broken(environ: dict[str, Any], start_response: Any) -> Any:
@@ -602,5 +603,51 @@ def test_a_replacement_that_raises_ends_the_request_as_decided(server: Server) -
 
     with pytest.raises(LookupError, match="broken page"):
         serve(server, a_body(server.events), decision=broken)
-    assert server.events == [200, "close", "finished"]
+    assert server.events == [200, "close", "failed"]
     assert server.sent == b""
+
+
+@pytest.mark.parametrize("value", ["中.jpg", "a\r\nSet-Cookie: x", "a\x00b"])
+def test_headers_that_some_server_refuses_are_refused_before_the_decision(value: str) -> None:
+    """Some servers look only when they send, and then it would be too late to take anything back."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [*HEADERS, ("X-Name", value)])
+        return [b"body"]
+
+    asked: list[int] = []
+    finished: list[bool] = []
+    with pytest.raises(ValueError, match="PEP 3333"):
+        HeldAnswer({}, lambda *arguments: None, asked.append, finished.append).run(application)
+    assert (asked, finished) == ([], [True])
+
+
+def test_what_the_server_refuses_has_failed() -> None:
+    """A start_response of the server that raises comes after the decision, and is told to ``finish``."""
+
+    def refuse(*arguments: Any) -> Any:
+        raise RuntimeError("no such header")
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", HEADERS)
+        return [b"body"]
+
+    finished: list[bool] = []
+    with pytest.raises(RuntimeError, match="no such header"):
+        HeldAnswer({}, refuse, lambda code: None, finished.append).run(application)
+    assert finished == [True]
+
+
+def test_an_answer_that_nobody_closes_is_finished_all_the_same() -> None:
+    """Werkzeug's server, when its client resets, never calls close()."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", HEADERS)
+        return [b"body"]
+
+    finished: list[bool] = []
+    answer = HeldAnswer({}, lambda *arguments: None, lambda code: None, finished.append).run(application)
+    assert finished == []
+    del answer
+    gc.collect()
+    assert finished == [False]

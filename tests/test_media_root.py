@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -360,11 +361,68 @@ def test_what_is_no_file_is_not_found(media_root: MediaRoot) -> None:
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_of_the_media_root(media_root: MediaRoot) -> None:
-    """A link to itself is neither found nor missing."""
+    """What the disk cannot even look up is neither found nor missing."""
+    with pytest.raises(MediaRootError, match="cannot read 'xxx") as caught:
+        media_root.open("x" * 300)
+    assert caught.value.errno == errno.ENAMETOOLONG
+
+
+def test_what_is_no_file_is_absent_and_not_waited_for(media_root: MediaRoot) -> None:
+    """A FIFO would block, a link to itself leads nowhere; neither is listed, and the folder around them is."""
+    os.mkfifo(media_root.path("pipe"))
     os.symlink("loop", media_root.path("loop"))
-    with pytest.raises(MediaRootError, match="cannot read 'loop'") as caught:
-        media_root.open("loop")
-    assert caught.value.errno == errno.ELOOP
+    publish(media_root, "file", b"x")
+    for name in ("pipe", "loop"):
+        with pytest.raises(FileNotFoundError):
+            media_root.open(name)
+    assert media_root.listdir("") == ([], ["file"])
+
+
+def test_of_versions_that_are_all_taken_back_none_stays(media_root: MediaRoot) -> None:
+    """In whatever order: who replaced a version that is refused must not put it back."""
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]):
+        versions = []
+        for _ in range(3):
+            staged = stage(media_root, b"same")
+            versions.append(media_root.replace(staged, f"name-{order}"))
+        for each in order:
+            media_root.take_back(versions[each])
+        assert not media_root.exists(f"name-{order}")
+
+
+def test_a_version_that_stands_comes_back_when_those_after_it_are_taken_back(media_root: MediaRoot) -> None:
+    """The first was acknowledged; the second and the third fail in the order in which they came."""
+    kept, second, third = (media_root.replace(stage(media_root, content), "name") for content in (b"1", b"2", b"3"))
+    media_root.forget(kept)
+    assert not media_root.take_back(second)
+    assert media_root.take_back(third)
+    assert read(media_root, "name") == b"1"
+
+
+def test_staging_that_somebody_removed_is_made_again(media_root: MediaRoot) -> None:
+    """A clean-up that was too thorough does not stop uploads until a restart."""
+    stage(media_root, b"x")
+    shutil.rmtree(os.path.join(media_root.root, ".resto"))
+    stage(media_root, b"y")
+    with media_root.lock("name"):
+        pass
+
+
+def test_a_room_that_cannot_be_made_leaves_nothing(media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a lock file nor a descriptor for each upload that is refused meanwhile."""
+
+    def full(*arguments: object, **keywords: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = descriptors()
+    monkeypatch.setattr("resto_wsgi.staging.os.mkdir", full)
+    for _ in range(3):
+        with pytest.raises(MediaRootError) as caught:
+            media_root.stage()
+        assert caught.value.full
+    monkeypatch.undo()
+    assert os.listdir(os.path.join(media_root.root, ".resto/staging")) == []
+    assert descriptors() == before
 
 
 def test_listdir_is_sorted_and_shows_nothing_hidden(media_root: MediaRoot) -> None:
@@ -586,8 +644,9 @@ def test_a_lock_is_released_though_a_process_was_forked_under_it(tmp_path: Path)
 
 
 def test_a_lock_that_cannot_be_had_is_an_error_of_the_media_root(media_root: MediaRoot) -> None:
-    """Somebody removed the folder of the locks."""
+    """Somebody put a file in the place of the folder of the locks."""
     os.rmdir(os.path.join(media_root.root, ".resto/locks"))
+    Path(media_root.root, ".resto/locks").touch()
     with pytest.raises(MediaRootError, match="cannot lock 'cat'"), media_root.lock("cat"):
         pass
 

@@ -15,7 +15,15 @@ import pytest
 import urllib3
 from webob import Request
 
-from resto_wsgi import ConfigError, MediaRootError, ReplicationError, Replicator, UploadMiddleware, UploadRejected
+from resto_wsgi import (
+    ConfigError,
+    MediaRootError,
+    ReplicationError,
+    Replicator,
+    RestoError,
+    UploadMiddleware,
+    UploadRejected,
+)
 
 BOUNDARY = "x-boundary"
 CAT = b"\xff\xd8 a cat \r\n" * 500
@@ -355,6 +363,105 @@ def test_a_name_cannot_be_forged(replicator: Any, hosts: Any) -> None:
     response = post(app, ("f", "a.jpg", CAT), ("photo", "uploads/other.jpg"))
     assert response.status_code == 400 and b"photo" in response.body
     assert application.uploads is None and nothing_left(replicator, hosts)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"REQUEST_METHOD": "post"},
+        {"REQUEST_METHOD": "DELETE"},
+        {"CONTENT_TYPE": f"multipart/form-data\x0b; boundary={BOUNDARY}"},
+        {"CONTENT_TYPE": "application/x-www-form-urlencoded"},
+        {"CONTENT_TYPE": "Application/X-WWW-Form-Urlencoded; charset=utf-8"},
+    ],
+)
+def test_a_name_cannot_be_forged_by_another_kind_of_request(replicator: Any, change: dict[str, str]) -> None:
+    """Frameworks read forms under any method, and more media types than one."""
+    application = Application()
+    app = UploadMiddleware(application, replicator, handoff="reference", fields=["photo"])
+    body = b"title=x&%70hoto=uploads/other.jpg" if "urlencoded" in str(change).lower() else multipart(("photo", "x"))
+    request = Request.blank("/", method="POST", body=body)
+    request.content_type = f"multipart/form-data; boundary={BOUNDARY}"
+    request.environ.update(change)
+    assert request.get_response(app).status_code == 400
+    assert application.body == b""
+
+
+def test_a_urlencoded_form_without_declared_fields_passes(replicator: Any) -> None:
+    """A site has other forms; their bodies are as they were."""
+    application = Application()
+    app = UploadMiddleware(application, replicator, handoff="reference", fields=["photo"], max_form_size=100)
+    for body, status in ((b"name=tom&photograph=1", 200), (b"", 200), (b"x" * 101, 413)):
+        request = Request.blank("/", method="POST", body=body, content_type="application/x-www-form-urlencoded")
+        assert request.get_response(app).status_code == status
+        assert application.body == (body if status == 200 else b"")
+
+
+def test_equal_files_that_are_all_refused_leave_nothing(replicator: Any, hosts: Any) -> None:
+    """By content they share one name; the second must not put the first back."""
+    failing = Application("500 Oops", before=lambda environ: environ["resto.uploads"].publish())
+    app = UploadMiddleware(failing, replicator, naming="content")
+    post(app, ("f", "a.jpg", CAT), ("g", "b.jpg", CAT))
+    assert nothing_left(replicator, hosts)
+
+
+def test_a_withdrawal_that_fails_is_repeated_and_keeps_none_of_the_others(
+    replicator: Any, hosts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Descriptors run out once while two published uploads are taken back."""
+    whole = type(replicator).withdraw
+    failures = [MediaRootError("lock", "x", OSError(24, "Too many open files"))]
+
+    def withdraw(self: Any, publication: Any) -> None:
+        if failures:
+            raise failures.pop()
+        whole(self, publication)
+
+    monkeypatch.setattr(type(replicator), "withdraw", withdraw)
+    failing = Application("500 Oops", before=lambda environ: environ["resto.uploads"].publish())
+    with pytest.raises(MediaRootError):
+        post(UploadMiddleware(failing, replicator), ("f", "a.jpg", CAT), ("g", "b.jpg", CAT))
+    assert nothing_left(replicator, hosts)
+
+
+def test_an_answer_that_no_server_can_send_publishes_nothing(replicator: Any, hosts: Any) -> None:
+    """A filename in a header, for instance."""
+
+    def application(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("X-Name", "中.jpg")])
+        return [b""]
+
+    with pytest.raises(ValueError, match="PEP 3333"):
+        post(UploadMiddleware(application, replicator), ("f", "a.jpg", CAT))
+    assert nothing_left(replicator, hosts)
+
+
+def test_an_upload_ends_with_its_request(replicator: Any, hosts: Any) -> None:
+    """Afterwards it can be neither published nor discarded, and says so."""
+    application = Application()
+    post(UploadMiddleware(application, replicator, publish="manual"), ("f", "a.jpg", CAT))
+    with pytest.raises(RestoError, match="has ended"):
+        application.uploads.publish()
+    with pytest.raises(RestoError, match="has ended"):
+        application.uploads[0].discard()
+    assert nothing_left(replicator, hosts)
+
+
+def test_catch_may_refuse(replicator: Any) -> None:
+    """As authorize may."""
+
+    def catch(environ: Any) -> bool:
+        raise UploadRejected("Not now.", 429)
+
+    assert post(UploadMiddleware(Application(), replicator, catch=catch), ("f", "a.jpg", CAT)).status_code in (400, 429)
+
+
+def test_paths_are_text(replicator: Any) -> None:
+    """As a person writes them, not as WSGI carries them."""
+    application = Application()
+    path = "/größe"
+    post(UploadMiddleware(application, replicator, paths=[path]), ("f", "a.jpg", CAT), path="/gr%C3%B6%C3%9Fe/x")
+    assert len(application.uploads) == 1
 
 
 @pytest.mark.parametrize(

@@ -630,3 +630,21 @@ def test_a_missing_cheroot_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, ap
     monkeypatch.setitem(sys.modules, "cheroot.wsgi", None)
     with pytest.raises(ConfigError, match=r"pip install 'resto_wsgi\[server\]'"):
         make_server(app, LOOPBACK, 0)
+
+
+def test_a_refused_body_without_end_is_not_read_to_its_end(media_servers: Any) -> None:
+    """Who may not write, and announces 100 petabytes, has the connection ended after some MiB."""
+    node = media_servers("node", writers=["192.0.2.0/24"])[0]
+    with socket.create_connection(("127.0.0.1", node.port), 10) as client:
+        client.sendall(b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000000000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            for _ in range(512):
+                client.sendall(bytes(1 << 20))
+
+
+def test_endless_headers_are_refused(media_servers: Any) -> None:
+    """They would be kept in memory."""
+    node = media_servers("node")[0]
+    with socket.create_connection(("127.0.0.1", node.port), 10) as client:
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * (80 << 10) + b"\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 413"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -750,3 +751,86 @@ def test_a_host_that_speaks_no_tls_is_a_delivery_error(hasty: HttpTransport, fau
     with pytest.raises(DeliveryError):
         put(hasty, silent, "cat")
     assert time.monotonic() - begun < BOUND
+
+
+@pytest.mark.parametrize("status", [101, 102, 103])
+def test_an_interim_answer_is_no_answer_and_its_connection_is_not_used_again(
+    faulty: Any, tmp_path: Path, status: int
+) -> None:
+    """Else the next file would be acknowledged by what the host says of this one."""
+
+    def interim(connection: socket.socket, reader: Any) -> None:
+        while server.read_request(reader):
+            connection.sendall(b"HTTP/1.1 %d Wait\r\n\r\n" % status)
+            connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+    server = faulty(interim)
+    (tmp_path / "file").write_bytes(b"content")
+    transport = HttpTransport(timeout=1)
+    host = Host("host", server.url)
+    for _ in range(2):
+        with open(tmp_path / "file", "rb") as file, pytest.raises(DeliveryError, match=f"answered {status}"):
+            transport.put(host, "a", file, 7, 0)
+    transport.close()
+
+
+def test_a_reply_that_cannot_be_parsed_is_a_delivery_error(faulty: Any, tmp_path: Path) -> None:
+    """A chunk of a negative size, for instance."""
+
+    def malformed(connection: socket.socket, reader: Any) -> None:
+        server.read_request(reader)
+        connection.sendall(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nxxxxx\r\n")
+
+    server = faulty(malformed)
+    (tmp_path / "file").write_bytes(b"content")
+    transport = HttpTransport(timeout=1)
+    with open(tmp_path / "file", "rb") as file, pytest.raises(DeliveryError):
+        transport.put(Host("host", server.url), "a", file, 7, 0)
+    transport.close()
+
+
+def test_an_early_refusal_by_a_host_that_reads_no_further_is_reported(faulty: Any, tmp_path: Path) -> None:
+    """The sending stops, and the status is the host's, not that it was slow."""
+    proceed = threading.Event()
+
+    def stop_reading(connection: socket.socket, reader: Any) -> None:
+        while reader.readline() not in (b"\r\n", b""):
+            pass
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        proceed.wait(10)
+
+    server = faulty(stop_reading)
+    with open(tmp_path / "file", "wb") as file:
+        file.truncate(64 << 20)
+    transport = HttpTransport(timeout=0.5)
+    try:
+        with open(tmp_path / "file", "rb") as file, pytest.raises(DeliveryError) as caught:
+            transport.put(Host("host", server.url), "a", file, 64 << 20, 0)
+        assert (caught.value.status, caught.value.permanent) == (413, True)
+    finally:
+        proceed.set()
+        transport.close()
+
+
+def test_a_put_that_was_given_up_is_not_carried_out_later(nginx: Any, tmp_path: Path) -> None:
+    """The host was frozen; its buffers hold the whole body, and the connection's end is a reset that empties them."""
+    (tmp_path / "file").write_bytes(bytes(1_000_000))
+    transport = HttpTransport(timeout=0.3)
+    host = Host("host", nginx.url)
+    os.killpg(nginx.pid, signal.SIGSTOP)
+    try:
+        with open(tmp_path / "file", "rb") as file, pytest.raises(DeliveryError):
+            transport.put(host, "a", file, 1_000_000, 0)
+    finally:
+        os.killpg(nginx.pid, signal.SIGCONT)
+    eventually(lambda: _deleted(transport, host))
+    time.sleep(0.5)  # for what must not happen there is no condition to wait for
+    assert not os.path.exists(os.path.join(nginx.root, "a"))
+    transport.close()
+
+
+def _deleted(transport: HttpTransport, host: Host) -> bool:
+    with contextlib.suppress(DeliveryError):
+        transport.delete(host, "a")
+        return True
+    return False

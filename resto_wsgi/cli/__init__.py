@@ -17,9 +17,10 @@ def main() -> None:
     """Run the command line, and leave the process with its exit status."""
     try:
         from .commands import resto
+
+        resto()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         print("resto needs pip install 'resto_wsgi[cli]'", file=sys.stderr)
         sys.exit(1)
-    resto()

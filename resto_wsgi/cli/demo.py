@@ -1,8 +1,9 @@
 """``resto demo``: three media servers and a page behind `UploadMiddleware`, started and ended in order.
 
-It owns the temporary folder that holds everything, the order of starting and stopping, and the signals: SIGINT and
-SIGTERM both end the demo with nothing left behind, neither a process nor a file. While something is being started or
-stopped a signal is only noted, so that it cannot fall between a start and the note of it. Called by `commands.py`.
+It owns the temporary folder that holds everything, the order of starting and stopping, and the signals: SIGINT,
+SIGTERM and SIGHUP all end the demo with nothing left behind, neither a process nor a file. While something is being
+started or stopped a signal is only noted, so that it cannot fall between a start and the note of it. Called by
+`commands.py`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ def run(*, once: bool, servers: str, port: int) -> int:
 
 
 class Interrupts:
-    """SIGINT and SIGTERM: raised as KeyboardInterrupt inside ``raised()`` and ``check()``, else only noted."""
+    """SIGINT, SIGTERM, and SIGHUP where the terminal was closed.
+
+    Raised as KeyboardInterrupt inside ``raised()`` and ``check()``, else only noted.
+    """
 
     def __init__(self) -> None:
         self._noted = False
@@ -71,7 +75,7 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before[number] = signal.signal(number, self._note)
         return self
 

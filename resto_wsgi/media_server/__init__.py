@@ -13,6 +13,7 @@ from ..errors import ConfigError
 __all__ = ["make_server"]
 
 BACKLOG = 128  # connections that wait to be accepted; cheroot's 5 turns some away when every host is written at once
+HEADERS = 64 * 1024  # bytes of all headers of a request; cheroot would keep any number of them in memory
 
 
 def make_server(app: Any, host: str, port: int) -> Any:
@@ -25,4 +26,6 @@ def make_server(app: Any, host: str, port: int) -> Any:
         from cheroot.wsgi import Server
     except ImportError as error:
         raise ConfigError("media server", "needs cheroot: pip install 'resto_wsgi[server]'") from error
-    return Server((host, port), app, request_queue_size=BACKLOG)
+    server = Server((host, port), app, request_queue_size=BACKLOG)
+    server.max_request_header_size = HEADERS
+    return server

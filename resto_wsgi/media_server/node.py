@@ -38,6 +38,7 @@ __all__ = ["WRITERS", "MediaServer"]
 
 WRITERS = ("127.0.0.0/8", "::1/128")
 BLOCK = 256 * 1024  # bytes moved at a time
+DISCARD = 4 * 1024 * 1024  # bytes of a refused body that are read; who sends more has to see the connection end
 LENGTH_DIGITS = 18  # of a Content-Length: an exabyte
 STAGED = "put-"  # how a staged file's name begins
 
@@ -79,7 +80,8 @@ class MediaServer:
         except OSError as error:
             print(f"media server: {shown(error, 200)}", file=environ["wsgi.errors"])
             response = _plain("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
-        body.discard()
+        if not body.discard():
+            response.headers["Connection"] = "close"  # cheroot then reads no further; it would read all into memory
         if response.status_code == 405:
             response.headers["Allow"] = self._allow
         return response(environ, start_response)  # type: ignore[no-any-return]
@@ -236,10 +238,13 @@ class _Body:
                 view = view[os.write(fd, view) :]
         return not self._left
 
-    def discard(self) -> None:
-        """Read what nobody wanted, in blocks: cheroot would read it at once, into memory."""
+    def discard(self) -> bool:
+        """Read what nobody wanted, so that the client reads the answer; return whether that was all of it."""
+        until = self._left - DISCARD
         for _ in self:
-            pass
+            if self._left < until:
+                break
+        return not self._left
 
     def _read(self) -> bytes:
         # Servers tell of a client that went away in many ways; each is a body that ends here.

@@ -10,9 +10,12 @@ The only module that imports urllib3.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import select
 import socket
+import struct
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -33,6 +36,7 @@ BLOCK = 256 * 1024  # bytes read from the file and given to the socket at a time
 REPLY_LIMIT = 64 * 1024  # bytes of a whole reply; the error pages of the stock servers are under 1 KiB
 MINIMUM_RATE = 64 * 1024  # bytes per second: a transfer that is slower on the whole is given up
 STEPS = 3  # times ``timeout`` that a request may take beside its bytes: to connect, to send, to answer
+ANSWER_STEPS = 2  # times ``timeout`` that an answer may take on the whole, however large the file was
 CONNECTIONS = 16  # kept alive for each host: one for each request thread of a usual WSGI server
 POOLS = 1024  # hosts; urllib3 would close the connections of all but the 10 used last
 
@@ -109,6 +113,7 @@ class _Reply(io.RawIOBase):
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._file = sock.makefile("rb", buffering=0)  # http.client closes the socket before such a reply is read
+        self._ends = time.monotonic() + ANSWER_STEPS * _deadline.get().step
         self.received = 0
 
     def makefile(self, mode: str) -> io.BufferedReader:
@@ -125,7 +130,10 @@ class _Reply(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if self.received >= REPLY_LIMIT:
             raise _TooLong
-        self._sock.settimeout(_deadline.get().next_step())
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer took too long on the whole")
+        self._sock.settimeout(min(left, _deadline.get().next_step()))
         count = self._sock.recv_into(buffer, min(len(buffer), REPLY_LIMIT - self.received))
         self.received += count
         return count
@@ -135,9 +143,10 @@ class _Bounded(HTTPConnection):
     """A connection that keeps to the deadline of its request, and knows when it failed for being stale."""
 
     _used = False
+    _cut = False
 
     def connect(self) -> None:
-        self._used = False
+        self._used = self._cut = False
         super().connect()
 
     def send(self, data: Any) -> None:
@@ -148,20 +157,52 @@ class _Bounded(HTTPConnection):
         if self.sock is None:
             self.connect()
         left = memoryview(data)
-        while left:
-            self.sock.settimeout(_deadline.get().next_step())
-            left = left[self.sock.send(left) :]
+        try:
+            while left:
+                self.sock.settimeout(_deadline.get().next_step())
+                left = left[self.sock.send(left) :]
+        except TimeoutError as error:
+            if self._has_an_answer():  # an early 413, from a host that reads no further
+                self._cut = True
+                raise BrokenPipeError from error  # which urllib3 takes as the word to read it
+            self._reset()
+            raise
+        except BaseException:
+            self._reset()
+            raise
 
     def getresponse(self) -> Any:
         reply = _Reply(self.sock)
         self.response_class = lambda _, *args, **kw: HttpReply(reply, *args, **kw)  # type: ignore[assignment,arg-type]
         used, self._used = self._used, True
         try:
-            return super().getresponse()
+            response = super().getresponse()
         except ConnectionError as error:
             if used and not reply.received:
                 raise _Stale(*error.args) from error
             raise
+        except BaseException:
+            self._reset()
+            raise
+        if response.status < 200 or self._cut:
+            self._reset()
+            self.close()  # the rest of the request, or of the reply, must not meet the next request
+        if response.status < 200:
+            raise OSError(f"answered {response.status}, and no final status")
+        return response
+
+    def _has_an_answer(self) -> bool:
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _reset(self) -> None:
+        """Let the close that follows be a reset, so that the host drops what it has not read of a request.
+
+        Else a PUT that was given up could be carried out after the DELETE that withdraws it.
+        """
+        with contextlib.suppress(OSError, AttributeError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class _BoundedTls(_Bounded, HTTPSConnection):
@@ -211,7 +252,10 @@ class HttpTransport:
     def _make_folders(self, host: Host, name: str) -> None:
         """MKCOL (RFC 4918, section 9.3) the folders above a name, the topmost first; whatever is there stays."""
         parts = name.split("/")[:-1]
+        ends = time.monotonic() + STEPS * self._timeout  # for all of them: a name may have hundreds
         for depth in range(1, len(parts) + 1):
+            if time.monotonic() > ends:
+                raise DeliveryError(host.label, name, "too slow: its folders took too long to make")
             self._send("MKCOL", host, "/".join(parts[:depth]), {}, folder=True)
 
     def _send(
@@ -263,6 +307,9 @@ class HttpTransport:
             if response.status < 300:  # others may have a long page; what they say is clear without it
                 error.status = response.status
                 raise
+        except ValueError as error:  # urllib3 passes on what it cannot parse, a chunk of -5 bytes for instance
+            response.close()
+            raise OSError(f"the reply is malformed: {error}") from error
         finally:
             response.release_conn()
         return int(response.status)
