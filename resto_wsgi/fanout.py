@@ -41,15 +41,13 @@ class Fanout:
         if len(self._hosts) == 1:
             return {self._hosts[0].label: _attempt(name, work, self._hosts[0])}
         lanes = self._own_lanes()
-        futures: dict[str, Future[DeliveryError | None]] = {}
+        futures: dict[str, Future[DeliveryError | None]] = {host.label: Future() for host in self._hosts}
         try:
             for host in self._hosts:
-                futures[host.label] = _submit(lanes[host.label], name, work, host)
+                _begin(lanes[host.label], futures[host.label], name, work, host)
             wait(futures.values())
         except BaseException:  # a worker that is told to exit: whoever goes on must come after what is under way
-            for future in futures.values():
-                future.cancel()
-            wait(futures.values())
+            wait([future for future in futures.values() if not future.cancel()])
             raise
         return {label: future.result() for label, future in futures.items()}
 
@@ -67,16 +65,22 @@ class Fanout:
         return lanes
 
 
-def _submit(
-    lane: ThreadPoolExecutor, name: str, work: Callable[[Host], None], host: Host
-) -> Future[DeliveryError | None]:
+def _begin(
+    lane: ThreadPoolExecutor, future: Future[DeliveryError | None], name: str, work: Callable[[Host], None], host: Host
+) -> None:
     """Begin the work on a thread, or do it here where there is none to be had: too many, or the program is ending."""
+
+    def attempt() -> None:
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(_attempt(name, work, host))
+            except BaseException as error:
+                future.set_exception(error)  # for the one who waits, as ThreadPoolExecutor does
+
     try:
-        return lane.submit(_attempt, name, work, host)
+        lane.submit(attempt)
     except RuntimeError:
-        done: Future[DeliveryError | None] = Future()
-        done.set_result(_attempt(name, work, host))
-        return done
+        attempt()
 
 
 def _attempt(name: str, work: Callable[[Host], None], host: Host) -> DeliveryError | None:

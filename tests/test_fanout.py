@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -210,3 +212,42 @@ def test_a_forked_process_gets_threads_of_its_own() -> None:
     done = subprocess.run(python, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == 7
+
+
+def test_an_interruption_waits_for_what_is_under_way() -> None:
+    """A worker that is told to exit withdraws afterwards; nothing that it began may come after that."""
+    hosts = [Host("quick", "http://quick"), Host("slow", "http://slow")]
+    ended = threading.Event()
+
+    def work(host: Host) -> None:
+        if host.label == "slow":
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+            time.sleep(0.3)
+            ended.set()
+
+    def leave(*arguments: object) -> None:
+        raise SystemExit(1)
+
+    before = signal.signal(signal.SIGALRM, leave)
+    fanout = Fanout(hosts)
+    try:
+        with pytest.raises(SystemExit):
+            fanout.run("name", work)
+        assert ended.is_set()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        fanout.close()
+
+
+def test_work_is_done_here_where_no_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the main thread has ended, or at the limit of threads, a withdrawal must still reach the hosts."""
+
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr("resto_wsgi.fanout.ThreadPoolExecutor.submit", refuse)
+    done = []
+    fanout = Fanout([Host("a", "http://a"), Host("b", "http://b")])
+    assert fanout.run("name", lambda host: done.append(host.label)) == {"a": None, "b": None}
+    assert done == ["a", "b"]
+    fanout.close()

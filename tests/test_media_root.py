@@ -798,3 +798,22 @@ def test_kill_9_before_any_call_to_the_disk_leaves_a_whole_file_or_none(
         assert left == []
         assert in_own_room == 1
         assert visible == (content is not None)
+
+
+def test_a_version_of_another_user_can_be_replaced_and_put_back(
+    media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux does not let a user link what another owns (protected_hardlinks), so it is copied."""
+    publish(media_root, "name", b"old")
+    whole = os.link
+
+    def link(source: str, target: str) -> None:
+        if target.endswith(".previous"):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        whole(source, target)
+
+    monkeypatch.setattr("resto_wsgi.media_root.os.link", link)
+    publication = media_root.replace(stage(media_root, b"new"), "name")
+    assert read(media_root, "name") == b"new"
+    assert media_root.take_back(publication)
+    assert read(media_root, "name") == b"old"
