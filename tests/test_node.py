@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import http.client
 import io
 import os
@@ -82,6 +83,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 
 def open_descriptors() -> int:
+    gc.collect()  # what other tests have left to it is not ours to count
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -257,7 +259,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     reply = ask(app, "PUT", "/cat.txt", b"x", **{"wsgi.errors": errors})
     assert reply.status_code == status
     assert files(root) == {}
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert bool(errors.getvalue()) == (status == 500)
 
 
@@ -407,7 +409,7 @@ def test_a_symbolic_link_is_not_followed(app: MediaServer, root: Path, tmp_path:
     assert (root / "file").read_bytes() == b"mine" and not (root / "file").is_symlink()
     assert files(outside) == {"secret": b"secret"}
     assert list(outside.iterdir()) == [outside / "secret"]
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_what_is_no_file_is_not_read(app: MediaServer, root: Path) -> None:
@@ -419,7 +421,7 @@ def test_what_is_no_file_is_not_read(app: MediaServer, root: Path) -> None:
         listener.bind(os.path.relpath(root / "socket"))
         for path in ("/folder", "/fifo", "/socket"):
             assert ask(app, "GET", path).status_code == 404
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 # Who may write
@@ -488,7 +490,7 @@ def test_one_range_is_sent(
     reply = ask(app, "GET", "/x", HTTP_RANGE=wanted, **({"wsgi.file_wrapper": wrapper} if wrapper else {}))
     assert (reply.status_code, reply.headers.get("Content-Range")) == (status, content_range)
     assert body is None or (reply.body, reply.headers["Content-Length"]) == (body, str(len(body)))
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_range_of_another_version_is_not_sent(app: MediaServer, root: Path) -> None:
@@ -521,7 +523,7 @@ def test_head_is_get_without_the_body(app: MediaServer, root: Path) -> None:
         assert (reply.status_code, reply.body) == (200, b"")
         assert reply.headers.items() == ask(app, "GET", "/x").headers.items()
         assert reply.headers["Content-Length"] == "10"
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_an_unchanged_file_is_not_sent_again(app: MediaServer, root: Path) -> None:
@@ -533,7 +535,7 @@ def test_an_unchanged_file_is_not_sent_again(app: MediaServer, root: Path) -> No
     assert ask(app, "GET", "/x", HTTP_IF_MODIFIED_SINCE=DATE).status_code == 304
     assert ask(app, "GET", "/x", HTTP_IF_NONE_MATCH='"gone"', HTTP_IF_MODIFIED_SINCE=DATE).status_code == 200
     assert ask(app, "GET", "/x", HTTP_IF_MODIFIED_SINCE="Tue, 03 Nov 2026 10:20:29 GMT").status_code == 200
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize(

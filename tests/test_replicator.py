@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
@@ -67,6 +68,7 @@ def everywhere(replicator: Replicator, servers: Any, expected: dict[str, bytes])
 
 
 def descriptors() -> int:
+    gc.collect()  # what other tests have left to it is not ours to count
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -754,7 +756,7 @@ def test_close_leaves_no_descriptor_thread_or_staged_file(replicate: Replicate, 
     replicator.close()
     assert threads() == []
     assert os.listdir(os.path.join(replicator.settings.media_root, ".resto/staging")) == []
-    eventually(lambda: descriptors() == before)
+    eventually(lambda: descriptors() <= before)
 
 
 def test_readers_of_a_host_see_whole_files_only_while_it_is_overwritten(replicate: Replicate, nginx: Any) -> None:
