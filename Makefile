@@ -1,5 +1,6 @@
 # make demo [ARGS='--once --servers nginx']   three media servers and a page to try them, on this machine only
 # make test [ARGS='-k name']                  all that CI checks
+# make chaos [ARGS='--only kill --seed 1']    kill, cut off, fill up; then count what was lost (0)
 # make clean                                  removes what these two made
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ STOCK := $(foreach kind,nginx lighttpd apache,$(if $(findstring $(kind),$(ARGS))
 
 export PYTHON
 
-.PHONY: demo test clean
+.PHONY: demo test chaos clean
 
 demo: $(VENV)/.demo
 	@$(if $(STOCK),tests/setup-servers --required $(STOCK))
@@ -28,6 +29,10 @@ test: $(VENV)/.test
 	$(VENV)/bin/coverage run -m pytest $(ARGS)
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
+
+chaos: $(VENV)/.test
+	@tests/setup-servers --required nginx
+	@$(VENV)/bin/python tests/chaos $(ARGS)
 
 $(VENV)/.demo: setup.cfg pyproject.toml | $(VENV)/.made
 	@$(PIP) install -e '.[cli,server]'

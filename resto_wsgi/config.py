@@ -22,6 +22,7 @@ __all__ = ["Settings", "settings_table"]
 
 MODES = ("hybrid", "async", "distributed")
 MAX_TIMEOUT = 3600.0  # seconds: above an hour it is a mistake in the unit
+MAX_DAYS = 36500.0  # a hundred years: above it is a mistake in the unit
 PREFIX = "RESTO_"  # whatever begins with it is ours, so that a misspelt setting is found
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -88,6 +89,13 @@ def _seconds(value: Any) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 < value <= MAX_TIMEOUT:  # false for nan, too
         raise _wrong(f"seconds, above 0 and at most {MAX_TIMEOUT:g}", value)
+    return float(value)
+
+
+def _days(value: Any) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value <= MAX_DAYS:  # false for nan, too
+        raise _wrong(f"days, above 0 and at most {MAX_DAYS:g}", value)
     return float(value)
 
 
@@ -205,6 +213,27 @@ class Settings:
         default=True,
         metadata=_row(
             "RESTO_FSYNC", "Whether a file is durable on the disk before a save returns.", _bool, read=_read_bool
+        ),
+    )
+    # Days: a media server that was away for a season must not bring deleted files back.
+    tombstone_days: float = field(
+        default=90.0,
+        metadata=_row(
+            "RESTO_TOMBSTONE_DAYS",
+            "Days for which it is remembered that a name was deleted, for media servers that come back.",
+            _days,
+            read=_read_number,
+            default="90",
+        ),
+    )
+    # What is owed must not wait for somebody to remember it.
+    background: bool = field(
+        default=True,
+        metadata=_row(
+            "RESTO_BACKGROUND",
+            "Whether a thread of each process delivers what is owed; else cron has to run resto drain.",
+            _bool,
+            read=_read_bool,
         ),
     )
     _hosts: tuple[Host, ...] = field(init=False, repr=False, compare=False)

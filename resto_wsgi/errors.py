@@ -5,6 +5,7 @@
     ├── NameRejected         a name that could leave the media root, or that some media server cannot hold
     ├── UploadRejected       a request that is answered by us with ``http_status``, before the application
     ├── MediaRootError       the local disk refused: full, read-only, no hard links
+    ├── OutboxError          what is owed cannot be recorded or read: no folder, no space, damaged, too new
     ├── DeliveryError        one host did not take one name
     └── ReplicationError     too few hosts hold a name: the DeliveryError of each host that failed
 
@@ -23,6 +24,7 @@ __all__ = [
     "DeliveryError",
     "MediaRootError",
     "NameRejected",
+    "OutboxError",
     "ReplicationError",
     "RestoError",
     "UploadRejected",
@@ -116,20 +118,51 @@ _REMEDIES = {
 }
 
 
+class OutboxError(RestoError):
+    """What is owed cannot be recorded or read. ``path`` is the outbox, ``full`` True where no space is left there."""
+
+    def __init__(self, path: str, problem: str, remedy: str, *, full: bool = False) -> None:
+        super().__init__(path, problem, remedy)  # what pickle calls it with; the rest travels in __dict__
+        self.path = path
+        self.problem = problem
+        self.remedy = remedy
+        self.full = full
+
+    def __str__(self) -> str:
+        return f"outbox {shown(self.path, 300)}: {self.problem}; {self.remedy}"
+
+
 class DeliveryError(RestoError):
     """One host did not take one name.
 
-    ``status`` is the HTTP status where one came (an int), else None; ``permanent`` is True where repeating
-    the same request cannot help before somebody changes the host.
+    ``status`` is the HTTP status where one came (an int), else None. ``permanent`` is True where repeating the same
+    request cannot help before somebody changes the host; ``untouched`` where the host has not done what was asked
+    and never will, for no byte of it was sent, or it answered 4xx: anything else it may have done, or do late.
+    ``retry_after`` is how many seconds the host asked us to wait, if it did. ``ours`` is True where the cause is on
+    this side, an unreadable master for instance, and says nothing of the host.
     """
 
-    def __init__(self, host: str, name: str, reason: str, *, status: int | None = None, permanent: bool = False):
+    def __init__(
+        self,
+        host: str,
+        name: str,
+        reason: str,
+        *,
+        status: int | None = None,
+        permanent: bool = False,
+        untouched: bool = False,
+        retry_after: float | None = None,
+        ours: bool = False,
+    ) -> None:
         super().__init__(host, name, reason)  # what pickle calls it with; the rest travels in __dict__
         self.host = host
         self.name = name
         self.reason = reason
         self.status = status
         self.permanent = permanent
+        self.untouched = untouched
+        self.retry_after = retry_after
+        self.ours = ours
 
     def __str__(self) -> str:
         return f"{self.host}: {shown(self.name)}: {self.reason}"
@@ -138,8 +171,9 @@ class DeliveryError(RestoError):
 class ReplicationError(RestoError):
     """Too few hosts took a name; ``failures`` maps each host that failed to its DeliveryError.
 
-    ``action`` is "save" or "delete", ``done`` the number of hosts that did it, ``required`` the number that had
-    to. ``retry_after`` is the number of seconds after which a client may sensibly try again.
+    ``action`` is "save", "delete" or "read", ``done`` the number of hosts that did it, ``required`` the number that
+    had to. ``retry_after`` is the number of seconds after which a client may sensibly try again. A save was withdrawn;
+    a delete stays owed to the hosts that failed, and is done when they are back.
     """
 
     retry_after = 5
@@ -154,4 +188,6 @@ class ReplicationError(RestoError):
 
     def __str__(self) -> str:
         each = "; ".join(f"{host}: {failure.reason}" for host, failure in sorted(self.failures.items()))
-        return f"{self.action} {shown(self.name)}: done by {self.done} media servers, {self.required} required: {each}"
+        rest = "; it stays owed to them" if self.action == "delete" else ""
+        what = f"{self.action} {shown(self.name)}"
+        return f"{what}: done by {self.done} media servers, {self.required} required: {each}{rest}"

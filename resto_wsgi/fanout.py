@@ -32,18 +32,19 @@ class Fanout:
         self._hosts = tuple(hosts)
         self._lanes: dict[int, dict[str, ThreadPoolExecutor]] = {}  # by process: threads do not survive a fork
 
-    def run(self, name: str, work: Callable[[Host], None]) -> Outcome:
-        """Do ``work`` for each host at the same time and return when all have ended.
+    def run(self, name: str, work: Callable[[Host], None], hosts: Iterable[Host] | None = None) -> Outcome:
+        """Do ``work`` for each of ``hosts``, by default all, at the same time and return when all have ended.
 
         A DeliveryError is that host's outcome. Any other exception is a defect; it is logged, and is that
         host's outcome too, so that the caller can still put things right on the others.
         """
-        if len(self._hosts) == 1:
-            return {self._hosts[0].label: _attempt(name, work, self._hosts[0])}
+        hosts = self._hosts if hosts is None else tuple(hosts)
+        if len(hosts) == 1:
+            return {hosts[0].label: _attempt(name, work, hosts[0])}
         lanes = self._own_lanes()
-        futures: dict[str, Future[DeliveryError | None]] = {host.label: Future() for host in self._hosts}
+        futures: dict[str, Future[DeliveryError | None]] = {host.label: Future() for host in hosts}
         try:
-            for host in self._hosts:
+            for host in hosts:
                 _begin(lanes[host.label], futures[host.label], name, work, host)
             wait(futures.values())
         except BaseException:  # a worker that is told to exit: whoever goes on must come after what is under way
@@ -90,5 +91,5 @@ def _attempt(name: str, work: Callable[[Host], None], host: Host) -> DeliveryErr
         return error
     except Exception as error:
         log.exception("defect while delivering to %s", host.label)
-        return DeliveryError(host.label, name, f"not delivered: {type(error).__name__}")
+        return DeliveryError(host.label, name, f"not delivered: {type(error).__name__}", ours=True)
     return None

@@ -11,32 +11,40 @@ in place. ``.resto`` is 0700.
     replaced     the name is the new version, the  the new version is whole; the room is swept
                  old one is kept in the room
     removed      the name is gone, durable         as it is
+    dropped      the same, and the folders above   as it is; an empty folder may be left
+                 it that are empty
 
-Where staged files lie, and who sweeps them, is the matter of ``staging``. A name is locked (flock on one of 256
-files) while it is published, replaced or removed and its hosts converge. The replicator calls this.
+Where staged files lie, and who sweeps them, is the matter of ``staging``. A name is locked (flock on one of 4096
+files) while it is published, replaced or removed and its hosts converge. ``.resto/id`` tells this media root from
+the empty folder that is seen where its disk is not mounted. The replicator calls this.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from .errors import MediaRootError, NameRejected
-from .staging import KEPT, Staged, Staging, disk, unlink
+from .identity import identity_of, make_private, read_identity
+from .locks import FileLock
+from .staging import KEPT, Staged, Staging, disk, make_hidden, unlink
+from .walk import walk
 
-__all__ = ["Master", "MediaRoot", "Publication", "Staged"]
+__all__ = ["Master", "MediaRoot", "Publication", "Staged", "State"]
+
+State = tuple[int, int, int, int]  # device, inode, size, mtime in ns: what tells one version of a name from another
 
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})  # ENXIO: a socket
-LOCKS = 256  # two names share a lock once in 256 times, which costs a wait and nothing else
+FOLDERS_MADE = 50  # times that the folder of a name is made again, because another process found it empty and pruned it
+LOCKS = 4096  # two names share a lock once in 4096 times, which costs a wait and nothing else
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Master:
     file: BinaryIO
     size: int
     mtime: float
+    state: State
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,24 @@ class MediaRoot:
         self._locks = os.path.join(self._own, "locks")
         with disk("make", ".resto"):
             os.makedirs(self.root, 0o755, exist_ok=True)
-            for folder in (self._own, self._staging.path, self._locks):
-                os.makedirs(folder, 0o700, exist_ok=True)
+            for folder in (self._staging.path, self._locks):
+                make_hidden(folder)
+        make_private(self._own)
+        self.identity = identity_of(self._own, self._staging.path)
+        with disk("make", ".resto"):
+            self._sync_folder(os.path.join(self._own, "id"))
+            self._sync_folder(self._own)
+
+    def check_here(self) -> None:
+        """Raise MediaRootError where this is no longer the media root that it was at start.
+
+        To be asked before anything is concluded from a file that is missing: its disk may have been unmounted.
+        """
+        found = read_identity(self._own)
+        if found != self.identity:
+            problem = "it is gone" if found is None else "it is the id of another media root"
+            problem += "; see that the right disk is mounted, then start again if it is"
+            raise MediaRootError("find", ".resto/id", OSError(errno.ENOENT if found is None else errno.ESTALE, problem))
 
     # Reading
 
@@ -90,7 +115,17 @@ class MediaRoot:
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise FileNotFoundError(errno.ENOENT, "not a file in MEDIA_ROOT", name)
-        return Master(os.fdopen(fd, "rb", buffering=0), status.st_size, status.st_mtime)
+        return Master(os.fdopen(fd, "rb", buffering=0), status.st_size, status.st_mtime, _state(status))
+
+    def state(self, name: str) -> State | None:
+        """Return what ``open`` would find, without opening it; None where there is no file."""
+        try:
+            status = os.stat(self.path(name))
+        except OSError as error:
+            if error.errno in ABSENT:
+                return None
+            raise MediaRootError("read", name, error) from error
+        return _state(status) if stat.S_ISREG(status.st_mode) else None
 
     def size(self, name: str) -> int:
         """Return the size in bytes. Raises FileNotFoundError where there is no such file."""
@@ -119,6 +154,10 @@ class MediaRoot:
                         files.append(entry.name)
         return sorted(folders), sorted(files)
 
+    def names(self) -> Iterator[str]:
+        """Yield every name that has a file, in no order, in constant memory; nothing hidden. Raises MediaRootError."""
+        return walk(self.root)
+
     # Writing
 
     def stage(self) -> Staged:
@@ -127,10 +166,9 @@ class MediaRoot:
 
     def publish(self, staged: Staged, name: str) -> Publication:
         """Give a sealed file its name. Raises FileExistsError where the name is taken."""
-        target = self._make_folder(name)
         with disk("save", name, but=FileExistsError):
             status = os.stat(staged.path)
-            os.link(staged.path, target)
+            self._in_folder(name, lambda target: os.link(staged.path, target))
         return Publication(name, staged, status, None)
 
     def replace(self, staged: Staged, name: str) -> Publication:
@@ -138,7 +176,7 @@ class MediaRoot:
 
         The caller holds the lock of the name. Raises NameRejected where the name is a folder.
         """
-        target = self._make_folder(name)
+        target = self.path(name)
         if os.path.isdir(target):
             raise NameRejected(name, "is a folder in MEDIA_ROOT")
         kept, waiting = f"{staged.path}{KEPT}", f"{staged.path}.next"
@@ -147,7 +185,7 @@ class MediaRoot:
                 previous = kept if _keep(target, kept) else None
                 status = os.stat(staged.path)
                 os.link(staged.path, waiting)
-                os.replace(waiting, target)
+                self._in_folder(name, lambda target: os.replace(waiting, target))
         except BaseException:
             unlink(waiting)
             unlink(kept)
@@ -173,7 +211,7 @@ class MediaRoot:
                 os.replace(publication.previous, target)
             else:
                 os.unlink(target)
-            self._sync_folder(target)
+            self._sync_removal(target)
         return True
 
     def _drop_from_those_who_replaced(self, publication: Publication) -> None:
@@ -190,58 +228,105 @@ class MediaRoot:
         if publication.previous is not None:
             unlink(publication.previous)
 
+    def check_no_folder(self, name: str) -> None:
+        """Raise NameRejected where the name is a folder: a replica of it could be a whole tree."""
+        if os.path.isdir(self.path(name)):
+            raise NameRejected(name, "is a folder in MEDIA_ROOT; only files are deleted")
+
     def remove(self, name: str) -> bool:
         """Remove a name, durably; return False where there was none. The caller holds the lock of the name.
 
-        Raises NameRejected where the name is a folder: a replica of it could be a whole tree.
+        Raises NameRejected where the name is a folder.
         """
+        self.check_no_folder(name)
         target = self.path(name)
-        if os.path.isdir(target):
-            raise NameRejected(name, "is a folder in MEDIA_ROOT; only files are deleted")
         with disk("delete", name):
             try:
                 os.unlink(target)
             except (FileNotFoundError, NotADirectoryError):
                 return False
-            self._sync_folder(target)
+            self._sync_removal(target)
         return True
 
+    def drop(self, name: str) -> None:
+        """Remove a name, if it is there, and the folders above it that are empty then, up to the root.
+
+        The caller holds the lock of the name. Whoever publishes in such a folder meanwhile makes it again.
+        """
+        if not os.path.isdir(self.path(name)):
+            self.remove(name)
+        folder = os.path.dirname(name)
+        while folder:
+            try:
+                os.rmdir(self.path(folder))
+            except FileNotFoundError:
+                pass  # another process pruned it, and may have been killed before it came to the one above
+            except OSError:
+                return  # not empty, or none that we may remove
+            folder = os.path.dirname(folder)
+
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold a name against every other thread and process that would write it."""
-        bucket = hashlib.sha256(name.encode()).digest()[0] % LOCKS
+    def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
+        """Hold a name against every other thread and process that would write it; yields True.
+
+        Without ``wait`` it yields False, at once, where somebody else holds it. Two names may share a lock, so who
+        holds one must not wait for another. A process that is forked meanwhile does not hold it.
+        """
+        bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % LOCKS
+        lock = FileLock(os.path.join(self._locks, f"{bucket:03x}"))
         with disk("lock", name):
-            os.makedirs(self._locks, 0o700, exist_ok=True)
-            fd = os.open(os.path.join(self._locks, f"{bucket:02x}"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                held = lock.acquire(wait)
+            except FileNotFoundError:  # somebody removed .resto
+                make_hidden(self._locks)
+                held = lock.acquire(wait)
         try:
-            with disk("lock", name):
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
+            yield held
         finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)  # closing does not release it where a process was forked meanwhile
-            os.close(fd)
+            lock.release()
+
+    def sweep(self) -> None:
+        """Remove what dead processes left staged or kept; what belongs to the living is not touched."""
+        with disk("sweep", ".resto/staging"):
+            self._staging.sweep()
 
     def close(self) -> None:
         """Give up this process's room, with whatever is still staged in it."""
         self._staging.close()
 
-    def _make_folder(self, name: str) -> str:
-        """Make the folders above ``name``, durably, and return its path."""
-        target = self.path(name)
+    def _in_folder(self, name: str, act: Callable[[str], None]) -> None:
+        """Make the folders above ``name`` and give ``act`` its path; again where one is pruned between the two."""
+        for _ in range(FOLDERS_MADE - 1):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                self._make_folder(name)
+                act(self.path(name))
+                return
+        self._make_folder(name)
+        act(self.path(name))
+
+    def _make_folder(self, name: str) -> None:
+        """Make the folders above ``name``, durably."""
         missing = []
-        folder = os.path.dirname(target)
+        folder = os.path.dirname(self.path(name))
         while not os.path.isdir(folder):
             missing.append(folder)
             folder = os.path.dirname(folder)
         for folder in reversed(missing):
-            with disk("save", name):
-                try:
-                    os.mkdir(folder, 0o755)
-                except (FileExistsError, NotADirectoryError):
-                    if not os.path.isdir(folder):
-                        raise NameRejected(name, "a folder of it is a file in MEDIA_ROOT") from None
-                self._sync_folder(folder)
-        return target
+            try:
+                os.mkdir(folder, 0o755)
+            except FileExistsError:
+                if _is_no_folder(folder):
+                    raise NameRejected(name, "a folder of it is a file in MEDIA_ROOT") from None
+            self._sync_folder(folder)
+
+    def _sync_removal(self, path: str) -> None:
+        """Make durable that ``path`` is gone. Where its folder was pruned since, that one's own removal counts."""
+        while os.path.dirname(path) != self.root:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                self._sync_folder(path)
+                return
+            path = os.path.dirname(path)
+        self._sync_folder(path)
 
     def _sync_folder(self, path: str) -> None:
         """Make the entry ``path`` durable: fsync of the folder that holds it."""
@@ -258,7 +343,7 @@ def _keep(target: str, kept: str) -> bool:
     """Keep what is at ``target`` under another name; return whether there was something."""
     try:
         os.link(target, kept)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except PermissionError:  # a file of another user, which Linux does not let us link (protected_hardlinks)
         shutil.copy2(target, kept)
@@ -270,3 +355,15 @@ def _names_a_file(path: str, status: os.stat_result) -> bool:
         return os.path.samestat(os.stat(path), status)
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def _is_no_folder(path: str) -> bool:
+    """True where there is something else, a symbolic link to nothing included; False where there is nothing."""
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return os.path.islink(path)
+
+
+def _state(status: os.stat_result) -> State:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

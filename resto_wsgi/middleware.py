@@ -22,7 +22,7 @@ from webob.exc import WSGIHTTPException, status_map
 from . import names
 from .answer import HeldAnswer
 from .config import Settings
-from .errors import ConfigError, MediaRootError, NameRejected, ReplicationError, RestoError, UploadRejected
+from .errors import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError, UploadRejected
 from .handoff import check_urlencoded, hand_over, referenced
 from .intake import FilePart, Form, Limits, media_type, receive, receive_urlencoded
 from .replicator import Replicator
@@ -115,6 +115,7 @@ class UploadMiddleware:
         self.replicator = replicator or Replicator(Settings.from_keywords(**settings))
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        self.replicator.start()
         if environ["REQUEST_METHOD"].upper() not in METHODS and not self._fields:
             return self._application(environ, start_response)
         try:
@@ -245,7 +246,7 @@ def _page(error: RestoError) -> Application:
         log.error("%s", error)
         code, text = 503, "Too few media servers took the file. Nothing was stored; try again."
         headers = [("Retry-After", str(error.retry_after))]
-    elif isinstance(error, MediaRootError) and error.full:
+    elif isinstance(error, (MediaRootError, OutboxError)) and error.full:
         log.error("%s", error)
         code, text, headers = 507, "There is no space left for the file. Nothing was stored.", []
     else:

@@ -1,48 +1,50 @@
-"""What is saved and deleted, on the master and on every host: the policy of the whole.
+"""The library: files under a media root and on every media server, for applications and for the middleware.
 
-A host is never told an operation; it is made to converge: look at the master now, PUT what is there or DELETE
-what is not. A save, its withdrawal and a delete are all "change the master, then converge", under the lock of
-the name, so that whoever comes last leaves every host equal to the master.
-
-    step of a save          killed here leaves
-    stage                   a staged file that the next process sweeps
-    publish on the master   the file on the master, on no host; the caller was told nothing
-    converge each host      the file on the master and on some hosts; the caller was told nothing
-    take back, converge     the file on the hosts that were not reached any more
-    return                  the file wherever ``outcome`` says
-
-The outbox, once there is one, records each delivery before ``publish`` and settles it in ``_converge``, and
-closes the gaps above; until then a failure that is not fatal is logged, and a withdrawal is tried once.
+Here the parts are put together and named for callers: what is saved and deleted is the publisher's matter, what is
+owed the worker's, what is read without a master the replicas'. Names are checked here, and nowhere below.
 The middleware, the command and applications call this; WebOb and multipart must not be loaded here.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Callable, Mapping
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 from . import names
 from .config import Settings
-from .errors import ConfigError, DeliveryError, MediaRootError, ReplicationError
-from .fanout import Fanout, Outcome
+from .convergence import Convergence
+from .errors import ConfigError, DeliveryError, RestoError
+from .fanout import Fanout
 from .hosts import Host
+from .lane import Lane
 from .media_root import MediaRoot, Publication, Staged
+from .outbox import Outbox
+from .publisher import Publisher
+from .replicas import Replicas
+from .status import NameStatus, Status, status_of, status_of_name
 from .transports import Transport
 from .transports.http import HttpTransport
+from .worker import Reporter, Worker
 
-__all__ = ["Publication", "Replicator", "Staged", "Stored"]
+__all__ = ["Parts", "Publication", "Replicator", "Staged", "Stored"]
 
 COPY = 1024 * 1024  # bytes read at a time from what is saved: few calls, little memory
+STOP = 10.0  # seconds that close() waits for a delivery of the worker under way
+POLL = 0.05  # seconds between two looks of drain()
+HOUR, DAY = 3600.0, 86400.0  # seconds
 
 log = logging.getLogger("resto_wsgi")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a save did: ``outcome`` is None for each host that holds the file, else the DeliveryError."""
+    """What a save did: ``outcome`` is None for each host that holds the file, else why it does not hold it yet."""
 
     name: str
     size: int
@@ -51,24 +53,52 @@ class Stored:
     outcome: Mapping[str, DeliveryError | None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a replicator stands on, where that is given instead of made; times are in seconds, chance is from 0 to 1."""
+
+    media_root: MediaRoot | None = None
+    outbox: Outbox | None = None
+    transport: Transport | None = None
+    fanout: Fanout | None = None
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
 class Replicator:
     """Files under a media root and on every media server.
 
     Takes ``Settings``, or their keywords (``media_root``, ``media_hosts`` and so on). Raises ConfigError where they
-    do not fit, MediaRootError where the media root cannot be used. Any thread or forked process may call.
+    do not fit, MediaRootError and OutboxError where the disk does not. Any thread or forked process may call.
     """
 
-    def __init__(
-        self, settings: Settings | None = None, *, transport: Transport | None = None, **keywords: Any
-    ) -> None:
+    def __init__(self, settings: Settings | None = None, *, parts: Parts | None = None, **keywords: Any) -> None:
         if settings is not None and keywords:
             raise ConfigError(sorted(keywords)[0], "give Settings or keywords, not both")
-        self.settings = settings or Settings.from_keywords(**keywords)
-        if self.settings.mode != "hybrid":
-            raise ConfigError("mode", f"{self.settings.mode!r} is not available in this version; use 'hybrid'")
-        self._media_root = MediaRoot(self.settings.media_root, fsync=self.settings.fsync)
-        self._transport = transport or HttpTransport(self.settings.timeout)
-        self._fanout = Fanout(self.settings.hosts)
+        self.settings = settings = settings or Settings.from_keywords(**keywords)
+        hosts = self._hosts = settings.hosts
+        if settings.mode == "distributed" and not hosts:
+            raise ConfigError("media_hosts", "mode 'distributed' keeps no master, so it needs a media server")
+        parts = parts or Parts()
+        clock, chance, self._sleep = parts.clock, parts.chance, parts.sleep
+        self._clock = clock
+        self._swept = 0.0  # when all was swept, not staging alone
+        root = self._media_root = parts.media_root or MediaRoot(settings.media_root, fsync=settings.fsync)
+        path = settings.outbox or os.path.join(settings.media_root, ".resto", "outbox.sqlite3")
+        outbox = self._outbox = parts.outbox or Outbox(path, identity=root.identity, clock=clock)
+        transport = self._transport = parts.transport or HttpTransport(settings.timeout)
+        self._fanout = parts.fanout or Fanout(hosts)
+        distributed = settings.mode == "distributed"
+        replicas = self._replicas = Replicas(root, outbox, transport, hosts, clock) if distributed else None
+        convergence = Convergence(root, outbox, transport, self._fanout, hosts, replicas, clock, chance)
+        self._convergence = convergence
+        report = Reporter(settings.show_traceback, clock)
+        lanes = [Lane(host, root, outbox, transport, convergence, report, clock, chance) for host in hosts]
+        self.worker = Worker(lanes, f"{path}.worker", self.sweep, background=settings.background)
+        self._publisher = Publisher(settings, root, outbox, convergence, replicas, self.worker, clock)
+        if outbox.owed([host.url for host in hosts]):
+            self.start()
 
     # The library
 
@@ -76,8 +106,9 @@ class Replicator:
         """Save ``source`` (bytes, a path, or a binary file from where it stands) and replicate it.
 
         A name that is taken is varied with a random suffix, or with ``overwrite`` replaced: the name that was
-        used is in the result. Returns when enough hosts hold it. Raises NameRejected, MediaRootError, and with
-        ``fatal_exceptions`` ReplicationError, after which the file is withdrawn and what it replaced is back.
+        used is in the result. Returns when enough hosts hold it, in mode async when the master does. Raises
+        NameRejected, MediaRootError, OutboxError, and with ``fatal_exceptions`` ReplicationError, after which the file
+        is withdrawn and what it replaced is back.
         """
         wanted = candidate = names.check(name)
         staged = self.stage()
@@ -94,47 +125,71 @@ class Replicator:
     def delete(self, name: str) -> None:
         """Delete a file on the master, then on every host; a name that is not there is deleted all the same.
 
-        Raises NameRejected where it is a folder, MediaRootError, and with ``fatal_exceptions`` ReplicationError
-        where some host did not take it; the master is deleted then too, and deleting again is harmless.
+        Raises NameRejected where it is a folder, MediaRootError, OutboxError, and with ``fatal_exceptions``
+        ReplicationError where some host did not take it; the delete stands then, and stays owed to that host.
         """
-        name = names.check(name)
-        with self._media_root.lock(name):
-            self._media_root.remove(name)
-            outcome = self._converge(name)
-        failures = _failures(outcome)
-        if failures and self.settings.fatal_exceptions:
-            done = len(outcome) - len(failures)
-            raise ReplicationError("delete", name, failures, done=done, required=len(outcome))
-        self._log(failures, "delete")
+        self._publisher.delete(names.check(name))
 
     def open(self, name: str) -> BinaryIO:
-        """Open the master's copy for reading, as an unbuffered binary file. Raises FileNotFoundError."""
-        return self._media_root.open(names.check(name)).file
+        """Open the master's copy for reading, as an unbuffered binary file. Raises FileNotFoundError.
+
+        In mode distributed the copy of some host is fetched first; ReplicationError where none answers.
+        """
+        name = names.check(name)
+        try:
+            return self._media_root.open(name).file
+        except FileNotFoundError:
+            if self._replicas is None:
+                raise
+        return self._replicas.open(name)
 
     def exists(self, name: str) -> bool:
-        """True where the master holds a file of this name."""
-        return self._media_root.exists(names.check(name))
+        """True where the master holds a file of this name; in mode distributed, where a host does."""
+        name = names.check(name)
+        if self._replicas is None or self._media_root.exists(name):
+            return self._media_root.exists(name)
+        return self._replicas.size(name) is not None
 
     def size(self, name: str) -> int:
-        """Return the size in bytes. Raises FileNotFoundError."""
-        return self._media_root.size(names.check(name))
+        """Return the size in bytes. Raises FileNotFoundError, and in mode distributed ReplicationError."""
+        name = names.check(name)
+        try:
+            return self._media_root.size(name)
+        except FileNotFoundError:
+            size = None if self._replicas is None else self._replicas.size(name)
+            if size is None:
+                raise
+        return size
 
     def listdir(self, path: str = "") -> tuple[list[str], list[str]]:
-        """Return the folders and the files in a folder, sorted; "" is the media root. Raises FileNotFoundError."""
-        return self._media_root.listdir(names.check(path.rstrip("/")) if path.strip("/") else "")
+        """Return the folders and the files in a folder, sorted; "" is the media root. Raises FileNotFoundError.
+
+        In mode distributed these are the files that were saved through this media root.
+        """
+        folder = names.check(path.rstrip("/")) if path.strip("/") else ""
+        if self._replicas is None:
+            return self._media_root.listdir(folder)
+        return self._replicas.listdir(folder)
 
     def url(self, name: str) -> str:
         """Return the public URL of a name: MEDIA_URL and the name, percent-encoded."""
         return self.settings.media_url + names.quote(names.check(name))
 
     def path(self, name: str) -> str:
-        """Return the absolute path of the master's copy."""
+        """Return the absolute path of the master's copy. Raises RestoError in mode distributed, which keeps none."""
+        if self._replicas is not None:
+            raise RestoError(
+                f"{names.check(name)!r} has no path in mode distributed, where no master is kept; open() it"
+            )
         return self._media_root.path(names.check(name))
 
     def close(self) -> None:
-        """Wait for what is under way, then end threads, connections and staging."""
+        """Wait for what is under way, then end threads, connections and staging. What is owed stays owed."""
+        if not self.worker.stop(STOP):
+            log.warning("worker: a delivery is still under way, and is made again by the next process")
         self._fanout.close()
         self._transport.close()
+        self._outbox.close()
         self._media_root.close()
 
     def __enter__(self) -> Replicator:
@@ -142,6 +197,84 @@ class Replicator:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    # What is owed
+
+    def start(self) -> None:
+        """Begin to deliver what is owed, in the background of this process; harmless and cheap to repeat.
+
+        A save does this by itself, and so does the middleware at each request.
+        """
+        self.worker.start()
+
+    def drain(
+        self,
+        timeout: float = 60.0,
+        *,
+        host: str | None = None,
+        parked: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> bool:
+        """Deliver what is owed, at once and not when it would be due: True when nothing is, False when time is up.
+
+        ``timeout`` is in seconds. ``host`` (as in ``media_hosts``) narrows it to one; ``parked`` tries those again
+        that a host refused for good, which else are waited for by nobody. ``progress`` is called with the number that
+        is still owed. Raises ConfigError where there is no such host, OutboxError.
+        """
+        urls = [each.url for each in (self._hosts if host is None else [self._host(host)])]
+        self._outbox.nudge(urls, parked=parked)
+        self.worker.start(anyway=True)
+        self.worker.wake()
+        try:
+            return self._wait_until_settled(urls, time.monotonic() + timeout, progress or (lambda owed: None))
+        finally:
+            if not self.settings.background:
+                self.worker.stop(STOP)
+
+    def sync(self, host: str) -> int:
+        """Owe one host every name of the master, and the delete of every name that has a tombstone.
+
+        For a host that was replaced, or that lost files: the worker, or ``drain``, makes it equal to the master.
+        Returns how many names that is. Raises ConfigError where there is no such host, OutboxError.
+        """
+        known = self._outbox.names() if self._replicas is not None else iter(())
+        every = itertools.chain(self._media_root.names(), known, self._outbox.tombstones())
+        count = self._outbox.owe(self._host(host).url, every)
+        self.start()
+        self.worker.wake()
+        return count
+
+    @overload
+    def status(self) -> Status: ...
+    @overload
+    def status(self, name: str) -> NameStatus: ...
+    def status(self, name: str | None = None) -> Status | NameStatus:
+        """Return what is known of each host and owed to it; of one name, which hosts hold it, owe it, and why.
+
+        No host is asked. Raises OutboxError.
+        """
+        if name is None:
+            return status_of(self._outbox, self._hosts)
+        name = names.check(name)
+        if self._replicas is None or self._media_root.exists(name):
+            present = self._media_root.exists(name)
+        else:
+            present = self._outbox.is_gone(name) is False
+        return status_of_name(self._outbox, self._hosts, name, present)
+
+    def sweep(self) -> None:
+        """Remove what dead processes left, and tombstones that are old enough. The worker does this now and then."""
+        self._media_root.sweep()
+        now = self._clock()
+        if now - HOUR < self._swept <= now:
+            return
+        self._swept = now
+        self._outbox.purge(now - self.settings.tombstone_days * DAY)
+        if self._replicas is not None:
+            for name in self._media_root.names():
+                with self._media_root.lock(name, wait=False) as held:
+                    if held:
+                        self._convergence.drop_spool(name)
 
     # The parts of a save, for callers that stage and decide in their own time
 
@@ -155,24 +288,15 @@ class Replicator:
         Raises FileExistsError where the name is taken, and else what ``save`` raises; nothing is left then. The
         publication can be withdrawn until it is forgotten, and the caller does one of the two.
         """
-        staged.seal()
-        with self._media_root.lock(name):
-            publication = (self._media_root.replace if overwrite else self._media_root.publish)(staged, name)
-            try:
-                self._media_root.make_durable(publication)
-                outcome = self._converge(name)
-                self._require(name, outcome)
-            except BaseException:
-                self._take_back(publication)
-                raise
-        self._log(_failures(outcome), "save")
+        outcome, publication = self._publisher.publish(staged, name, overwrite=overwrite)
         return Stored(name, staged.size, staged.sha256, self.url(name), outcome), publication
 
     def withdraw(self, publication: Publication) -> None:
-        """Take a publication back everywhere, unless somebody replaced it since. Failures are logged."""
-        with self._media_root.lock(publication.name):
-            self._take_back(publication)
-        self.forget(publication)
+        """Take a publication back everywhere, unless somebody replaced it since. Hosts that fail owe it.
+
+        Raises OutboxError where that cannot be recorded, after it was tried all the same.
+        """
+        self._publisher.withdraw(publication)
 
     def forget(self, publication: Publication) -> None:
         """Let a publication stand: drop the version that it replaced. The staged file is still the caller's."""
@@ -186,47 +310,22 @@ class Replicator:
         except FileExistsError:
             return None
 
-    def _converge(self, name: str) -> Outcome:
-        """Make every host match the master's state of ``name`` as it is now. The caller holds its lock."""
-        return self._fanout.run(name, self._converge_host(name))
+    def _wait_until_settled(self, urls: Sequence[str], deadline: float, progress: Callable[[int], None]) -> bool:
+        while owed := self._outbox.owed(urls):
+            progress(owed)
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._outbox.owed(urls, parked=False):
+                return False
+            self._sleep(min(POLL, left))
+        progress(0)
+        return True
 
-    def _converge_host(self, name: str) -> Callable[[Host], None]:
-        def converge(host: Host) -> None:
-            try:
-                master = self._media_root.open(name)
-            except FileNotFoundError:
-                self._transport.delete(host, name)
-                return
-            with master.file:
-                self._transport.put(host, name, master.file, master.size, master.mtime)
-
-        return converge
-
-    def _require(self, name: str, outcome: Outcome) -> None:
-        """Raise ReplicationError where fewer hosts than required hold the name and that is fatal."""
-        failures = _failures(outcome)
-        done = len(outcome) - len(failures)
-        if self.settings.fatal_exceptions and done < self.settings.required_hosts:
-            raise ReplicationError("save", name, failures, done=done, required=self.settings.required_hosts)
-
-    def _take_back(self, publication: Publication) -> None:
-        """Undo on the master, then on the hosts, once. The caller holds the lock of the name."""
-        try:
-            taken = self._media_root.take_back(publication)
-        except MediaRootError:
-            log.exception("withdraw: the master may still hold the file, and the hosts are made to match it")
-            taken = True
-        if taken:
-            self._log(_failures(self._converge(publication.name)), "withdraw")
-
-    def _log(self, failures: Mapping[str, DeliveryError], action: str) -> None:
-        for failure in failures.values():
-            trace = failure if self.settings.show_traceback else None
-            log.error("%s not replicated: %s", action, failure, exc_info=trace)
-
-
-def _failures(outcome: Outcome) -> dict[str, DeliveryError]:
-    return {label: failure for label, failure in outcome.items() if failure is not None}
+    def _host(self, spec: str) -> Host:
+        for host in self._hosts:
+            if spec in (host.label, host.url):
+                return host
+        known = ", ".join(host.label for host in self._hosts) or "none"
+        raise ConfigError("host", f"no such media server; media_hosts has {known}")
 
 
 def _copy(source: Any, staged: Staged) -> None:

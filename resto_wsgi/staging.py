@@ -1,7 +1,8 @@
 """Files that nobody sees yet, and the rooms in which they lie.
 
 A room is one process's folder in staging. Its lock file is held by flock, which the kernel releases when the process
-dies, so that a free lock means an abandoned room, which the next process sweeps. A fork gets a room of its own.
+dies, so that a free lock means an abandoned room, which is swept by the next process that opens one, or that is asked
+to. A fork gets a room of its own. The lock is made before the room and removed after it, so no room is without one.
 Names and the master are not known here; the media root calls this, and the intake writes what it staged.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from .errors import MediaRootError
+from .locks import FileLock, no_fork
 
-__all__ = ["KEPT", "Staged", "Staging", "disk", "unlink"]
+__all__ = ["KEPT", "Staged", "Staging", "disk", "make_hidden", "unlink"]
 
 KEPT = ".previous"  # how the path of a version ends that was replaced and may be put back
+LOCK = ".lock"  # how the path of a room's lock ends; the rest is the path of the room
 
 
 class Staged:
@@ -81,39 +83,57 @@ class Staging:
     def __init__(self, path: str, *, fsync: bool) -> None:
         self.path = path
         self._fsync = fsync
-        self._rooms: dict[int, _Room] = {}  # by process, because a fork copies this object
+        self._own: _Room | None = None
 
     def stage(self) -> Staged:
         """Begin a file in this process's room. A staging folder that somebody removed is made again, once."""
+        room = self._room()
         try:
-            return self._staged()
+            return self._staged(room)
         except MediaRootError as error:
             if error.errno != errno.ENOENT:
                 raise
-        self._rooms.pop(os.getpid(), None)
-        return self._staged()
+        self._forget(room)
+        room.leave()
+        return self._staged(self._room())
 
     def close(self) -> None:
         """Leave this process's room. A save that is under way in another thread fails, and can still be taken back."""
-        room = self._rooms.get(os.getpid())
-        if room is not None and room.leave():
-            del self._rooms[os.getpid()]
+        room = self._own
+        if room is not None and room.ours and room.leave():
+            self._forget(room)
 
-    def _staged(self) -> Staged:
-        return Staged(os.path.join(self._room().path, secrets.token_hex(8)), fsync=self._fsync)
+    def sweep(self) -> None:
+        """Remove the rooms of processes that died: those whose lock nobody holds. Those of the living stay."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.listdir(self.path):
+                if entry.endswith(LOCK):
+                    with contextlib.suppress(OSError):
+                        _sweep(os.path.join(self.path, entry))
+
+    def _staged(self, room: _Room) -> Staged:
+        return Staged(os.path.join(room.path, secrets.token_hex(8)), fsync=self._fsync)
 
     def _room(self) -> _Room:
-        pid = os.getpid()
-        room = self._rooms.get(pid)
-        if room is None:
-            with disk("open", ".resto/staging"):
-                os.makedirs(self.path, 0o700, exist_ok=True)
-                _sweep(self.path)
-                fresh = _Room(self.path)
-            room = self._rooms.setdefault(pid, fresh)
-            if room is not fresh:
-                fresh.leave()
+        room = self._own
+        if room is not None and room.ours:
+            return room
+        with disk("open", ".resto/staging"):
+            make_hidden(self.path)
+            self.sweep()
+            fresh = _Room(self.path)
+        with no_fork():
+            if self._own is None or not self._own.ours:
+                self._own = fresh
+            room = self._own
+        if room is not fresh:
+            fresh.leave()
         return room
+
+    def _forget(self, room: _Room) -> None:
+        with no_fork():
+            if self._own is room:  # else another thread was first
+                self._own = None
 
 
 class _Room:
@@ -122,17 +142,23 @@ class _Room:
     def __init__(self, staging: str) -> None:
         while True:
             self.path = os.path.join(staging, f"{os.getpid()}-{secrets.token_hex(4)}")
-            self._lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._lock = FileLock(f"{self.path}{LOCK}", os.O_CREAT | os.O_EXCL)
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-                if os.fstat(self._lock).st_nlink:  # else a sweep took it between the two lines above
+                self._lock.acquire()
+                if self._lock.linked:  # else a sweep took it between its making and its locking
                     os.mkdir(self.path, 0o700)
                     return
             except BaseException:
-                unlink(f"{self.path}.lock")
-                os.close(self._lock)
+                if self._lock.held:
+                    unlink(f"{self.path}{LOCK}")
+                self._lock.release()
                 raise
-            os.close(self._lock)
+            self._lock.release()
+
+    @property
+    def ours(self) -> bool:
+        """False in a process that was forked from the one that opened it, and after it was left."""
+        return self._lock.held
 
     def leave(self) -> bool:
         """Remove the room with what is staged; return False, and stay, where a version is kept to be put back."""
@@ -142,23 +168,33 @@ class _Room:
                     unlink(os.path.join(self.path, entry))
             try:
                 os.rmdir(self.path)
+            except FileNotFoundError:
+                raise
             except OSError:
                 return False
-        unlink(f"{self.path}.lock")
-        os.close(self._lock)
+        unlink(f"{self.path}{LOCK}")
+        self._lock.release()
         return True
 
 
-def _sweep(staging: str) -> None:
-    """Remove the rooms of processes that died: those whose lock nobody holds."""
-    for entry in os.listdir(staging):
-        if not entry.endswith(".lock"):
-            continue
-        path = os.path.join(staging, entry)
-        with contextlib.suppress(OSError), open(path, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path.removesuffix(".lock"), ignore_errors=True)
+def _sweep(path: str) -> None:
+    """Remove one room, by the path of its lock, if nobody holds that. What cannot be removed is tried again later."""
+    lock = FileLock(path, 0)
+    if not lock.acquire(wait=False):
+        return
+    try:
+        room = path.removesuffix(LOCK)
+        shutil.rmtree(room, ignore_errors=True)
+        if not os.path.lexists(room):
             os.unlink(path)
+    finally:
+        lock.release()
+
+
+def make_hidden(path: str) -> None:
+    """Make a folder in ``.resto``, and that one too, where they are missing; both for their owner alone."""
+    for folder in (os.path.dirname(path), path):
+        os.makedirs(folder, 0o700, exist_ok=True)  # which gives its mode to the last folder only
 
 
 def unlink(path: str) -> None:

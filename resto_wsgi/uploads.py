@@ -54,8 +54,13 @@ class Upload:
 
     @property
     def path(self) -> str:
-        """Where the bytes are: the staged file until the upload is published, then the master's copy."""
-        return self._staged.path if self._publication is None else self._replicator.path(self.name)
+        """Where the bytes are: the staged file until the upload is published, then the master's copy.
+
+        In mode distributed the staged file, which is there until the request ends.
+        """
+        if self._publication is None or self._replicator.settings.mode == "distributed":
+            return self._staged.path
+        return self._replicator.path(self.name)
 
     def open(self) -> BinaryIO:
         """Open the bytes for reading, as an unbuffered binary file; until the request ends."""

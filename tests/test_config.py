@@ -43,6 +43,8 @@ def test_defaults():
         "timeout": 2.0,
         "outbox": None,
         "fsync": True,
+        "tombstone_days": 90.0,
+        "background": True,
         "_hosts": (),
     }
 
@@ -200,7 +202,8 @@ def test_an_unknown_keyword_that_is_close_to_none_is_refused_with_all():
     """The error says what there is."""
     assert refusal(settings, xyzzy=1) == (
         "xyzzy: is not a setting; the settings are media_root, media_url, media_hosts, mode, fatal_exceptions, "
-        "required, show_traceback, timeout, outbox, fsync"
+        "required, show_traceback, timeout, outbox, fsync, tombstone_days, "
+        "background"
     )
 
 
@@ -385,6 +388,8 @@ def test_the_table_lists_each_setting_once():
         ("timeout", "RESTO_TIMEOUT", "2"),
         ("outbox", "RESTO_OUTBOX", "MEDIA_ROOT/.resto/outbox.sqlite3"),
         ("fsync", "RESTO_FSYNC", "True"),
+        ("tombstone_days", "RESTO_TOMBSTONE_DAYS", "90"),
+        ("background", "RESTO_BACKGROUND", "True"),
     ]
     assert all(meaning.endswith(".") for *_, meaning in table)
 

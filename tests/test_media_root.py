@@ -403,11 +403,14 @@ def test_a_version_that_stands_comes_back_when_those_after_it_are_taken_back(med
 
 def test_staging_that_somebody_removed_is_made_again(media_root: MediaRoot) -> None:
     """A clean-up that was too thorough does not stop uploads until a restart."""
+    own = os.path.join(media_root.root, ".resto")
     stage(media_root, b"x")
-    shutil.rmtree(os.path.join(media_root.root, ".resto"))
+    shutil.rmtree(own)
     stage(media_root, b"y")
+    assert stat.S_IMODE(os.stat(own).st_mode) == 0o700
+    shutil.rmtree(own)
     with media_root.lock("name"):
-        pass
+        assert stat.S_IMODE(os.stat(own).st_mode) == 0o700
 
 
 def test_a_room_that_cannot_be_made_leaves_nothing(media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,6 +454,174 @@ def test_remove_says_whether_there_was_a_file_and_refuses_a_folder(tmp_path: Pat
     assert media_root.remove("a/cat") is False
     assert media_root.listdir("a") == ([], [])
     media_root.close()
+
+
+def test_the_state_tells_one_version_from_another(media_root: MediaRoot) -> None:
+    """That of the open file, and that which the name has now, with or without a change of size or time."""
+    publish(media_root, "cat", b"old")
+    os.utime(media_root.path("cat"), ns=(1, 1))
+    master = media_root.open("cat")
+    master.file.close()
+    assert media_root.state("cat") == master.state
+    assert master.state[2:] == (3, 1)
+    replace(media_root, "cat", b"new")
+    os.utime(media_root.path("cat"), ns=(1, 1))
+    assert media_root.state("cat") not in (None, master.state)
+    seen = media_root.state("cat")
+    os.utime(media_root.path("cat"), ns=(1, 2))
+    assert media_root.state("cat") not in (None, seen)
+
+
+def test_what_is_no_file_has_no_state(media_root: MediaRoot) -> None:
+    """Whatever open does not find; what cannot be looked up is an error."""
+    publish(media_root, "folder/file", b"x")
+    os.mkfifo(media_root.path("pipe"))
+    os.symlink("loop", media_root.path("loop"))
+    for name in ("missing", "folder", "pipe", "loop", "folder/file/below"):
+        assert media_root.state(name) is None
+    with pytest.raises(MediaRootError, match="cannot read 'xxx"):
+        media_root.state("x" * 300)
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+def test_drop_removes_a_name_and_the_folders_that_it_leaves_empty(tmp_path: Path, fsync: bool) -> None:
+    """Up to the first that holds something, a hidden file too, and never the root."""
+    media_root = MediaRoot(str(tmp_path / "media"), fsync=fsync)
+    for name in ("a/b/c/1", "a/b/c/2", "a/d", "e/f/1", "top"):
+        publish(media_root, name, b"x")
+    Path(media_root.path("e/.keep")).touch()
+    folders = {"a/b/c/1": "a/b/c", "a/b/c/2": "a", "e/f/1": "e", "a/d": "", "top": ""}
+    for name, left in folders.items():
+        media_root.drop(name)
+        assert not os.path.lexists(media_root.path(name))
+        folder = os.path.dirname(name)
+        while not os.path.isdir(media_root.path(folder)):
+            folder = os.path.dirname(folder)
+        assert folder == left
+    assert media_root.listdir("") == (["e"], [])
+    media_root.check_here()
+    media_root.close()
+
+
+def test_drop_of_what_is_not_there_still_prunes(media_root: MediaRoot) -> None:
+    """Another process was killed between the two; a folder of that name is no copy of it and stays, as do links."""
+    os.makedirs(media_root.path("a/b"))
+    media_root.drop("a/b/c/name")
+    assert not os.path.exists(media_root.path("a"))
+    publish(media_root, "folder/name", b"x")
+    media_root.drop("folder")
+    media_root.drop("folder/name/below")
+    assert read(media_root, "folder/name") == b"x"
+    os.makedirs(media_root.path("real/deep"))
+    os.symlink("real", media_root.path("link"))
+    media_root.drop("link/deep/name")
+    assert media_root.listdir("") == (["folder", "link", "real"], [])
+
+
+def test_a_removal_is_made_durable_though_its_folder_was_pruned_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The removal of the folder counts then, in the next one that is there; the root being gone is an error."""
+    real, gone, synced = os.unlink, ["a/b"], []
+    media_root = MediaRoot(str(tmp_path / "media"))
+
+    def pruned(path: str) -> None:
+        real(path)
+        if path.endswith("/name"):
+            for folder in gone:
+                os.rmdir(media_root.path(folder))
+
+    publication = publish(media_root, "a/b/name", b"x")
+    publication.staged.discard()
+    publish(media_root, "a/other", b"x").staged.discard()
+    monkeypatch.setattr(os, "unlink", pruned)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    assert media_root.take_back(publication) is True
+    assert synced == [media_root.path("a")]
+    monkeypatch.undo()
+    publish(media_root, "name", b"x").staged.discard()
+    monkeypatch.setattr(os, "unlink", lambda path: os.rename(media_root.root, tmp_path / "aside"))
+    with pytest.raises(MediaRootError, match="cannot delete 'name'"):
+        media_root.remove("name")
+
+
+@pytest.mark.parametrize("give", [publish, replace])
+@pytest.mark.parametrize("at", ["mkdir", "link"])
+def test_a_folder_that_is_pruned_before_it_is_used_is_made_again(
+    media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch, give: Any, at: str
+) -> None:
+    """Three times here, and for ever only if the disk is at fault; a file in its place is a rejected name."""
+
+    def prune(real: Any) -> Any:
+        def call(*arguments: Any) -> None:
+            target = str(arguments[-1] if at == "link" else arguments[0])
+            if "/a/b" in target and "/.resto/" not in target and left:
+                left.pop()
+                shutil.rmtree(media_root.path("a"))
+                if len(left) == 99:
+                    Path(media_root.path("a")).touch()
+            real(*arguments)
+
+        return call
+
+    function = "mkdir" if at == "mkdir" else "link" if give is publish else "replace"
+    monkeypatch.setattr(os, function, prune(getattr(os, function)))
+    left = [0] * 3
+    give(media_root, "a/b/name", b"x")
+    assert (read(media_root, "a/b/name"), left) == (b"x", [])
+    shutil.rmtree(media_root.path("a"))
+    left = [0] * 100
+    with pytest.raises(NameRejected, match="is a file in MEDIA_ROOT"):
+        give(media_root, "a/b/name", b"x")
+    os.unlink(media_root.path("a"))
+    left = [0] * 1000
+    with pytest.raises(MediaRootError, match="cannot save 'a/b/name' in MEDIA_ROOT: No such file"):
+        give(media_root, "a/b/name", b"x")
+    assert 900 < len(left) < 999
+
+
+def test_a_folder_that_another_makes_and_prunes_meanwhile_is_made_again(
+    media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It existed when it was to be made, and is neither a folder nor a file a moment later."""
+    real, seen = os.mkdir, []
+
+    def brief(path: str, mode: int = 0o777) -> None:
+        if path.endswith("day") and not seen:
+            seen.append(path)
+            raise FileExistsError(errno.EEXIST, "File exists")
+        real(path, mode)
+
+    staged = stage(media_root, b"x")
+    monkeypatch.setattr(os, "mkdir", brief)
+    media_root.publish(staged, "day/cat")
+    assert seen and read(media_root, "day/cat") == b"x"
+    os.symlink("nowhere", media_root.path("night"))
+    with pytest.raises(NameRejected, match="is a file in MEDIA_ROOT"):
+        publish(media_root, "night/cat", b"x")
+
+
+def test_processes_that_publish_and_drop_in_one_folder_do_not_fail_each_other(media_root: MediaRoot) -> None:
+    """Each finds its own file, whole, whatever the others prune; afterwards no folder is left."""
+    script = """
+        import json, sys
+        from resto_wsgi.media_root import MediaRoot
+        media_root, mark, bad = MediaRoot(sys.argv[1], fsync=False), sys.argv[2], 0
+        for number in range(500):
+            staged, name = media_root.stage(), f"d/e/f/{mark}"
+            staged.write(mark.encode())
+            with media_root.lock(name):
+                give = media_root.replace if number % 2 else media_root.publish
+                media_root.make_durable(give(staged, name))
+                with media_root.open(name).file as file:
+                    bad += file.read() != mark.encode()
+                media_root.drop(name)
+            staged.discard()
+        print(json.dumps(bad))
+    """
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda mark: run(script, media_root.root, mark), "abcd")) == [0] * 4
+    assert media_root.listdir("") == ([], [])
 
 
 def test_a_media_root_that_cannot_be_made_is_an_error_at_start(tmp_path: Path) -> None:
@@ -556,6 +727,105 @@ def test_a_forked_process_gets_its_own_room(tmp_path: Path) -> None:
     assert there == [True, False]
 
 
+def test_a_room_ends_with_its_process_though_a_child_of_it_lives_on(media_root: MediaRoot) -> None:
+    """The parent is killed with -9 and its room swept; the child has a room of its own, which stays."""
+    script = """
+        import os, sys
+        from resto_wsgi.media_root import MediaRoot
+        media_root = MediaRoot(sys.argv[1])
+        staged = media_root.stage()
+        if os.fork():
+            print(staged.path, flush=True)
+            sys.stdin.read()
+        else:
+            print(media_root.stage().path, flush=True)
+            sys.stdin.read()
+    """
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    parent = subprocess.Popen(command(script, media_root.root), **pipes)
+    assert parent.stdout and parent.stdin
+    paths = {parent.stdout.readline().strip() for _ in range(2)}
+    own = media_root.stage().path
+    media_root.sweep()
+    assert set(staged_files(media_root.root)) == paths | {own}
+    parent.kill()
+    assert parent.wait(10) == -signal.SIGKILL
+    media_root.sweep()
+    (theirs,) = (path for path in paths if not Path(path).parent.name.startswith(f"{parent.pid}-"))
+    assert set(staged_files(media_root.root)) == {theirs, own}
+    parent.stdin.close()
+    assert parent.stdout.read() == ""  # the child ended
+    parent.stdout.close()
+    media_root.sweep()
+    assert staged_files(media_root.root) == [own]
+
+
+def test_a_child_that_closes_leaves_the_room_of_its_parent(tmp_path: Path) -> None:
+    """It has none of its own unless it stages, also where nobody told Python of the fork."""
+    script = """
+        import ctypes, json, os, sys
+        from resto_wsgi.media_root import MediaRoot
+        found = []
+        for fork in (os.fork, ctypes.PyDLL(None).fork):
+            media_root = MediaRoot(sys.argv[1])
+            staged = media_root.stage()
+            child = fork()
+            if not child:
+                media_root.close()
+                os._exit(0)
+            os.waitpid(child, 0)
+            MediaRoot(sys.argv[1]).sweep()
+            found.append(os.path.exists(staged.path))
+            media_root.close()
+        print(json.dumps([found, os.listdir(sys.argv[1] + "/.resto/staging")]))
+    """
+    assert run(script, tmp_path) == [[True, True], []]
+
+
+def test_a_room_that_cannot_be_swept_is_swept_later(media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock file stays as long as the room does, for without one nobody would look at it again."""
+    staging = Path(media_root.root, ".resto/staging")
+    (staging / "1-dead").mkdir()
+    (staging / "1-dead.lock").touch()
+    (staging / "2-dead.lock").touch()
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+    media_root.sweep()
+    assert sorted(os.listdir(staging)) == ["1-dead", "1-dead.lock"]
+    monkeypatch.undo()
+    media_root.sweep()
+    assert os.listdir(staging) == []
+
+
+def test_a_sweep_without_staging_or_of_what_is_no_folder(media_root: MediaRoot) -> None:
+    """Nothing to do is no error; what cannot be looked at is one."""
+    staging = os.path.join(media_root.root, ".resto/staging")
+    os.rmdir(staging)
+    media_root.sweep()
+    Path(staging).touch()
+    with pytest.raises(MediaRootError, match="cannot sweep"):
+        media_root.sweep()
+
+
+def test_threads_that_find_staging_removed_share_the_new_room(media_root: MediaRoot) -> None:
+    """None of them gives up the room that another has just made, and no descriptor is left of the old one."""
+
+    def begin(_: int) -> str:
+        barrier.wait(10)
+        staged = media_root.stage()
+        staged.seal()
+        return staged.path
+
+    media_root.stage().seal()
+    barrier, before = threading.Barrier(8), descriptors()
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            shutil.rmtree(os.path.join(media_root.root, ".resto/staging"))
+            paths = list(pool.map(begin, range(8)))
+            assert len({os.path.dirname(path) for path in paths}) == 1
+            assert staged_files(media_root.root) == sorted(paths)
+    assert descriptors() <= before
+
+
 def test_close_gives_up_the_room_and_may_be_repeated(media_root: MediaRoot) -> None:
     """Nothing is left in staging, no descriptor is open, and a later stage opens a new room."""
     before = descriptors()
@@ -610,6 +880,57 @@ def test_locks_exclude_threads_and_processes(media_root: MediaRoot, tmp_path: Pa
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: run(script, media_root.root, path), range(2))) == ["done", "done"]
     assert path.read_text() == "400"
+
+
+def test_who_does_not_wait_is_told_at_once_that_a_name_is_held(media_root: MediaRoot) -> None:
+    """By another thread, by himself, by another process; the holder keeps it, and of the attempt nothing is left."""
+    script = """
+        import json, sys
+        from resto_wsgi.media_root import MediaRoot
+        with MediaRoot(sys.argv[1]).lock("cat", wait=False) as held:
+            print(json.dumps(held))
+    """
+    before = descriptors()
+    with media_root.lock("cat") as held, ThreadPoolExecutor(1) as pool:
+        assert held is True
+        for _ in range(2):
+            with media_root.lock("cat", wait=False) as mine:
+                assert mine is False
+            assert pool.submit(lambda: media_root.lock("cat", wait=False).__enter__()).result(10) is False
+            assert run(script, media_root.root) is False
+        with media_root.lock("dog", wait=False) as other:
+            assert other is True
+    with media_root.lock("cat", wait=False) as free:
+        assert free is True
+        assert run(script, media_root.root) is False
+    assert run(script, media_root.root) is True
+    assert descriptors() <= before
+
+
+def test_a_lock_ends_with_its_process_though_a_child_of_it_lives_on(media_root: MediaRoot) -> None:
+    """A parent that is killed with -9 in the midst of a save does not keep the name from others."""
+    script = """
+        import os, sys
+        from resto_wsgi.media_root import MediaRoot
+        media_root = MediaRoot(sys.argv[1])
+        with media_root.lock("cat"):
+            if os.fork():
+                sys.stdin.read()
+        with media_root.lock("dog"):  # the child left the block, and goes on
+            print("ready", flush=True)
+            sys.stdin.read()
+    """
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    parent = subprocess.Popen(command(script, media_root.root), **pipes)
+    assert parent.stdout and parent.stdin
+    assert parent.stdout.readline() == "ready\n"
+    with media_root.lock("cat", wait=False) as held:
+        assert held is False
+    parent.kill()
+    assert parent.wait(10) == -signal.SIGKILL
+    with media_root.lock("cat", wait=False) as held, media_root.lock("dog", wait=False) as of_the_child:
+        assert (held, of_the_child) == (True, False)
+    parent.communicate()
 
 
 def test_a_lock_is_released_by_an_exception_and_leaves_no_descriptor(media_root: MediaRoot) -> None:
@@ -674,7 +995,8 @@ FILL = """
         found = [error.errno, error.full, str(error)]
     finally:
         staged.discard()
-    left = [path for path, _, files in os.walk(media_root.root) for file in files if not file.endswith(".lock")]
+    left = [path for path, _, files in os.walk(media_root.root) for file in files
+            if file != "id" and not file.endswith(".lock")]
     small = media_root.stage()
     small.write(b"small")
     small.seal()
@@ -711,7 +1033,7 @@ def test_a_file_over_the_size_limit_is_told_and_what_was_written_is_gone(tmp_pat
 
 
 KILLED = """
-    import json, os, signal, sys
+    import errno, json, os, signal, sys
     from resto_wsgi.media_root import MediaRoot
 
     def die_before(step):
@@ -723,8 +1045,11 @@ KILLED = """
                     os.kill(os.getpid(), signal.SIGKILL)
                 return real(*args, **keywords)
             return call
-        for function in ("open", "write", "fsync", "link", "replace", "unlink", "mkdir"):
+        for function in ("open", "write", "fsync", "link", "replace", "unlink", "mkdir", "rmdir", "sendfile", "utime"):
             setattr(os, function, counted(getattr(os, function)))
+
+    def refuse():
+        raise PermissionError(errno.EPERM, "Operation not permitted")
 
     def stage(media_root, mark):
         staged = media_root.stage()
@@ -737,16 +1062,19 @@ KILLED = """
         media_root = MediaRoot(root)
         if action == "take back":
             publication = media_root.replace(stage(media_root, b"n"), "a/cat")
+        if "copy" in action:  # a version of another user, which cannot be linked
+            real = os.link
+            os.link = lambda source, target: refuse() if target.endswith(".previous") else real(source, target)
         die_before(step)
         with media_root.lock("a/cat"):
             if action == "take back":
                 media_root.take_back(publication)
                 publication.staged.discard()
-            elif action == "remove":
-                media_root.remove("a/cat")
+            elif action in ("remove", "drop"):
+                getattr(media_root, action)("a/cat")
             else:
                 staged = stage(media_root, b"n")
-                publication = (media_root.replace if action == "replace" else media_root.publish)(staged, "a/cat")
+                publication = (media_root.publish if action == "publish" else media_root.replace)(staged, "a/cat")
                 media_root.make_durable(publication)
                 media_root.forget(publication)
                 staged.discard()
@@ -761,22 +1089,27 @@ KILLED = """
             staged = stage(before, b"o")
             before.publish(staged, "a/cat")
             before.close()
+        media_root = MediaRoot(root)
+        own = os.path.dirname(media_root.stage().path)
         child = os.fork()
         if not child:
             act(root, action, step)
         status = os.waitpid(child, 0)[1]
         assert status in (0, signal.SIGKILL), status
-        media_root = MediaRoot(root)
         try:
             content = media_root.open("a/cat").file.read()
             content = content[:1].decode() if content == content[:1] * 30_000 else "torn"
         except FileNotFoundError:
             content = None
-        own = os.path.dirname(media_root.stage().path)
+        media_root.sweep()
         left = set(os.listdir(f"{root}/.resto/staging")) - {os.path.basename(own), os.path.basename(own) + ".lock"}
         visible = [os.path.join(path, file) for path, _, files in os.walk(root) for file in files
                    if "/.resto" not in path]
-        found.append([content, sorted(left), len(os.listdir(own)), len(visible)])
+        if action == "drop":
+            media_root.drop("a/cat")
+            left |= set(os.listdir(root)) - {".resto"}
+        elsewhere = set(os.listdir(f"{root}/.resto")) - {"id", "locks", "staging"}
+        found.append([content, sorted(left | elsewhere), len(os.listdir(own)), len(visible)])
         media_root.close()
     print(json.dumps(found))
 """
@@ -784,18 +1117,25 @@ KILLED = """
 
 @pytest.mark.parametrize(
     ("action", "before", "after"),
-    [("publish", None, "n"), ("replace", "o", "n"), ("take back", "n", "o"), ("remove", "o", None)],
+    [
+        ("publish", None, "n"),
+        ("replace", "o", "n"),
+        ("replace a copy", "o", "n"),
+        ("take back", "n", "o"),
+        ("remove", "o", None),
+        ("drop", "o", None),
+    ],
 )
 def test_kill_9_before_any_call_to_the_disk_leaves_a_whole_file_or_none(
     tmp_path: Path, action: str, before: str | None, after: str | None
 ) -> None:
-    """The name is what it was until it is what it shall be, and the next process sweeps what is left beside it."""
+    """The name is what it was until it is what it shall be, and a process that lives sweeps what is left beside it."""
     found = run(KILLED, tmp_path, action)
     states = [content for content, *_ in found]
     turn = states.index(after)
     assert turn > 0, "it was never killed before the turn"
     assert states == [before] * turn + [after] * (len(states) - turn)
-    assert len(states) >= (12 if action in ("publish", "replace") else 3)
+    assert len(states) >= (12 if action in ("publish", "replace", "replace a copy") else 3)
     for content, left, in_own_room, visible in found:
         assert left == []
         assert in_own_room == 1

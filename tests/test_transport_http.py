@@ -24,7 +24,7 @@ from servers import KINDS, FaultyServer, eventually
 
 from resto_wsgi.errors import DeliveryError
 from resto_wsgi.hosts import Host, parse_hosts
-from resto_wsgi.transports import http
+from resto_wsgi.transports import http, http_connection
 from resto_wsgi.transports.http import HttpTransport
 
 TIMEOUT = 0.3  # seconds without progress, where a fault is awaited
@@ -62,13 +62,13 @@ def hasty() -> Iterator[HttpTransport]:
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """One entry for each connection that is made from now on."""
     made: list[object] = []
-    connect = http._Bounded.connect
+    connect = http_connection.Bounded.connect
 
     def counted(self: Any) -> None:
         made.append(self)
         connect(self)
 
-    monkeypatch.setattr(http._Bounded, "connect", counted)
+    monkeypatch.setattr(http_connection.Bounded, "connect", counted)
     return made
 
 
@@ -524,7 +524,7 @@ def test_after_a_name_that_resolved_too_late_nothing_is_sent(
         return resolve(*arguments, **keywords)
 
     server = faulty()
-    monkeypatch.setattr(http, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(http_connection, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(socket, "getaddrinfo", late)
     with pytest.raises(DeliveryError, match="too long on the whole"):
         put(hasty, server, "cat")
@@ -562,8 +562,8 @@ def test_a_host_that_is_slow_but_makes_progress_is_waited_for(
     size = 700_000  # in blocks of 256 KiB, each of which takes twice the timeout
     server = faulty(read_slowly)
     server._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
-    connect = http._Bounded.connect
-    monkeypatch.setattr(http._Bounded, "connect", connect_with_a_small_buffer)
+    connect = http_connection.Bounded.connect
+    monkeypatch.setattr(http_connection.Bounded, "connect", connect_with_a_small_buffer)
     put(hasty, server, "cat", bytes(size))
     assert server.requests[0].body == size
 
@@ -611,10 +611,10 @@ def test_a_connection_that_breaks_within_the_answer_is_not_repeated(
             self._sock.sendall(b"!")
         return count
 
-    receive = http._Reply.readinto
+    receive = http_connection.Reply.readinto
     server = faulty(half_an_answer)
     put(hasty, server, "cat")
-    monkeypatch.setattr(http._Reply, "readinto", receive_and_say_so)
+    monkeypatch.setattr(http_connection.Reply, "readinto", receive_and_say_so)
     with pytest.raises(DeliveryError, match="reset"):
         put(hasty, server, "cat")
     assert server.connections == 1

@@ -55,3 +55,42 @@ def demo(once: bool, servers: str, port: int) -> None:
     from .demo import run
 
     sys.exit(run(once=once, servers=servers, port=port))
+
+
+@resto.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, times in seconds since 1970.")
+def status(name: str | None, as_json: bool) -> None:
+    """Show what is owed to each media server; with NAME, which of them hold that file.
+
+    MEDIA_ROOT and RESTO_... in the environment say which. Exits 1 where anything is owed.
+    """
+    from .owed import show_status
+
+    sys.exit(show_status(name, as_json=as_json))
+
+
+@resto.command()
+@click.option("--host", metavar="HOST", help="Only to this media server, written as in RESTO_MEDIA_HOSTS.")
+@click.option("--parked", is_flag=True, help="Try again what a media server refused for good.")
+@click.option("--timeout", metavar="S", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds.")
+def drain(host: str | None, parked: bool, timeout: float) -> None:
+    """Deliver what is owed, for cron or by hand.
+
+    MEDIA_ROOT and RESTO_... in the environment say what. Exits 1 where something is still owed when time is up.
+    """
+    from . import owed
+
+    sys.exit(owed.drain(host, parked=parked, timeout=timeout))
+
+
+@resto.command()
+@click.argument("host")
+def sync(host: str) -> None:
+    """Owe HOST everything: for a media server that was replaced, or that lost files.
+
+    MEDIA_ROOT and RESTO_... in the environment say what.
+    """
+    from . import owed
+
+    sys.exit(owed.sync(host))

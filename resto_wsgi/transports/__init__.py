@@ -1,18 +1,23 @@
-"""How a file travels to one host. A transport is the only module that speaks that host's language.
+"""How a file travels to one host, and back. A transport is the only module that speaks that host's language.
 
-Duties of each transport, which the fan-out and the replicator rely on:
+Duties of each transport, which the fan-out, the worker and the replicator rely on:
 
 - ``put`` returns when the host has answered that it holds all ``size`` bytes under the name, and ``delete`` when
   the host has answered that it does not hold the name; both may be repeated at will. Any other end is a
-  ``DeliveryError``, after which the host's state is unknown.
-- Both return or raise within a bounded time, read a bounded reply, and follow no redirect.
+  ``DeliveryError``, after which the host's state is unknown, unless the error says ``untouched``.
+- ``untouched`` is True only where the host can neither have done what was asked nor do it later: no byte of any
+  request reached it, or its final answer was a refusal (4xx) of the only one that did. In doubt it is False.
+- ``retry_after`` is how many seconds the host asked us to wait, from 0 to 3600, None where it did not.
+- All return or raise within a bounded time, read a bounded reply (but for the file that ``get`` asks for, which is
+  streamed), and follow no redirect.
 - Nothing is retried but a request on a kept-alive connection that the host had already closed.
 - Any thread may call; a process that forks makes its own connections.
 """
 
 from __future__ import annotations
 
-from typing import BinaryIO, Protocol
+from collections.abc import Callable
+from typing import Any, BinaryIO, Protocol
 
 from ..hosts import Host
 
@@ -27,6 +32,19 @@ class Transport(Protocol):
 
     def delete(self, host: Host, name: str) -> None:
         """Make ``host`` not hold ``name``."""
+
+    def head(self, host: Host, name: str) -> int | None:
+        """Return the size of the file in bytes, None where the host answers that it does not hold the name."""
+
+    def get(self, host: Host, name: str, write: Callable[[bytes], Any]) -> float | None:
+        """Give the file to ``write``, block by block; return its mtime, None where the host does not say it.
+
+        Returns when all of the file was written; any other end leaves a part of it there. Raises FileNotFoundError
+        where the host does not hold the name, and what ``write`` raises. Time spent in ``write`` is not the host's.
+        """
+
+    def probe(self, host: Host) -> None:
+        """Return where the host answers and is neither overloaded nor out of service; raise DeliveryError else."""
 
     def close(self) -> None:
         """Close all connections."""

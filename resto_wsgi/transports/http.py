@@ -1,49 +1,43 @@
-"""PUT and DELETE over HTTP/1.1 to WebDAV servers: nginx, lighttpd, Apache, our own node.
+"""PUT and DELETE over HTTP/1.1 to WebDAV servers (nginx, lighttpd, Apache, our own node), and GET and HEAD back.
 
 urllib3 owns connections, TLS and keep-alive; its retries and redirects are off, because it sends a retried body
-empty. A reply is trusted for its status alone, but not where it says that all is well and does not end. Time is
-bounded twice: no step takes longer than ``timeout`` without progress, and the whole request has a deadline, so that
-a host that moves a byte now and then cannot hold us. Both are looked at where bytes move: in ``_Bounded.send`` on
-the way out, in ``_Reply`` on the way in.
-The only module that imports urllib3.
+empty. A reply to a PUT or a DELETE is trusted for its status alone, but not where it says that all is well and does
+not end; one to a GET is trusted where all of it came, as many bytes as were announced. Time, memory and doubt are
+bounded in ``http_connection``. Nothing else in the library imports urllib3.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
+import errno
 import os
-import select
-import socket
-import struct
 import time
-from collections.abc import Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from email.utils import formatdate
-from http.client import HTTPResponse as HttpReply
+from http.client import IncompleteRead
 from typing import Any, BinaryIO
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..errors import DeliveryError, shown
 from ..hosts import Host
+from . import http_headers
+from .http_connection import BLOCK, POOL_CLASSES, STEPS, Body, Exchange, Shrunk, Stale, TooLong, exchange
 
 __all__ = ["HttpTransport"]
 
-BLOCK = 256 * 1024  # bytes read from the file and given to the socket at a time
-REPLY_LIMIT = 64 * 1024  # bytes of a whole reply; the error pages of the stock servers are under 1 KiB
-MINIMUM_RATE = 64 * 1024  # bytes per second: a transfer that is slower on the whole is given up
-STEPS = 3  # times ``timeout`` that a request may take beside its bytes: to connect, to send, to answer
-ANSWER_STEPS = 2  # times ``timeout`` that an answer may take on the whole, however large the file was
 CONNECTIONS = 16  # kept alive for each host: one for each request thread of a usual WSGI server
 POOLS = 1024  # hosts; urllib3 would close the connections of all but the 10 used last
 
 PUT_DONE = frozenset({200, 201, 204})  # 202 only promises
 DELETE_DONE = frozenset({200, 204, 404, 410})  # gone is gone
+ABSENT = frozenset({404, 410})
 NO_FOLDER = frozenset({404, 409})  # lighttpd and Apache on a PUT under a missing folder (RFC 4918, section 9.7.1)
 TEMPORARY = frozenset({408, 409, 423, 425, 429})  # the 4xx that a later try may get past
+UNCLEAR = frozenset({408})  # the 4xx that refuses nothing: the host, or a proxy before it, waited in vain for more
+MALFORMED = (ValueError, OverflowError)  # urllib3 passes on what it cannot parse: a chunk of -5 bytes, for instance
+OUT_OF_SERVICE = frozenset({429, 502, 503, 504})  # overloaded, or what stands before the host does not reach it
 REMEDIES = {
     401: "it wants credentials",
     403: "allow PUT and DELETE from here in its configuration",
@@ -53,168 +47,67 @@ REMEDIES = {
     500: "its error log says why; on nginx look at create_full_put_path and the permissions",
     507: "its disk is full",
 }
+READ_REMEDIES = {
+    401: "it wants credentials",
+    403: "allow GET from here in its configuration, and look at the permissions",
+    405: "enable GET and HEAD in its configuration",
+}
 
 
-class _Deadline:
-    """When a request has to be over: ``step`` seconds without progress, ``ends`` on the whole."""
+@dataclass(frozen=True)
+class _Answer:
+    """The final answer to a request; the header names are looked up in any case."""
 
-    def __init__(self, step: float, size: int) -> None:
-        self.step = step
-        self.ends = time.monotonic() + STEPS * step + size / MINIMUM_RATE
-
-    def next_step(self) -> float:
-        """Return the seconds that the next step may take; raise TimeoutError where there are none."""
-        left = self.ends - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the request took too long on the whole")
-        return min(self.step, left)
+    status: int
+    headers: Mapping[str, str]
 
 
-# How a request's deadline reaches the connection that urllib3 picks for it.
-_deadline: ContextVar[_Deadline] = ContextVar("deadline")
+class _Errand:
+    """One call of the transport: whom it is about, and what becomes of each end of it that is no success."""
 
+    def __init__(self, host: Host, name: str, timeout: float, remedies: Mapping[int, str] = REMEDIES) -> None:
+        self.host = host
+        self.name = name
+        self.exchange = Exchange(timeout)
+        self._remedies = remedies
 
-class _Stale(ConnectionResetError):
-    """A connection that had been kept alive turned out to be closed by the host."""
-
-
-class _Shrunk(Exception):
-    """The master's file became shorter while it was sent."""
-
-
-class _TooLong(Exception):
-    """A reply went on beyond REPLY_LIMIT. No OSError, so that nobody takes it for the end of the reply."""
-
-    status: int | None = None
-
-    def __str__(self) -> str:
-        return f"its reply is longer than {REPLY_LIMIT} bytes; look at what answers at its URL"
-
-
-class _Body(io.RawIOBase):
-    """Exactly ``size`` bytes of a file, read at an offset of its own. A shorter file is an error, never a short PUT."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._fd = file.fileno()
-        self._size = size
-        self._sent = 0
-
-    def read(self, size: int = -1) -> bytes:
-        block = os.pread(self._fd, min(BLOCK, self._size - self._sent), self._sent)
-        if not block and self._sent < self._size:
-            raise _Shrunk(f"the master ends at {self._sent} bytes of {self._size}")
-        self._sent += len(block)
-        return block
-
-
-class _Reply(io.RawIOBase):
-    """What a socket receives, until the deadline and up to REPLY_LIMIT bytes."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._file = sock.makefile("rb", buffering=0)  # http.client closes the socket before such a reply is read
-        self._ends = time.monotonic() + ANSWER_STEPS * _deadline.get().step
-        self.received = 0
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Stand in for a socket where http.client asks it for a file."""
-        return io.BufferedReader(self, 8192)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self.received >= REPLY_LIMIT:
-            raise _TooLong
-        left = self._ends - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long on the whole")
-        self._sock.settimeout(min(left, _deadline.get().next_step()))
-        count = self._sock.recv_into(buffer, min(len(buffer), REPLY_LIMIT - self.received))
-        self.received += count
-        return count
-
-
-class _Bounded(HTTPConnection):
-    """A connection that keeps to the deadline of its request, and knows when it failed for being stale."""
-
-    _used = False
-    _cut = False
-
-    def connect(self) -> None:
-        self._used = self._cut = False
-        super().connect()
-
-    def send(self, data: Any) -> None:
-        """Send all of ``data``, whose every part is a step; to sendall the whole block would be one.
-
-        The look at the deadline after connecting also keeps a name that resolved too late from being written to.
-        """
-        if self.sock is None:
-            self.connect()
-        left = memoryview(data)
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Have the connection keep to this exchange; whatever breaks it is a DeliveryError."""
+        token = exchange.set(self.exchange)
         try:
-            while left:
-                self.sock.settimeout(_deadline.get().next_step())
-                left = left[self.sock.send(left) :]
-        except TimeoutError as error:
-            if self._has_an_answer():  # an early 413, from a host that reads no further
-                self._cut = True
-                raise BrokenPipeError from error  # which urllib3 takes as the word to read it
-            self._reset()
-            raise
-        except BaseException:
-            self._reset()
-            raise
+            yield
+        except (urllib3.exceptions.HTTPError, Shrunk, OSError) as error:
+            untouched = not (self.exchange.sent or self.exchange.lost)
+            raise self.failed(_reason(error, self.exchange), untouched=untouched) from error
+        except TooLong as error:
+            raise self.failed(str(error), status=error.status) from error
+        finally:
+            exchange.reset(token)
 
-    def getresponse(self) -> Any:
-        reply = _Reply(self.sock)
-        self.response_class = lambda _, *args, **kw: HttpReply(reply, *args, **kw)  # type: ignore[assignment,arg-type]
-        used, self._used = self._used, True
-        try:
-            response = super().getresponse()
-        except ConnectionError as error:
-            if used and not reply.received:
-                raise _Stale(*error.args) from error
-            raise
-        except BaseException:
-            self._reset()
-            raise
-        if response.status < 200 or self._cut:
-            self._reset()
-            self.close()  # the rest of the request, or of the reply, must not meet the next request
-        if response.status < 200:
-            raise OSError(f"answered {response.status}, and no final status")
-        return response
+    def failed(self, reason: str, **facts: Any) -> DeliveryError:
+        return DeliveryError(self.host.label, self.name, reason, **facts)
 
-    def _has_an_answer(self) -> bool:
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
+    def refused(self, answer: _Answer) -> DeliveryError:
+        """Say what a status means that is not the one that was wanted."""
+        status = answer.status
+        if status < 300:
+            remedy = "which does not say that it was done"
+        elif status < 400:
+            remedy = "redirects are never followed; give its final URL in media_hosts"
+        else:
+            remedy = self._remedies.get(status, "its error log says why")
+        return self.failed(
+            f"answered {status}: {remedy}",
+            status=status,
+            permanent=status < 500 and status not in TEMPORARY,
+            untouched=400 <= status < 500 and status not in UNCLEAR and not self.exchange.lost,
+            retry_after=http_headers.retry_after(answer.headers, time.time()),
+        )
 
-    def _reset(self) -> None:
-        """Let the close that follows be a reset, so that the host drops what it has not read of a request.
-
-        Else a PUT that was given up could be carried out after the DELETE that withdraws it.
-        """
-        with contextlib.suppress(OSError, AttributeError):
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-class _BoundedTls(_Bounded, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Bounded
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _BoundedTls
+    def useless(self, answer: _Answer, problem: str) -> DeliveryError:
+        """Say why a reply does not do although its status is the one that was wanted."""
+        return self.failed(f"its reply {problem}", status=answer.status, permanent=True)
 
 
 class HttpTransport:
@@ -226,22 +119,67 @@ class HttpTransport:
 
     def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
         """PUT (RFC 9110, section 9.3.4) with a length, never chunked; nginx takes Date as the file's mtime."""
+        errand = _Errand(host, name, self._timeout)
         headers = {"Content-Length": str(size), "Date": formatdate(mtime, usegmt=True)}
-        status = self._send("PUT", host, name, headers, file, size)
-        if status in NO_FOLDER and "/" in name:
-            self._make_folders(host, name)
-            status = self._send("PUT", host, name, headers, file, size)
-        if status not in PUT_DONE:
-            raise _refused(host, name, status)
+        answer = self._ask(errand, "PUT", host.url_of(name), headers, file, size)
+        if answer.status in NO_FOLDER and "/" in name:
+            self._make_folders(errand)
+            answer = self._ask(errand, "PUT", host.url_of(name), headers, file, size)
+        if answer.status not in PUT_DONE:
+            raise errand.refused(answer)
 
     def delete(self, host: Host, name: str) -> None:
         """DELETE (RFC 9110, section 9.3.5).
 
         ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder, where the last two would remove its tree.
         """
-        status = self._send("DELETE", host, name, {"Depth": "0"})
-        if status not in DELETE_DONE:
-            raise _refused(host, name, status)
+        errand = _Errand(host, name, self._timeout)
+        answer = self._ask(errand, "DELETE", host.url_of(name), {"Depth": "0"})
+        if answer.status not in DELETE_DONE:
+            raise errand.refused(answer)
+
+    def head(self, host: Host, name: str) -> int | None:
+        """HEAD (RFC 9110, section 9.3.2): the Content-Length of the file, None where it is not there.
+
+        Apache leaves out a length of 0 there, and says it on GET.
+        """
+        errand = _Errand(host, name, self._timeout, READ_REMEDIES)
+        answer = self._ask(errand, "HEAD", host.url_of(name))
+        if answer.status == 200 and http_headers.is_unsized(answer.headers):
+            answer = self._begin(errand)
+        if answer.status in ABSENT:
+            return None
+        if answer.status != 200:
+            raise errand.refused(answer)
+        size = _announced(errand, answer)
+        if size is None:
+            raise errand.useless(answer, "does not say the size of the file")
+        return size
+
+    def get(self, host: Host, name: str, write: Callable[[bytes], Any]) -> float | None:
+        """GET (RFC 9110, section 9.3.1), in blocks of at most 256 KiB as they come. Returns Last-Modified."""
+        errand = _Errand(host, name, self._timeout, READ_REMEDIES)
+        with errand.under_way():
+            response = self._open(errand, "GET", host.url_of(name))
+        try:
+            answer = _Answer(response.status, response.headers)
+            if answer.status != 200:
+                raise _no_file(errand, answer, response)
+            errand.exchange.expect(_announced(errand, answer))
+            while block := _next_block(errand, response):
+                with errand.exchange.paused():
+                    write(block)
+        finally:
+            response.close()  # and the connection, where it was not given back because all of the reply was read
+            response.release_conn()
+        return http_headers.mtime(answer.headers)
+
+    def probe(self, host: Host) -> None:
+        """HEAD of the folder that names hang below; whatever a server says of that, it is there to say it."""
+        errand = _Errand(host, "/", self._timeout, READ_REMEDIES)
+        answer = self._ask(errand, "HEAD", f"{host.url}/")
+        if answer.status in OUT_OF_SERVICE:
+            raise errand.refused(answer)
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -249,107 +187,148 @@ class HttpTransport:
         if manager is not None:
             manager.clear()
 
-    def _make_folders(self, host: Host, name: str) -> None:
+    def _begin(self, errand: _Errand) -> _Answer:
+        """Return the answer to a GET whose file, if it is not empty, is left to the host."""
+        with errand.under_way():
+            response = self._open(errand, "GET", errand.host.url_of(errand.name))
+            try:
+                if response.status >= 300 or http_headers.file_size(response.headers) == 0:
+                    _drain(response)
+            finally:
+                response.close()
+                response.release_conn()
+            return _Answer(response.status, response.headers)
+
+    def _make_folders(self, errand: _Errand) -> None:
         """MKCOL (RFC 4918, section 9.3) the folders above a name, the topmost first; whatever is there stays."""
-        parts = name.split("/")[:-1]
+        parts = errand.name.split("/")[:-1]
         ends = time.monotonic() + STEPS * self._timeout  # for all of them: a name may have hundreds
         for depth in range(1, len(parts) + 1):
             if time.monotonic() > ends:
-                raise DeliveryError(host.label, name, "too slow: its folders took too long to make")
-            self._send("MKCOL", host, "/".join(parts[:depth]), {}, folder=True)
+                reason = "too slow: its folders took too long to make"
+                raise errand.failed(reason, untouched=not errand.exchange.lost)  # the PUT before was refused
+            self._ask(errand, "MKCOL", errand.host.url_of("/".join(parts[:depth])) + "/")
 
-    def _send(
+    def _ask(
         self,
+        errand: _Errand,
         method: str,
-        host: Host,
-        name: str,
-        headers: Mapping[str, str],
+        url: str,
+        headers: Mapping[str, str] | None = None,
         file: BinaryIO | None = None,
         size: int = 0,
-        folder: bool = False,
-    ) -> int:
-        """Return the status of one request, repeated once where the connection was stale."""
-        url = host.url_of(name) + "/" * folder
-        deadline = _Deadline(self._timeout, size)
-        token = _deadline.set(deadline)
-        try:
-            for attempt in (1, 2):
-                body = None if file is None else _Body(file, size)
-                try:
-                    return self._status(method, url, headers, body)
-                except urllib3.exceptions.ProtocolError as error:
-                    if attempt == 1 and _is_stale(error):
-                        continue
-                    raise
-            raise AssertionError("not reached")
-        except (urllib3.exceptions.HTTPError, _Shrunk, OSError) as error:
-            raise DeliveryError(host.label, name, _reason(error, self._timeout)) from error
-        except _TooLong as error:
-            raise DeliveryError(host.label, name, str(error), status=error.status) from error
-        finally:
-            _deadline.reset(token)
+    ) -> _Answer:
+        """Return the answer to one request whose reply is of interest for its head alone."""
+        with errand.under_way():
+            response = self._open(errand, method, url, headers, file, size)
+            try:
+                _drain(response)
+            finally:
+                response.release_conn()
+            return _Answer(response.status, response.headers)
 
-    def _status(self, method: str, url: str, headers: Mapping[str, str], body: _Body | None) -> int:
-        response = self._manager().urlopen(
+    def _open(
+        self,
+        errand: _Errand,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        file: BinaryIO | None = None,
+        size: int = 0,
+    ) -> urllib3.BaseHTTPResponse:
+        """Return the reply to one request, repeated once where the connection was stale."""
+        errand.exchange.begin(size)
+        fields = {**(headers or {}), "User-Agent": "resto_wsgi", "Accept-Encoding": "identity"}
+        try:
+            return self._attempt(method, url, fields, file, size)
+        except urllib3.exceptions.ProtocolError as error:
+            if not any(isinstance(argument, Stale) for argument in error.args):
+                raise
+        errand.exchange.lost = True  # the host may have read it, and died of it
+        return self._attempt(method, url, fields, file, size)
+
+    def _attempt(
+        self, method: str, url: str, fields: Mapping[str, str], file: BinaryIO | None, size: int
+    ) -> urllib3.BaseHTTPResponse:
+        return self._manager().urlopen(
             method,
             url,
-            body=body,
-            headers={**headers, "User-Agent": "resto_wsgi", "Accept-Encoding": "identity"},
+            body=None if file is None else Body(file, size),
+            headers=fields,
             timeout=urllib3.Timeout(connect=self._timeout, read=self._timeout),
             retries=False,
             redirect=False,
             preload_content=False,
             decode_content=False,
         )
-        try:
-            response.drain_conn()  # to its end, or the connection is closed
-        except _TooLong as error:
-            if response.status < 300:  # others may have a long page; what they say is clear without it
-                error.status = response.status
-                raise
-        except ValueError as error:  # urllib3 passes on what it cannot parse, a chunk of -5 bytes for instance
-            response.close()
-            raise OSError(f"the reply is malformed: {error}") from error
-        finally:
-            response.release_conn()
-        return int(response.status)
 
     def _manager(self) -> urllib3.PoolManager:
         pid = os.getpid()
         manager = self._managers.get(pid)
         if manager is None:
             manager = urllib3.PoolManager(POOLS, maxsize=CONNECTIONS)
-            manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+            manager.pool_classes_by_scheme = POOL_CLASSES
             manager = self._managers.setdefault(pid, manager)
         return manager
 
 
-def _is_stale(error: urllib3.exceptions.ProtocolError) -> bool:
-    return any(isinstance(argument, _Stale) for argument in error.args)
+def _drain(response: urllib3.BaseHTTPResponse) -> None:
+    """Read a reply to its end, or close its connection."""
+    try:
+        response.drain_conn()
+    except TooLong as error:
+        if response.status < 300:  # others may have a long page; what they say is clear without it
+            error.status = response.status
+            raise
+    except MALFORMED as error:
+        response.close()
+        raise OSError(f"the reply is malformed: {error}") from error
 
 
-def _refused(host: Host, name: str, status: int) -> DeliveryError:
-    if 300 <= status < 400:
-        remedy = "redirects are never followed; give its final URL in media_hosts"
-    else:
-        remedy = REMEDIES.get(status, "its error log says why")
-    permanent = status < 500 and status not in TEMPORARY
-    return DeliveryError(host.label, name, f"answered {status}: {remedy}", status=status, permanent=permanent)
+def _no_file(errand: _Errand, answer: _Answer, response: urllib3.BaseHTTPResponse) -> Exception:
+    """Return what a GET raises that was not answered with the file."""
+    if answer.status >= 300:  # a page, after which the connection can be used again
+        with errand.under_way():
+            _drain(response)
+    if answer.status in ABSENT:
+        return FileNotFoundError(errno.ENOENT, f"not on {errand.host.label}", errand.name)
+    return errand.refused(answer)
 
 
-def _reason(error: Exception, timeout: float) -> str:
+def _announced(errand: _Errand, answer: _Answer) -> int | None:
+    """Return how many bytes the file has, None where its end will be told; raise DeliveryError where neither is."""
+    if http_headers.is_encoded(answer.headers):
+        raise errand.useless(answer, "is compressed, or encoded else; turn that off below its URL in media_hosts")
+    size = http_headers.file_size(answer.headers)
+    if size is None and not http_headers.is_chunked(answer.headers):
+        raise errand.useless(answer, "has no Content-Length, or none that is a number, so its end could be missed")
+    return size
+
+
+def _next_block(errand: _Errand, response: urllib3.BaseHTTPResponse) -> bytes:
+    """Return some bytes of a file, none at its end; an end that comes too early is a DeliveryError."""
+    with errand.under_way():
+        try:
+            return response.read1(BLOCK, decode_content=False)
+        except MALFORMED as error:
+            raise OSError(f"the reply is malformed: {error}") from error
+
+
+def _reason(error: Exception, work: Exchange) -> str:
     """Say in a few words what happened; what the host sent is shown quoted."""
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "its name does not resolve"
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return "refuses connections, or is unreachable"
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
-        return f"no connection within {timeout:g} s"
+        return f"no connection within {work.step:g} s"
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-        return f"no answer within {timeout:g} s"
-    if isinstance(error, _Shrunk):
+        return f"too slow: {error.__cause__}" if work.reading else f"no answer within {work.step:g} s"
+    if isinstance(error, Shrunk):
         return str(error)
     inner = error.args[-1] if error.args else error
+    if isinstance(inner, IncompleteRead):
+        return "the connection broke: its reply was cut short"
     if isinstance(error, urllib3.exceptions.SSLError):
         return f"TLS failed: {shown(inner, 160)}"
     if isinstance(inner, TimeoutError):

@@ -1,0 +1,93 @@
+"""When a delivery is tried again, and when a host is: the rules, without a clock, a disk or a socket.
+
+    up ── no answer ──────────────────────────> down          not asked before ``retry_at``, and then by a probe
+    up ── PATIENCE times 5xx or 429 in a row ──> down          the same
+    up ── 401, 403, 405, 501, 507 ────────────> read-only     reads are answered, writes are not; no pause
+    down, read-only ── a delivery succeeds ───> up
+
+Waiting times grow exponentially, up to a cap, and are spread by chance, so that many names, hosts and processes
+do not come back at the same moment. A permanent answer parks the delivery: it is seen in ``status``, and tried
+again hourly, then daily, for whoever mends the host need not know of us. The outbox keeps what is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .errors import DeliveryError
+from .outbox import LATE, Delivery, Failure, HostState
+
+__all__ = ["after_failure", "after_success", "failure", "is_paused", "may_come_late"]
+
+BASE = 0.5  # seconds: the first pause, about what a restart of a web server takes
+CAP = 15.0  # seconds: the longest pause of a host that is away, whose probe is one small request
+ASKED_CAP = 300.0  # seconds: no Retry-After holds us longer, whatever it says
+PARKED = 3600.0  # seconds until a parked delivery is tried again the first time
+PARKED_CAP = 86400.0  # seconds between the later times
+PATIENCE = 3  # answers of 5xx in a row that may still be the fault of a name
+FAR = 3600.0  # seconds: a pause that is longer than any we make was made before the clock was set back
+
+WRITES_REFUSED = frozenset({401, 403, 405, 501, 507})
+PROXY_GAVE_UP = frozenset({502, 504})  # the server behind it may still be at work
+
+Chance = Callable[[], float]
+"""A number from 0 up to 1, at random."""
+
+
+def may_come_late(error: DeliveryError) -> bool:
+    """True where the host may still do what was asked, after we gave up: nobody answered, or a proxy did."""
+    return not error.untouched and (error.status is None or error.status in PROXY_GAVE_UP)
+
+
+def failure(delivery: Delivery, error: DeliveryError, now: float, chance: Chance) -> Failure:
+    """Return what becomes of a delivery that failed; ``now`` is in seconds since 1970."""
+    if error.permanent:
+        pause = min(PARKED * 2**delivery.attempts, PARKED_CAP)
+    else:
+        pause = max(_pause(delivery.attempts + 1, chance), _asked(error))
+    unsure_until = now + LATE if may_come_late(error) else 0.0
+    return Failure(delivery, now + pause, error.reason, error.status, error.permanent, unsure_until)
+
+
+def after_failure(state: HostState | None, host: str, error: DeliveryError, now: float, chance: Chance) -> HostState:
+    """Return what is known of a host after it failed once more; the very ``state`` where nothing changed."""
+    state = state or HostState(host, "up", now, 0, 0.0, "")
+    if error.ours:
+        return state
+    if error.status is None:
+        failures = state.failures + 1
+        return _changed(state, "down", failures, now, now + _pause(failures, chance), error.reason)
+    if error.status in WRITES_REFUSED and error.permanent:
+        return _changed(state, "read-only", 0, now, 0.0, error.reason)
+    if error.permanent:
+        return state if state.state == "up" else _changed(state, "up", 0, now, 0.0, error.reason)
+    failures = state.failures + 1
+    seen = "read-only" if error.status in WRITES_REFUSED else "down" if failures >= PATIENCE else state.state
+    pause = max(_pause(failures - PATIENCE + 1, chance) if failures >= PATIENCE else 0.0, _asked(error))
+    return _changed(state, seen, failures, now, now + pause if pause else 0.0, error.reason)
+
+
+def after_success(state: HostState | None, host: str, now: float) -> HostState | None:
+    """Return what is known of a host after it took a delivery; None where that is no news."""
+    if state is None or (state.state == "up" and not state.failures and not state.retry_at):
+        return None
+    return _changed(state, "up", 0, now, 0.0, "")
+
+
+def is_paused(state: HostState | None, now: float) -> bool:
+    """True where the host is not to be asked before ``state.retry_at``."""
+    return state is not None and now < state.retry_at <= now + FAR
+
+
+def _changed(state: HostState, seen: str, failures: int, now: float, retry_at: float, reason: str) -> HostState:
+    since = state.since if state.state == seen else now
+    latest = now if reason else state.latest
+    return HostState(state.host, seen, since, failures, retry_at, reason or state.reason, latest)
+
+
+def _pause(failures: int, chance: Chance) -> float:
+    return float(min(CAP, BASE * 2 ** min(failures - 1, 10)) * (0.5 + chance() / 2))
+
+
+def _asked(error: DeliveryError) -> float:
+    return min(error.retry_after or 0.0, ASKED_CAP)

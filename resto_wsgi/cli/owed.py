@@ -1,0 +1,126 @@
+"""`resto status`, `resto drain` and `resto sync`: what is owed, shown and delivered, for people, cron and scripts.
+
+Each opens the replicator that the environment describes, without a background thread of its own, and closes it. Exit
+status 0 means that nothing is owed, 1 that something is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..config import Settings
+from ..errors import shown
+from ..replicator import Replicator
+from ..status import NameStatus, Status
+
+__all__ = ["drain", "show_status", "sync"]
+
+
+def show_status(name: str | None, *, as_json: bool) -> int:
+    """Print the status of all hosts, or of one name; return the exit status."""
+    with _replicator() as replicator:
+        if name is not None:
+            status = replicator.status(name)
+            print(json.dumps(_name_facts(status), indent=2)) if as_json else _print_name(status)
+            return 1 if status.owing else 0
+        whole = replicator.status()
+    print(json.dumps(_facts(whole), indent=2)) if as_json else _print(whole)
+    return 1 if whole.owed else 0
+
+
+def drain(host: str | None, *, parked: bool, timeout: float) -> int:
+    """Deliver what is owed, with a progress bar where there is a terminal; return the exit status."""
+    columns = (TextColumn("delivering"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with _replicator() as replicator, Progress(*columns, console=_errors(), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        most = 0
+
+        def progress(owed: int) -> None:
+            nonlocal most
+            most = max(most, owed)
+            bar.update(task, total=most, completed=most - owed)
+
+        done = replicator.drain(timeout, host=host, parked=parked, progress=progress)
+        left = replicator.status()
+    if done:
+        print(f"delivered {most}, nothing is owed" if most else "nothing is owed")
+        return 0
+    _print(left)
+    return 1
+
+
+def sync(host: str) -> int:
+    """Owe one host everything, for `drain` or the application's own worker to deliver; return the exit status."""
+    with _replicator() as replicator:
+        count = replicator.sync(host)
+    print(f"{count} names are owed to {host}; the application delivers them, or `resto drain`")
+    return 0
+
+
+@contextmanager
+def _replicator() -> Iterator[Replicator]:
+    settings = dataclasses.replace(Settings.from_environ(os.environ), background=False)
+    with Replicator(settings) as replicator:
+        yield replicator
+
+
+def _errors() -> Console:
+    return Console(file=sys.stderr)
+
+
+def _print(status: Status) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("host", "state", "since", "owed", "parked", "oldest", "last error"):
+        table.add_column(column, justify="right" if column in ("owed", "parked") else "left", overflow="fold")
+    for host in status.hosts:
+        counts = (str(host.owed), str(host.parked))
+        table.add_row(Text(host.host), host.state, _when(host.since), *counts, _when(host.oldest), Text(host.error))
+    Console().print(table)
+
+
+def _print_name(status: NameStatus) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("host", "holds it", "owed since", "why"):
+        table.add_column(column, overflow="fold")
+    for host in status.hosts:
+        delivery = status.owing.get(host)
+        if delivery is None:
+            table.add_row(Text(host), "yes" if status.present else "no", "", "")
+        else:
+            why = delivery.reason or "not tried yet"
+            why = f"parked: {why}" if delivery.parked else why
+            table.add_row(Text(host), "unknown", _when(delivery.since), Text(why))  # a host's words are no markup
+    Console().print(f"{shown(status.name, 300)} is {'present' if status.present else 'absent'}", markup=False)
+    Console().print(table)
+
+
+def _when(seconds: float | None) -> str:
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _facts(status: Status) -> dict[str, object]:
+    return {
+        "owed": status.owed,
+        "parked": status.parked,
+        "hosts": [dataclasses.asdict(host) for host in status.hosts],
+    }
+
+
+def _name_facts(status: NameStatus) -> dict[str, object]:
+    return {
+        "name": status.name,
+        "present": status.present,
+        "holding": list(status.holding),
+        "owing": {host: dataclasses.asdict(delivery) for host, delivery in status.owing.items()},
+    }

@@ -1,0 +1,128 @@
+"""One host's share of what is owed, delivered batch by batch: what the worker does, without a thread or a wait.
+
+    paused ── retry_at ──> probe (where it was down) ──> batch ──> batch ... ──> nothing due
+       └────────────── no answer, or 5xx in a row ─────────┘
+
+A step takes the deliveries that have been due longest, as many as took under a second last time, locks their names
+without waiting, marks them begun, converges each, and settles all in one commit. A name that somebody holds
+is left to him and looked at again soon. The first failure that is the host's ends the batch; what was not tried
+is given back. A process that dies leaves its batch begun, which the next one knows as unsure. The worker calls this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from . import breaker
+from .convergence import Attempt, Convergence
+from .errors import DeliveryError
+from .hosts import Host
+from .media_root import MediaRoot
+from .outbox import Delivery, Outbox
+from .transports import Transport
+
+__all__ = ["IDLE", "Lane"]
+
+IDLE = 1.0  # seconds after which to look again where nothing is known to become due: other processes record too
+BUSY = 0.5  # seconds until a name that somebody else holds is looked at again
+BATCH = 64  # deliveries at most: each costs a descriptor for its lock
+QUICK, SLOW = 0.1, 0.5  # seconds: a batch that took less is followed by a larger one, more by a smaller one
+
+Report = Callable[[DeliveryError], None]
+
+
+class Lane:
+    """Delivers to one host. One thread at a time calls ``step``."""
+
+    def __init__(
+        self,
+        host: Host,
+        media_root: MediaRoot,
+        outbox: Outbox,
+        transport: Transport,
+        convergence: Convergence,
+        report: Report,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        self.host = host
+        self._media_root = media_root
+        self._outbox = outbox
+        self._transport = transport
+        self._convergence = convergence
+        self._report = report
+        self._clock = clock
+        self._chance = chance
+        self._size = 1
+
+    def step(self) -> float:
+        """Deliver one batch; return in how many seconds to come again, 0.0 for at once.
+
+        Raises OutboxError and MediaRootError where this side fails; nothing is lost then.
+        """
+        now = self._clock()
+        url = self.host.url
+        if (next_due := self._outbox.next_due(url)) is None:
+            return IDLE
+        states = self._outbox.host_states()
+        state = states.get(url)
+        if state is not None and breaker.is_paused(state, now):
+            return state.retry_at - now
+        names = self._outbox.due(url, now, self._size)
+        if not names:
+            return min(max(next_due - now, 0.0), IDLE)
+        if state is not None and state.state == "down" and not self._is_back(now):
+            return 0.0
+        with contextlib.ExitStack() as locks:
+            held = [name for name in names if locks.enter_context(self._media_root.lock(name, wait=False))]
+            if held:
+                self._deliver(held)
+        if len(held) < len(names):
+            busy = [name for name in names if name not in held]
+            self._outbox.postpone(url, busy, self._clock() + BUSY)
+        return 0.0
+
+    def _is_back(self, now: float) -> bool:
+        """Ask the host for a sign of life, which is cheaper than a file that it does not take."""
+        try:
+            self._transport.probe(self.host)
+        except DeliveryError as error:
+            self._report(error)
+            known = self._outbox.host_states().get(self.host.url)
+            self._outbox.note_host(breaker.after_failure(known, self.host.url, error, now, self._chance))
+            return False
+        return True
+
+    def _deliver(self, names: list[str]) -> None:
+        """Converge names whose locks are held, and settle them together."""
+        began = self._clock()
+        claimed = self._outbox.claim(self.host.url, names)
+        attempts: list[Attempt] = []
+        tried = 0
+        try:
+            for delivery in claimed:
+                tried += 1
+                error = self._attempt(delivery)
+                attempts.append((self.host, delivery, error))
+                if error is not None:
+                    self._report(error)
+                    if not error.permanent:
+                        break
+        finally:  # where this is interrupted, the one under way stays begun, and so becomes unsure
+            self._outbox.release(claimed[tried:], self._clock())
+            self._convergence.settle(attempts, self._outbox.host_states())
+        self._adapt(self._clock() - began)
+
+    def _attempt(self, delivery: Delivery) -> DeliveryError | None:
+        try:
+            self._convergence.deliver(self.host, delivery.name)
+        except DeliveryError as error:
+            return error
+        return None
+
+    def _adapt(self, took: float) -> None:
+        if took < QUICK:
+            self._size = min(self._size * 2, BATCH)
+        elif took > SLOW:
+            self._size = max(self._size // 2, 1)

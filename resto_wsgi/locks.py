@@ -1,0 +1,103 @@
+"""Lock files: flock on a file of its own for each holder, so that it excludes threads and processes alike.
+
+The kernel releases a lock when the last copy of its descriptor is closed, and a fork copies descriptors. So that a
+lock ends with the process that took it, kill -9 included, a forked child closes its copies before it runs anything.
+
+    fork while         the parent                       the child
+    a lock is held     holds it until it releases it    its ``FileLock`` is not held; ``release`` does nothing
+    one is waited for  gets it, or goes on waiting      the thread that waited is not there
+    one is opened      the fork waits for the opening   as above
+
+Nothing of the media root is known here: staging locks its rooms with this, and the media root its names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+
+__all__ = ["FileLock", "no_fork"]
+
+_guard = threading.RLock()  # held for the moment in which a descriptor is open and not yet in _opened, or the reverse
+_opened: set[FileLock] = set()
+
+
+def no_fork() -> threading.RLock:
+    """Return the lock that keeps other threads from forking; to be held for a few instructions, never for a wait."""
+    return _guard
+
+
+class FileLock:
+    """A lock on the file ``path``, which is open only while it is held or waited for. Taken and released by one thread.
+
+    ``flags`` are those of ``os.open``; by default the file is made where it is missing.
+    """
+
+    def __init__(self, path: str, flags: int = os.O_CREAT) -> None:
+        self._path = path
+        self._flags = os.O_RDWR | os.O_CLOEXEC | flags
+        self._fd = -1
+        self._process = 0
+
+    @property
+    def held(self) -> bool:
+        """True from its taking to its release, in the process that took it."""
+        return self._fd >= 0 and self._process == os.getpid()
+
+    @property
+    def linked(self) -> bool:
+        """True while the file has a name; a lock on one that was removed excludes nobody who comes later."""
+        return os.fstat(self._fd).st_nlink > 0
+
+    def acquire(self, wait: bool = True) -> bool:
+        """Take the lock; without ``wait``, return False at once where somebody else has it. Raises OSError."""
+        if self.held:
+            raise RuntimeError(f"{self._path} is locked already")
+        with no_fork():
+            self._fd, self._process = os.open(self._path, self._flags, 0o600), os.getpid()
+            _opened.add(self)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException as error:
+            self.release()
+            if isinstance(error, BlockingIOError):
+                return False
+            raise
+        return True
+
+    def release(self) -> None:
+        """Give the lock up, if it is held here, and close the file. Safe to repeat."""
+        with no_fork():
+            fd, self._fd = self._fd, -1
+            _opened.discard(self)
+            if fd < 0:
+                return
+            try:
+                if self._process == os.getpid():  # else a fork that Python was not told of: it is the parent's lock
+                    fcntl.flock(fd, fcntl.LOCK_UN)  # a process that is forked to run a program has a copy until then
+            finally:
+                os.close(fd)
+
+
+def _stop_opening() -> None:
+    _guard.acquire()
+
+
+def _go_on() -> None:
+    _guard.release()
+
+
+def _close_copies() -> None:
+    """In a forked child: close what the parent holds, which does not release it."""
+    global _guard
+    _guard = threading.RLock()  # another thread of the parent may have held it, where the hook before was not called
+    for lock in _opened:
+        with contextlib.suppress(OSError):
+            os.close(lock._fd)
+        lock._fd = -1
+    _opened.clear()
+
+
+os.register_at_fork(before=_stop_opening, after_in_parent=_go_on, after_in_child=_close_copies)

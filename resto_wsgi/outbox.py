@@ -1,0 +1,383 @@
+"""The outbox: the durable set of deliveries that are owed. A delivery says "this host must come to match this name".
+
+Whoever changes or sends a name holds its lock, and calls here before the first byte goes out and after the last.
+
+    state of a row       how it came about                    what a crash leaves, and what comes of it
+    owed                 record, owe, release, a failure      the row; somebody converges it when it is due
+    begun                record(begin=True), claim: bytes     the row, found begun by the next sender: what the dead
+                         may be under way                     one sent may arrive late, so it becomes unsure too
+    unsure until         an attempt that ended unknown        the row; a success does not delete it before that time,
+                                                              but moves it there, to be converged once more
+    parked               a permanent refusal                  the row; tried when due, which is late, or when unparked
+    no row               settle, cancel                       nothing: the host matches, or was never meant to change
+
+A generation is given to each recording, from a counter that never goes back, so that what was recorded again under
+way is not settled. `begun` holds the generation under which sending began: a sender only ever clears its own. What is
+recorded survives a power cut, the rest a kill -9: a settlement that is lost to a power cut is one more converging.
+The replicator, the worker and sync call this; how the file is opened and shared is the matter of ``sqlite_file``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+from . import outbox_tables as sql
+from .errors import OutboxError
+from .sqlite_file import Connection, SqliteFile
+
+__all__ = ["LATE", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
+
+LATE = 20.0  # seconds for which a host may still carry out a request whose sender gave up or died
+SET_BACK = 3600.0  # seconds: nothing is put off for longer but what is parked, so a time beyond shows a clock set back
+CHUNK = 1000  # rows in one transaction: a few milliseconds, so that uploads get their turn in between
+CONVERGED = "converged; looked at again once nothing earlier can still arrive"
+AFTER_ALL = "\U0010ffff" * 257  # after any rest of a name, which has at most 256 of these
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One row. Times are seconds since 1970; ``reason`` and ``status`` are of the last failure since it was recorded.
+
+    ``host`` is Host.url. ``since`` is when it was first owed, ``due`` before when the worker does not try it,
+    ``attempts`` counts the failed ones since it was recorded last. ``unsure_until`` is 0.0 where nothing that was
+    sent earlier can still be carried out. ``fresh`` is set by record() where nothing was owed before it.
+    """
+
+    host: str
+    name: str
+    generation: int
+    since: float
+    due: float
+    attempts: int
+    parked: bool
+    unsure_until: float
+    status: int | None
+    reason: str
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the caller decided about a failed attempt."""
+
+    delivery: Delivery
+    due: float
+    reason: str
+    status: int | None = None
+    parked: bool = False
+    unsure_until: float = 0.0
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What is known of a host itself: "up", "down" or "read-only" since when, and why (noted at ``latest``).
+
+    ``failures`` counts those in a row; it is not asked before ``retry_at``.
+    """
+
+    host: str
+    state: str
+    since: float
+    failures: int
+    retry_at: float
+    reason: str
+    latest: float = 0.0
+
+
+@dataclass(frozen=True)
+class Owed:
+    """What one host is owed: how many rows, how many of them parked, and the smallest ``since``."""
+
+    host: str
+    owed: int
+    parked: int
+    oldest: float | None
+
+
+class Outbox:
+    """The outbox at ``path``, made where there is none. Any thread and any forked process may call.
+
+    ``identity`` is the media root's: an outbox is never used for another one. Every method raises OutboxError.
+    """
+
+    _steps: Sequence[Sequence[str]] = sql.STEPS
+
+    def __init__(self, path: str, *, identity: str = "", clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        self._file = SqliteFile(path, sql.APPLICATION, self._steps)
+        if identity:
+            self._check_identity(identity)
+
+    def close(self) -> None:
+        """Close this process's connection; whoever calls again opens another."""
+        self._file.close()
+
+    # Writing
+
+    def record(
+        self, name: str, hosts: Sequence[str], *, begin: bool, due: float, gone: bool = False
+    ) -> dict[str, Delivery]:
+        """Note that these hosts are owed ``name``, and return it by host; it is on the disk then.
+
+        ``begin``: the caller, who holds the lock of the name, will send now. ``gone``: the name is deleted, and a
+        tombstone is written with it. What was owed stays owed since then, and unsure; its failures are forgotten.
+        """
+        now = self._clock()
+
+        def work(connection: Connection) -> dict[str, Delivery]:
+            if gone:
+                _entomb(connection, name, now)
+            old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
+            generation = _next_generation(connection)
+            recorded = {}
+            for host in hosts:
+                since, unsure_until, begun = old.get(host, (now, 0.0, None))
+                if begin:
+                    unsure_until = unsure_until if begun is None else max(unsure_until, now + LATE)
+                    begun = generation
+                delivery = Delivery(
+                    host, name, generation, since, due, 0, False, unsure_until, None, "", host not in old
+                )
+                connection.execute(sql.PUT, (*astuple(delivery)[:-1], begun))
+                recorded[host] = delivery
+            return recorded
+
+        return self._file.write(work, durable=True)
+
+    def entomb(self, name: str) -> None:
+        """Note that ``name`` is deleted, so that no host that comes back brings it back; it is on the disk then."""
+        now = self._clock()
+        self._file.write(lambda connection: _entomb(connection, name, now), durable=True)
+
+    def claim(self, host: str, names: Sequence[str]) -> list[Delivery]:
+        """Begin to send: return those of ``names`` that are still owed. The caller holds the locks of the names."""
+        now = self._clock()
+
+        def work(connection: Connection) -> list[Delivery]:
+            claimed = []
+            for name in names:
+                connection.execute(sql.BEGIN, {"name": name, "host": host, "late": now + LATE})
+                found = connection.execute(sql.FIND, (name, host)).fetchone()
+                if found:
+                    claimed.append(_delivery(found))
+            return claimed
+
+        return self._file.write(work)
+
+    def settle(
+        self,
+        done: Sequence[Delivery],
+        failed: Sequence[Failure] = (),
+        hosts: Sequence[HostState] = (),
+        present: str | None = None,
+    ) -> None:
+        """Note what came of an attempt, all in one: deliveries that converged, those that failed, and the hosts.
+
+        What was recorded again meanwhile stays owed as it was recorded. ``present``: hosts hold this name, and no
+        master does (mode distributed).
+        """
+        now = self._clock()
+
+        def work(connection: Connection) -> None:
+            for delivery in done:
+                _settle(connection, delivery, now)
+            for failure in failed:
+                _note_failure(connection, failure)
+            for state in hosts:
+                connection.execute(sql.NOTE_HOST, astuple(state))
+            if present is not None:
+                connection.execute(sql.PRESENT, (present,))
+
+        self._file.write(work)
+
+    def release(self, deliveries: Sequence[Delivery], due: float) -> None:
+        """Put back what was claimed and not tried, to be tried at ``due``."""
+        self._file.write(lambda connection: _release(connection, deliveries, due))
+
+    def cancel(self, deliveries: Sequence[Delivery]) -> None:
+        """Take back what was recorded: nothing was sent, and the master is as it was. What was owed before stays."""
+        now = self._clock()
+
+        def work(connection: Connection) -> None:
+            for delivery in deliveries:
+                if delivery.fresh:
+                    connection.execute(sql.REMOVE, _key(delivery))
+            _release(connection, deliveries, now)
+
+        self._file.write(work)
+
+    def note_host(self, state: HostState) -> None:
+        """Replace what is known of a host."""
+        self.settle((), hosts=(state,))
+
+    def owe(self, host: str, names: Iterable[str]) -> int:
+        """Note that ``host`` is owed all these names, due now, and return how many; they are on the disk then."""
+        now = self._clock()
+        total = 0
+        iterator = iter(names)  # read outside of the transaction: it may itself come from the outbox
+        while chunk := list(itertools.islice(iterator, CHUNK)):
+
+            def work(connection: Connection, chunk: Sequence[str] = chunk) -> int:
+                generation = _next_generation(connection)
+                connection.executemany(sql.OWE, [(host, name, generation, now, now) for name in chunk])
+                return len(chunk)
+
+            total += self._in_turn(work, durable=True)
+        return total
+
+    def postpone(self, host: str, names: Sequence[str], due: float) -> None:
+        """Move when these are due and nothing else: somebody is busy with them."""
+        rows = [(due, name, host) for name in names]
+        self._file.write(lambda connection: connection.executemany(sql.POSTPONE, rows))
+
+    def nudge(self, hosts: Sequence[str], *, parked: bool = False) -> None:
+        """Let all that these hosts are owed be due now, with ``parked`` what is parked too, and the hosts be asked.
+
+        What has converged, and only waits until nothing earlier can still arrive, goes on waiting.
+        """
+        now = self._clock()
+        asked = [(host,) for host in hosts]
+        self._file.write(lambda connection: connection.executemany(sql.ASK, asked))
+        for host in hosts:
+            values = {"host": host, "now": now, "converged": CONVERGED, "chunk": CHUNK}
+            self._repeat(sql.NUDGE, values)
+            if parked:
+                self._repeat(sql.UNPARK, values)
+
+    def unpark(self, host: str, statuses: Sequence[int]) -> None:
+        """Let what ``host`` refused with one of these statuses be due now."""
+        for status in statuses:
+            self._repeat(sql.UNPARK_STATUS, {"host": host, "now": self._clock(), "status": status, "chunk": CHUNK})
+
+    def purge(self, before: float) -> int:
+        """Forget tombstones from before that time, but of names that somebody is still owed; return how many."""
+        return self._repeat(sql.PURGE, {"before": before, "chunk": CHUNK})
+
+    # Reading
+
+    def due(self, host: str, now: float, limit: int) -> list[str]:
+        """Return up to ``limit`` names that are due, the earliest first, and last those put off beyond all measure.
+
+        Where the clock was set back, all that is owed would seem to be due far ahead.
+        """
+        found: list[tuple[float, str]] = []
+        for parked in (0, 1):
+            found += self._file.read(sql.DUE, (host, parked, now, limit))
+        found.sort()
+        if len(found) < limit:
+            found += self._file.read(sql.BEYOND, (host, now + SET_BACK, limit - len(found)))
+        return [name for _, name in found[:limit]]
+
+    def next_due(self, host: str) -> float | None:
+        """Return when the next one is due, now where the clock was set back, None where nothing is owed."""
+        now = self._clock()
+        if self._file.read(sql.BEYOND, (host, now + SET_BACK, 1)):
+            return now
+        return min((due for parked in (0, 1) for due, _ in self._file.read(sql.FIRST, (host, parked))), default=None)
+
+    def owed(self, hosts: Sequence[str], *, parked: bool = True) -> int:
+        """Return how many deliveries these hosts are owed, without ``parked`` only those that are not."""
+        return sum(int(self._file.read(sql.OWED, (host, int(parked)))[0][0]) for host in hosts)
+
+    def deliveries(self, name: str) -> dict[str, Delivery]:
+        """Return what is owed of one name, by host."""
+        return {row[0]: _delivery(row) for row in self._file.read(sql.FIND_ALL, (name,))}
+
+    def summary(self) -> list[Owed]:
+        """Return what each host is owed, exactly as it was at one moment."""
+        return [Owed(*row) for row in self._file.read(sql.SUMMARY)]
+
+    def host_states(self) -> dict[str, HostState]:
+        """Return what is known of the hosts."""
+        return {row[0]: HostState(*row) for row in self._file.read(sql.HOSTS)}
+
+    def is_gone(self, name: str) -> bool | None:
+        """True where ``name`` was deleted, False where hosts hold it (mode distributed), None where neither."""
+        found = self._file.read(sql.IS_GONE, (name,))
+        return bool(found[0][0]) if found else None
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """Return the names that hosts hold (mode distributed), in the order of their UTF-8 bytes."""
+        return self._all_names(False, prefix)
+
+    def tombstones(self) -> Iterator[str]:
+        """Return the names that were deleted, in the order of their UTF-8 bytes."""
+        return self._all_names(True, "")
+
+    def _all_names(self, gone: bool, prefix: str) -> Iterator[str]:
+        """Read chunk by chunk, so that neither memory nor a snapshot grows with the number of names."""
+        end = prefix + AFTER_ALL
+        chunk = self._file.read(sql.NAMES_FROM, (prefix, end, gone, CHUNK))
+        while chunk:
+            yield from (name for (name,) in chunk)
+            chunk = self._file.read(sql.NAMES_AFTER, (chunk[-1][0], end, gone, CHUNK))
+
+    # Parts of writing
+
+    def _repeat(self, sql: str, values: dict[str, object]) -> int:
+        """Run a statement that changes at most CHUNK rows until it changes none; return how many it changed."""
+        total = 0
+        while changed := self._in_turn(lambda connection: connection.execute(sql, values).rowcount):
+            total += changed
+        return total
+
+    def _in_turn(self, work: Callable[[Connection], int], *, durable: bool = False) -> int:
+        """Write one chunk of many, and leave the file to others for as long as that took."""
+        began = time.monotonic()
+        result = self._file.write(work, durable=durable)
+        time.sleep(time.monotonic() - began)
+        return result
+
+    def _check_identity(self, identity: str) -> None:
+        def work(connection: Connection) -> str:
+            connection.execute(sql.ADOPT, (identity,))
+            return str(connection.execute(sql.IDENTITY).fetchone()[0])
+
+        if self._file.write(work, durable=True) != identity:
+            self.close()
+            remedy = "give each media root an outbox of its own (RESTO_OUTBOX), or mount the one that it belongs to"
+            raise OutboxError(self.path, "belongs to another media root", remedy)
+
+
+def _delivery(row: tuple[Any, ...]) -> Delivery:
+    found = Delivery(*row)
+    return replace(found, parked=bool(found.parked))
+
+
+def _key(delivery: Delivery) -> dict[str, object]:
+    return {"name": delivery.name, "host": delivery.host, "generation": delivery.generation}
+
+
+def _next_generation(connection: Connection) -> int:
+    connection.execute(sql.NEXT_GENERATION)
+    return int(connection.execute(sql.GENERATION).fetchone()[0])
+
+
+def _entomb(connection: Connection, name: str, now: float) -> None:
+    connection.execute(sql.ENTOMB, (name, now))
+
+
+def _settle(connection: Connection, delivery: Delivery, now: float) -> None:
+    values = {**_key(delivery), "now": now, "late": LATE, "set_back": SET_BACK, "reason": CONVERGED}
+    for statement in (sql.REMOVE_SURE, sql.AGAIN, sql.CLEAR):
+        if connection.execute(statement, values).rowcount:
+            return
+
+
+def _note_failure(connection: Connection, failure: Failure) -> None:
+    values = {**vars(failure), **_key(failure.delivery)}
+    del values["delivery"]
+    if not connection.execute(sql.FAIL, values).rowcount:
+        connection.execute(sql.DOUBT, values)
+
+
+def _release(connection: Connection, deliveries: Sequence[Delivery], due: float) -> None:
+    for delivery in deliveries:
+        values = {**_key(delivery), "due": due}
+        if not connection.execute(sql.RELEASE, values).rowcount:
+            connection.execute(sql.CLEAR, values)

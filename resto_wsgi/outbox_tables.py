@@ -1,0 +1,90 @@
+"""The tables of the outbox, and the statements on them, as text: what each is for is said where it is used.
+
+Indexes: every statement finds its rows by one, and reads no more of them than it returns or changes; the summary reads
+an index instead of the table. No value is ever put into a statement, so S608 does not apply: they are constants.
+"""
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+APPLICATION = 0x7265736F  # "reso", in the header of the file: this is an outbox and no other program's database
+STEPS = (  # each leads to the next version; once released, one is never changed, another is added
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('generation', 0), ('identity', '')",
+        """CREATE TABLE deliveries (
+            name TEXT NOT NULL, host TEXT NOT NULL, generation INTEGER NOT NULL, since REAL NOT NULL,
+            due REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, parked INTEGER NOT NULL DEFAULT 0,
+            unsure_until REAL NOT NULL DEFAULT 0, status INTEGER, reason TEXT NOT NULL DEFAULT '', begun INTEGER,
+            PRIMARY KEY (name, host)) WITHOUT ROWID""",
+        # Covers due() and the summary; the columns of the primary key are in it of themselves.
+        "CREATE INDEX deliveries_by_host ON deliveries (host, parked, due, since)",
+        """CREATE TABLE hosts (
+            host TEXT PRIMARY KEY, state TEXT NOT NULL, since REAL NOT NULL, failures INTEGER NOT NULL,
+            retry_at REAL NOT NULL, reason TEXT NOT NULL, latest REAL NOT NULL) WITHOUT ROWID""",
+        "CREATE TABLE names (name TEXT PRIMARY KEY, gone REAL) WITHOUT ROWID",
+        "CREATE INDEX names_by_gone ON names (gone) WHERE gone IS NOT NULL",
+    ),
+)
+
+COLUMNS = "host, name, generation, since, due, attempts, parked, unsure_until, status, reason"
+OWN = "name = :name AND host = :host AND generation = :generation"
+
+FIND = f"SELECT {COLUMNS} FROM deliveries WHERE name = ? AND host = ?"
+FIND_ALL = f"SELECT {COLUMNS} FROM deliveries WHERE name = ?"
+FIND_BEGUN = "SELECT host, since, unsure_until, begun FROM deliveries WHERE name = ?"
+PUT = f"INSERT OR REPLACE INTO deliveries ({COLUMNS}, begun) VALUES ({', '.join('?' * 11)})"
+BEGIN = """UPDATE deliveries SET begun = generation,
+    unsure_until = CASE WHEN begun IS NULL THEN unsure_until ELSE MAX(unsure_until, :late) END
+    WHERE name = :name AND host = :host"""
+OWE = """INSERT INTO deliveries (host, name, generation, since, due) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (name, host) DO UPDATE SET generation = excluded.generation, due = excluded.due,
+    attempts = 0, parked = 0, status = NULL, reason = ''"""
+REMOVE = f"DELETE FROM deliveries WHERE {OWN}"
+REMOVE_SURE = f"DELETE FROM deliveries WHERE {OWN} AND unsure_until <= :now"
+RELEASE = f"UPDATE deliveries SET begun = NULL, due = :due WHERE {OWN}"
+POSTPONE = "UPDATE deliveries SET due = ? WHERE name = ? AND host = ?"
+CLEAR = "UPDATE deliveries SET begun = NULL WHERE name = :name AND host = :host AND begun = :generation"
+
+# A time further ahead than LATE can be was noted before the clock was set back: it would never end.
+UNSURE = "CASE WHEN unsure_until > :now + :set_back THEN :now + :late ELSE unsure_until END"
+AGAIN = f"""UPDATE deliveries SET begun = NULL, due = {UNSURE}, unsure_until = {UNSURE},
+    attempts = 0, parked = 0, status = NULL, reason = :reason WHERE {OWN}"""
+FAIL = f"""UPDATE deliveries SET begun = NULL, attempts = attempts + 1, due = :due, parked = :parked,
+    status = :status, reason = :reason, unsure_until = MAX(unsure_until, :unsure_until) WHERE {OWN}"""
+DOUBT = """UPDATE deliveries SET unsure_until = MAX(unsure_until, :unsure_until),
+    begun = CASE WHEN begun = :generation THEN NULL ELSE begun END WHERE name = :name AND host = :host"""
+
+TARGET = "CASE WHEN reason = :converged THEN MAX(:now, unsure_until) ELSE :now END"
+NUDGE = f"""UPDATE deliveries SET due = {TARGET} WHERE host = :host AND name IN (SELECT name FROM deliveries
+    WHERE host = :host AND parked = 0 AND due > :now AND due > {TARGET} LIMIT :chunk)"""
+UNPARK = """UPDATE deliveries SET due = :now, parked = 0 WHERE host = :host AND name IN
+    (SELECT name FROM deliveries WHERE host = :host AND parked = 1 LIMIT :chunk)"""
+UNPARK_STATUS = """UPDATE deliveries SET due = :now, parked = 0 WHERE host = :host AND name IN
+    (SELECT name FROM deliveries WHERE host = :host AND parked = 1 AND status = :status LIMIT :chunk)"""
+PURGE = """DELETE FROM names WHERE name IN (SELECT name FROM names WHERE gone < :before
+    AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.name = names.name) LIMIT :chunk)"""
+
+ENTOMB = "INSERT OR REPLACE INTO names (name, gone) VALUES (?, ?)"
+PRESENT = "INSERT OR REPLACE INTO names (name, gone) VALUES (?, NULL)"
+IS_GONE = "SELECT gone IS NOT NULL FROM names WHERE name = ?"
+# + keeps SQLite from an index on gone, which would have to be sorted by name
+NAMES_FROM = "SELECT name FROM names WHERE name >= ? AND name < ? AND (+gone IS NOT NULL) = ? ORDER BY name LIMIT ?"
+NAMES_AFTER = "SELECT name FROM names WHERE name > ? AND name < ? AND (+gone IS NOT NULL) = ? ORDER BY name LIMIT ?"
+
+NOTE_HOST = (
+    "INSERT OR REPLACE INTO hosts (host, state, since, failures, retry_at, reason, latest) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+ASK = "UPDATE hosts SET retry_at = 0 WHERE host = ?"
+HOSTS = "SELECT host, state, since, failures, retry_at, reason, latest FROM hosts"
+
+NEXT_GENERATION = "UPDATE meta SET value = value + 1 WHERE key = 'generation'"
+GENERATION = "SELECT value FROM meta WHERE key = 'generation'"
+ADOPT = "UPDATE meta SET value = ? WHERE key = 'identity' AND value = ''"
+IDENTITY = "SELECT value FROM meta WHERE key = 'identity'"
+
+DUE = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? AND due <= ? ORDER BY due LIMIT ?"
+BEYOND = "SELECT due, name FROM deliveries WHERE host = ? AND parked = 0 AND due > ? ORDER BY due LIMIT ?"
+FIRST = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? ORDER BY due LIMIT 1"
+OWED = "SELECT COUNT(*) FROM deliveries WHERE host = ? AND parked <= ?"
+SUMMARY = "SELECT host, COUNT(*), SUM(parked), MIN(since) FROM deliveries GROUP BY host ORDER BY host"

@@ -1,0 +1,69 @@
+"""What a reply's headers say, read strictly: a value that could mean two things means nothing.
+
+Strings only: no socket, no clock. The HTTP transport calls this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+
+__all__ = ["file_size", "is_chunked", "is_encoded", "is_unsized", "mtime", "retry_after"]
+
+LONGEST_WAIT = 3600.0  # seconds: who asks for more is asked again after this, in case he was mended
+LENGTH_DIGITS = 18  # of a Content-Length: an exabyte
+LATEST = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()  # what a Date header can still say
+
+
+def file_size(headers: Mapping[str, str]) -> int | None:
+    """Return the Content-Length in bytes, None where none can be relied on (RFC 9112, section 6.3)."""
+    text = headers.get("Content-Length", "")
+    if "Transfer-Encoding" in headers or not _is_number(text) or len(text) > LENGTH_DIGITS:
+        return None
+    return int(text)
+
+
+def is_chunked(headers: Mapping[str, str]) -> bool:
+    """True where the body says by itself where it ends."""
+    return headers.get("Transfer-Encoding", "").strip().lower() == "chunked" and "Content-Length" not in headers
+
+
+def is_unsized(headers: Mapping[str, str]) -> bool:
+    """True where nothing is said of where the body ends."""
+    return "Content-Length" not in headers and "Transfer-Encoding" not in headers
+
+
+def is_encoded(headers: Mapping[str, str]) -> bool:
+    """True where the bytes that come are not those of the file (RFC 9110, section 8.4)."""
+    return headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
+
+
+def mtime(headers: Mapping[str, str]) -> float | None:
+    """Return Last-Modified in seconds since 1970, None where it is missing, or nothing that we could pass on."""
+    stamp = _date(headers.get("Last-Modified", ""))
+    return stamp if stamp is not None and 0 <= stamp <= LATEST else None
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return for how many seconds the host asks us to wait (RFC 9110, section 10.2.3), at most an hour.
+
+    It says so in seconds or with a date, which is compared to ``now``. None where it says nothing, or nonsense.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if _is_number(text):
+        return min(float(text), LONGEST_WAIT)
+    stamp = _date(text)
+    return min(stamp - now, LONGEST_WAIT) if stamp is not None and stamp >= now else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _date(text: str) -> float | None:
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

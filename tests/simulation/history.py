@@ -1,0 +1,445 @@
+"""One history: a seed, and what it makes happen. Clients, faults, deaths; then everything is mended, and must converge.
+
+    running       OPERATIONS operations begin, overlapping as they like; hosts, disk, clock and processes fail
+    recovering    all is mended, one process is left or started, the operator syncs the hosts that lost files, and
+                  its worker goes on until nothing is owed
+    over          what hosts still do late is done; ``verdict`` compares
+
+Everything is drawn from the seed, so that a history can be played again. This drives, ``verdict`` judges.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from resto_wsgi import names
+from resto_wsgi.config import Settings
+from resto_wsgi.errors import MediaRootError, OutboxError, RestoError
+
+from .disk import Disk
+from .kernel import Kernel, Stuck
+from .network import Network, Server
+from .operations import NOT_YET, Operation, explains, perform
+from .product import Machine, ReplicatorProcess
+
+__all__ = ["OPERATIONS", "History"]
+
+OPERATIONS = 50
+NAMES = ("a.txt", "b.txt", "folder/c.txt", "folder/d.txt")
+LATE = 20.0  # seconds for which the product reckons with late requests
+CONVERGED = 60.0 + LATE  # seconds after the last fault in which all must be equal
+
+MODES: tuple[dict[str, Any], ...] = (
+    {"mode": "hybrid", "required": "all"},
+    {"mode": "hybrid", "required": "majority"},
+    {"mode": "hybrid", "fatal_exceptions": False},
+    {"mode": "async"},
+    {"mode": "distributed", "required": "all"},
+    {"mode": "distributed", "required": "majority"},
+    {"mode": "distributed", "fatal_exceptions": False},
+)
+KINDS = {"save": 3, "overwrite": 8, "delete": 4, "publish, withdraw": 3, "publish, forget": 2, "read": 2}
+FAULTS = {"down": 5, "silent": 3, "403": 1, "413": 1, "busy": 2, "wiped": 1, "restored": 1, "clock": 2}
+
+
+class History:
+    """Plays one history. ``mutant`` breaks the product on purpose; ``options`` replaces what the seed would draw."""
+
+    def __init__(self, seed: int, folder: str, mutant: Any = None, **options: Any) -> None:
+        chance = self.chance = random.Random(seed)
+        self.seed = seed
+        self.counts: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.kernel = Kernel(chance)
+        self._draw(chance, options)
+        self.kernel.stickiness = self.plan["stickiness"]
+        self.kernel.stalls = self.plan["stalls"]
+        hosts = [f"{host}:80" for host in "xyz"]
+        self.settings = Settings(media_root="/simulated", media_hosts=tuple(hosts), background=False, **self.mode)
+        self.network = Network(self.kernel, [host.url for host in self.settings.hosts], self.counts)
+        self.network.under_way = self._under_way
+        self.disk = Disk(locks=chance.choice((3, 64)), refusals=self.disk_refuses)
+        path = os.path.join(folder, "outbox.sqlite3")
+        self.machine = Machine(
+            self.kernel, self.settings, self.disk, self.network, path, self.counts, self.outbox_refuses, mutant=mutant
+        )
+        self.network.unreliable = self.unreliable
+        self.operations: list[Operation] = []
+        self.sent: dict[bytes, Operation] = {}
+        self.phase = "running"
+        self.converged_at = 0.0
+        self._processes: list[ReplicatorProcess] = []
+        self._booted = 0
+        self._clients = 0
+        self._next_operation = 0.0
+        self._next_fault = self._after(self.fault_gap)
+        self._unsynced: dict[str, int] = {}
+        self._syncing = False
+        self._changed_by_hand: set[tuple[str, str]] = set()  # by host and name
+        self._comes_back_with: dict[str, dict[str, bytes]] = {}
+        self._snapshots: dict[str, list[dict[str, bytes]]] = {url: [{}] for url in self.network.servers}
+        self._spoilt = False  # a host lost files or came back with old ones, which no reader can know
+
+    def _draw(self, chance: random.Random, options: dict[str, Any]) -> None:
+        drawn: dict[str, Any] = {
+            "mode": chance.choice(MODES),
+            "unreliable": chance.choice((0.0, 0.05, 0.15, 0.35)),
+            "operation_gap": chance.choice((0.02, 0.2, 1.0)),
+            "fault_gap": chance.choice((1.0, 4.0, 15.0)),
+            "kills": chance.choice((0.0, 1 / 3000, 1 / 1000, 1 / 300)),
+            "processes": chance.choice((2, 3)),
+            "disk_refuses": chance.choice((0.0, 0.0, 0.02)),
+            "outbox_refuses": chance.choice((0.0, 0.0, 0.01)),
+            "administrator": chance.choice((0.0, 0.0, 0.03)),
+            "clock_jumps": chance.random() < 0.5,
+            "lanes": chance.choice((0.4, 1.0)),
+            "names": chance.choice((2, 3, 4)),
+            "kinds": KINDS,
+            "stickiness": chance.choice((0.3, 0.6, 0.9)),
+            "stalls": chance.choice((0.0, 0.002, 0.02)),
+            "reads": 0.02,
+        }
+        unknown = set(options) - set(drawn)
+        assert not unknown, unknown
+        drawn.update(options)
+        self.plan = drawn
+        self.mode: dict[str, Any] = drawn["mode"]
+        self.unreliable: float = drawn["unreliable"]
+        self.fault_gap: float = drawn["fault_gap"]
+        self.disk_refuses: float = drawn["disk_refuses"]
+        self.outbox_refuses: float = drawn["outbox_refuses"]
+
+    @property
+    def distributed(self) -> bool:
+        return self.mode["mode"] == "distributed"
+
+    def play(self) -> None:
+        """Play to the end. What is wrong is in ``problems``."""
+        with self._seeded_names():
+            try:
+                for _ in range(self.plan["processes"]):
+                    self._boot()
+                self.kernel.run(self)
+                self.kernel.flush()
+            except Stuck as error:
+                self.problems.append(str(error))
+            finally:
+                for outbox in self.machine.outboxes:
+                    outbox.close()
+        self.problems += [f"a defect: {defect}" for defect in self.kernel.defects]
+
+    @contextlib.contextmanager
+    def _seeded_names(self) -> Iterator[None]:
+        """The random part of a name comes from the seed too."""
+        original = names.random_token
+        names.random_token = lambda: original(self.chance.choice, 6)
+        try:
+            yield
+        finally:
+            names.random_token = original
+
+    # The driver of the kernel
+
+    def tick(self) -> None:
+        """Perhaps do something, before the next step of anybody."""
+        if self.phase != "running":
+            return
+        chance, plan = self.chance, self.plan
+        if plan["kills"] and chance.random() < plan["kills"]:
+            self._kill()
+        if chance.random() < plan["reads"]:
+            self._look_at_a_host()
+            self._look_at_the_master()
+        if self.kernel.now >= self._next_fault:
+            self._next_fault = self._after(self.fault_gap)
+            self._fault(chance.choices(list(FAULTS), list(FAULTS.values()))[0])
+        if len(self.operations) < OPERATIONS:
+            if self.kernel.now >= self._next_operation and self._clients < 5:
+                self._next_operation = self._after(plan["operation_gap"])
+                self._begin()
+        elif not self._clients:
+            self._recover()
+        if (self._unsynced or self._changed_by_hand) and not self._syncing and chance.random() < 0.01:
+            self._begin_sync()
+
+    def abort(self) -> None:
+        """Kill every process."""
+        self.phase = "over"
+        for process in self._processes:
+            process.kill()
+
+    def _after(self, mean: float) -> float:
+        """A random moment from now on; the kernel comes by then."""
+        moment = self.kernel.now + self.chance.expovariate(1 / mean)
+        self.kernel.at(moment, "", lambda: None)
+        return moment
+
+    # Processes
+
+    def _boot(self) -> ReplicatorProcess:
+        self._booted += 1
+        process = ReplicatorProcess(self.machine, self._booted)
+        self._processes.append(process)
+        leads = self.chance.random() < self.plan["lanes"]
+        self.kernel.spawn(process, "boot", lambda: self._up(process, leads))
+        return process
+
+    def _up(self, process: ReplicatorProcess, leads: bool) -> None:
+        while process.replicator is None:
+            try:
+                process.boot()
+            except (MediaRootError, OutboxError) as error:
+                self.kernel.note(f"does not start: {error}")
+                self.kernel.sleep(1.0, "starts again in")
+        if leads:
+            for host in self.settings.hosts:
+                self.kernel.spawn(process, f"lane {host.label}", lambda host=host: self._lane(process, host))
+
+    def _lane(self, process: ReplicatorProcess, host: Any) -> None:
+        """What the worker's threads do, with the same pauses; in several processes at once, which is harder."""
+        assert process.replicator is not None
+        while self.phase == "running":
+            try:
+                pause = process.replicator.worker.step(host)
+            except RestoError as error:
+                self.kernel.note(f"worker: {error}")
+                pause = 5.0
+            self.kernel.sleep(min(pause, 1.0) if pause else 0.0, "lane: pause")
+
+    def _alive(self) -> list[ReplicatorProcess]:
+        return [process for process in self._processes if not process.dead and process.replicator is not None]
+
+    def _kill(self) -> None:
+        living = [process for process in self._processes if not process.dead]
+        if living:
+            process = self.chance.choice(living)
+            self.network.count("kill -9")
+            self.kernel.note(f"KILL {process.label}")
+            process.kill()
+            self._processes.remove(process)
+            later = self.kernel.now + self.chance.choice((0.01, 0.5, 4.0))
+            self.kernel.at(later, "a process starts", lambda: self._boot() if self.phase == "running" else None)
+
+    # Operations
+
+    def _begin(self) -> None:
+        living = self._alive()
+        if not living:
+            return
+        process = self.chance.choice(living)
+        number = len(self.operations) + 1
+        kinds = self.plan["kinds"]
+        kind = self.chance.choices(list(kinds), list(kinds.values()))[0]
+        operation = self._operation(number, kind, self._name())
+        if self.chance.random() < 0.2:
+            url = self.chance.choice(list(self.network.servers))
+            self._snapshots[url].append(dict(self.network.servers[url].files))
+        self._clients += 1
+        self.kernel.spawn(process, f"#{number}", lambda: self._client(process, operation))
+
+    def _operation(self, number: int, kind: str, name: str) -> Operation:
+        content = None
+        if kind not in ("delete", "read", "administrator removes"):
+            content = f"{name} {number};".encode() * self.chance.choice((1, 3))
+        steps = self.kernel.steps
+        operation = Operation(number, kind, name, content, steps, NOT_YET)
+        self.operations.append(operation)
+        self.counts[kind] += 1
+        if content is not None:
+            self.sent[content] = operation
+        return operation
+
+    def _name(self) -> str:
+        varied = [each.name for each in self.operations[-10:] if each.name not in NAMES]
+        return self.chance.choice(NAMES[: self.plan["names"]] + tuple(varied[:1]))
+
+    def _client(self, process: ReplicatorProcess, operation: Operation) -> None:
+        assert process.replicator is not None
+        try:
+            perform(operation, process.replicator, self.kernel, self._told)
+            if operation.told == "read" and not self._spoilt:
+                self._check_read(operation)
+        finally:
+            self._clients -= 1
+
+    def _check_read(self, read: Operation) -> None:
+        if not explains(self.register(read.name), read.content, read.begun, read.ended):
+            self.problems.append(f"stale read: {read} found {read.content!r}")
+
+    def _told(self, what: str) -> None:
+        """The product said that it could not record something, so that the operator has to sync."""
+        self.kernel.note(what)
+        for url in self.network.servers:
+            self._needs_sync(url)
+
+    def register(self, name: str) -> list[Operation]:
+        """All operations on a name but reads; the killed saves that may have varied theirs to it are among them."""
+        stem = name.partition(".")[0]
+        return [
+            each
+            for each in self.operations
+            if each.kind != "read"
+            and (each.name == name or (each.told == "unknown" and stem.startswith(each.name.partition(".")[0])))
+        ]
+
+    # Faults
+
+    def _look_at_a_host(self) -> None:
+        server = self.chance.choice(list(self.network.servers.values()))
+        for name, content in server.files.items():
+            self.check_sent(server.url, name, content)
+
+    def _look_at_the_master(self) -> None:
+        if not self.distributed and not self.problems:
+            name = self.chance.choice(NAMES[: self.plan["names"]])
+            inode = self.disk.files.get(name)
+            self.check_explained(name, None if inode is None else inode.content)
+
+    def check_explained(self, name: str, content: bytes | None) -> None:
+        """Note a file that is not what the clients were told, as it is now."""
+        register = self.register(name)
+        if explains(register, content, self.kernel.steps, self.kernel.steps):
+            return
+        last = max((each for each in register if each.certain), key=lambda each: each.ended, default=None)
+        kind = "lost" if last is not None and last.content is not None else "resurrected"
+        when = f"at {self.kernel.now:.4f} s" if self.phase == "running" else "in the end"
+        self.problems.append(f"{kind}: {name} is {content!r} {when}; the last that was acknowledged is {last}")
+
+    def check_sent(self, where: str, name: str, content: bytes) -> None:
+        """Note a torn or foreign file."""
+        self.counts["files read"] += 1
+        operation = self.sent.get(content)
+        if operation is None or not name.startswith(operation.name.partition(".")[0]):
+            self.problems.append(f"torn: {where} has {content!r} as {name}")
+
+    def _fault(self, fault: str) -> None:
+        if fault == "clock":
+            if self.plan["clock_jumps"]:
+                self._jump()
+            return
+        server = self.chance.choice(list(self.network.servers.values()))
+        if server.weather != "up":
+            return
+        duration = min(self.chance.expovariate(1 / 6), 40.0)
+        if fault in ("wiped", "restored"):
+            if self.distributed and self._spoilt:
+                return  # where no master is kept, all copies of a file may be lost, but not by our doing
+            self._spoilt = True
+            old = self.chance.choice(self._snapshots[server.url]) if fault == "restored" else {}
+            self._comes_back_with[server.url] = old
+        self.network.count(f"host {fault}")
+        if fault in ("down", "wiped", "restored"):
+            server.stop()
+        else:
+            server.weather = fault
+        self.kernel.at(self.kernel.now + duration, f"{server.url}: is up", lambda: self._mend(server))
+
+    def _mend(self, server: Server) -> None:
+        if server.weather == "up":
+            return
+        server.weather = "up"
+        self.network.last_fault = self.kernel.now
+        files = self._comes_back_with.pop(server.url, None)
+        if files is not None:
+            server.files = dict(files)
+            self._needs_sync(server.url)
+
+    def _jump(self) -> None:
+        jump = self.chance.choice((3.0, -1.0, -10.0, -30.0, -7200.0))
+        self.network.count(f"clock {jump:+g} s")
+        self.kernel.offset += jump
+
+    def _under_way(self, server: Server, name: str) -> None:
+        """Perhaps the administrator changes the master, under the hands of whoever is sending it.
+
+        The host that is being sent the name has to notice; those that have it already cannot, so he syncs them.
+        """
+        if self.phase != "running" or self.distributed or self.chance.random() >= self.plan["administrator"]:
+            return
+        kind = self.chance.choice(("administrator removes", "administrator replaces"))
+        operation = self._operation(len(self.operations) + 1, kind, name)
+        operation.told, operation.ended = "acknowledged", operation.begun
+        if operation.content is None:
+            self.disk.files.pop(name, None)
+        else:
+            self.disk.files[name] = self.disk.inode(operation.content, self.kernel.clock())
+        self.network.count(kind)
+        for url in self.network.servers:
+            if url != server.url:
+                self._changed_by_hand.add((url, name))
+
+    # The operator
+
+    def _needs_sync(self, url: str) -> None:
+        self._unsynced[url] = self.kernel.steps
+
+    def _begin_sync(self) -> None:
+        living = self._alive()
+        if living:
+            self._syncing = True
+            process = self.chance.choice(living)
+            self.kernel.spawn(process, "operator", lambda: self._sync(process))
+
+    def _sync(self, process: ReplicatorProcess) -> None:
+        """Sync the hosts that lost files, as their operator is told to; one whose sync fails is still to be synced."""
+        assert process.replicator is not None
+        try:
+            for host in self.settings.hosts:
+                lost = self._unsynced.get(host.url)
+                if lost is None or self.network.servers[host.url].weather != "up":
+                    continue
+                process.replicator.sync(host.label)
+                if self._unsynced.get(host.url) == lost:
+                    del self._unsynced[host.url]
+            for url, name in sorted(self._changed_by_hand):
+                process.outbox.owe(url, [name])  # what a sync would find that lists the host
+                self._changed_by_hand.discard((url, name))
+        except RestoError as error:
+            self.kernel.note(f"sync: {error}")
+        finally:
+            self._syncing = False
+
+    # The end
+
+    def _recover(self) -> None:
+        """Mend all, leave one process, and let it bring everything home."""
+        self.phase = "recovering"
+        self.kernel.note("FAULTS STOP")
+        for server in self.network.servers.values():
+            self._mend(server)
+        self.kernel.stalls = self.network.unreliable = self.disk.refusals = self.machine.outbox_refuses = 0.0
+        self.network.last_fault = self.kernel.now
+        living = self._alive()
+        survivor = self.chance.choice(living) if living and self.chance.random() < 0.5 else None
+        for process in self._processes:
+            if process is not survivor:
+                process.kill()
+        self._processes = [survivor] if survivor is not None else [self._boot()]
+        process = self._processes[0]
+        self.kernel.spawn(process, "the last worker", lambda: self._bring_home(process))
+
+    def _bring_home(self, process: ReplicatorProcess) -> None:
+        while process.replicator is None:
+            self.kernel.sleep(0.1, "starts")
+        while self._unsynced or self._changed_by_hand:
+            self._sync(process)
+        urls = [host.url for host in self.settings.hosts]
+        if process.outbox.owed(urls) > process.outbox.owed(urls, parked=False):
+            process.outbox.nudge(urls, parked=True)  # as resto drain --parked does: what refused for good was mended
+        again = dict.fromkeys(self.settings.hosts, self.kernel.now)
+        while process.outbox.owed(urls):
+            if self.kernel.now > self.network.last_fault + CONVERGED:
+                self.problems.append(f"not converged {CONVERGED:g} s after the last fault")
+                break
+            host = min(again, key=lambda host: again[host])
+            if again[host] > self.kernel.now:
+                self.kernel.sleep(again[host] - self.kernel.now, "worker: pause")
+            again[host] = self.kernel.now + min(process.replicator.worker.step(host), 1.0)
+        process.replicator.sweep()
+        self.converged_at = self.kernel.now
+        self.phase = "over"
