@@ -2,7 +2,9 @@
 
     up ── no answer ──────────────────────────> down          not asked before ``retry_at``, and then by a probe
     up ── PATIENCE times 5xx or 429 in a row ──> down          the same
-    up ── 401, 403, 405, 501, 507 ────────────> read-only     reads are answered, writes are not; no pause
+    up ── 401, 403, 405, 501, 507 ────────────> read-only     reads are answered, writes are not; 501 and 507 pause
+                                                              it after PATIENCE times, as any 5xx does
+    down ── another refusal of a name (413) ──> up            it answers
     down, read-only ── a delivery succeeds ───> up
 
 Waiting times grow exponentially, up to a cap, and are spread by chance, so that many names, hosts and processes
@@ -25,7 +27,7 @@ ASKED_CAP = 300.0  # seconds: no Retry-After holds us longer, whatever it says
 PARKED = 3600.0  # seconds until a parked delivery is tried again the first time
 PARKED_CAP = 86400.0  # seconds between the later times
 PATIENCE = 3  # answers of 5xx in a row that may still be the fault of a name
-FAR = 3600.0  # seconds: a pause that is longer than any we make was made before the clock was set back
+FAR = ASKED_CAP  # seconds: a pause that is longer than any we make was made before the clock was set back
 
 WRITES_REFUSED = frozenset({401, 403, 405, 501, 507})
 PROXY_GAVE_UP = frozenset({502, 504})  # the server behind it may still be at work
@@ -42,7 +44,8 @@ def may_come_late(error: DeliveryError) -> bool:
 def failure(delivery: Delivery, error: DeliveryError, now: float, chance: Chance) -> Failure:
     """Return what becomes of a delivery that failed; ``now`` is in seconds since 1970."""
     if error.permanent:
-        pause = min(PARKED * 2**delivery.attempts, PARKED_CAP)
+        attempts = delivery.attempts if delivery.parked else 0  # those before it was parked were no refusals
+        pause = min(PARKED * 2 ** min(attempts, 10), PARKED_CAP)
     else:
         pause = max(_pause(delivery.attempts + 1, chance), _asked(error))
     unsure_until = now + LATE if may_come_late(error) else 0.0
@@ -60,7 +63,7 @@ def after_failure(state: HostState | None, host: str, error: DeliveryError, now:
     if error.status in WRITES_REFUSED and error.permanent:
         return _changed(state, "read-only", 0, now, 0.0, error.reason)
     if error.permanent:
-        return state if state.state == "up" else _changed(state, "up", 0, now, 0.0, error.reason)
+        return _changed(state, "up", 0, now, 0.0, error.reason) if state.state == "down" else state
     failures = state.failures + 1
     seen = "read-only" if error.status in WRITES_REFUSED else "down" if failures >= PATIENCE else state.state
     pause = max(_pause(failures - PATIENCE + 1, chance) if failures >= PATIENCE else 0.0, _asked(error))

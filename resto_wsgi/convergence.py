@@ -26,7 +26,7 @@ from . import breaker
 from .errors import DeliveryError, MediaRootError
 from .fanout import Fanout, Outcome
 from .hosts import Host
-from .media_root import MediaRoot
+from .media_root import MediaRoot, Publication
 from .outbox import Delivery, Failure, HostState, Outbox
 from .replicas import Replicas
 from .transports import Transport
@@ -68,12 +68,18 @@ class Convergence:
 
     def deliver(self, host: Host, name: str) -> None:
         """Make one host match. The same duties; raises DeliveryError."""
+        untouched = True
         try:
             for _ in range(ROUNDS):
-                if self._send(host, name) == self._media_root.state(name):
+                seen = self._send(host, name)
+                untouched = False
+                if seen == self._media_root.state(name):
                     return
         except MediaRootError as error:
-            raise DeliveryError(host.label, name, f"the master: {error}", untouched=True, ours=True) from error
+            raise DeliveryError(host.label, name, f"the master: {error}", untouched=untouched, ours=True) from error
+        except DeliveryError as error:
+            error.untouched = error.untouched and untouched  # an earlier round was carried out
+            raise
         raise DeliveryError(host.label, name, "the master changes faster than it can be sent", ours=True)
 
     def settle(self, attempts: Iterable[Attempt], states: dict[str, HostState]) -> None:
@@ -101,12 +107,18 @@ class Convergence:
             if state.state == "up" and not state.failures:
                 self._outbox.unpark(url, sorted(breaker.WRITES_REFUSED))
         if self._replicas is not None:
-            for name in {delivery.name for delivery in done}:
+            for name in dict.fromkeys(delivery.name for delivery in done):
                 self.drop_spool(name)
 
-    def drop_spool(self, name: str) -> None:
-        """Mode distributed: drop the spool of a name that no host owes any more. The caller holds its lock."""
-        if self._media_root.exists(name) and self._urls.isdisjoint(self._outbox.deliveries(name)):
+    def drop_spool(self, name: str, publication: Publication | None = None) -> None:
+        """Mode distributed: drop the spool of a name that no host owes any more. The caller holds its lock.
+
+        It is kept while its publisher may still take it back; ``publication`` is his word that he will not.
+        """
+        if not self._media_root.exists(name) or not self._urls.isdisjoint(self._outbox.deliveries(name)):
+            return
+        own = publication is not None and self._media_root.is_published(publication)
+        if own or not self._media_root.is_staged(name):
             self._outbox.settle((), present=name)
             self._media_root.drop(name)
 

@@ -5,8 +5,9 @@
 
 A step takes the deliveries that have been due longest, as many as took under a second last time, locks their names
 without waiting, marks them begun, converges each, and settles all in one commit. A name that somebody holds
-is left to him and looked at again soon. The first failure that is the host's ends the batch; what was not tried
-is given back. A process that dies leaves its batch begun, which the next one knows as unsure. The worker calls this.
+is left to him and looked at again soon. The first failure that is not for good ends the batch, and so does time; what
+was not tried is given back. A process that dies leaves its batch begun, which the next one knows as unsure. The
+worker calls this.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Lane:
         names = self._outbox.due(url, now, self._size)
         if not names:
             return min(max(next_due - now, 0.0), IDLE)
-        if state is not None and state.state == "down" and not self._is_back(now):
+        if state is not None and state.state == "down" and not self._is_back():
             return 0.0
         with contextlib.ExitStack() as locks:
             held = [name for name in names if locks.enter_context(self._media_root.lock(name, wait=False))]
@@ -83,13 +84,13 @@ class Lane:
             self._outbox.postpone(url, busy, self._clock() + BUSY)
         return 0.0
 
-    def _is_back(self, now: float) -> bool:
+    def _is_back(self) -> bool:
         """Ask the host for a sign of life, which is cheaper than a file that it does not take."""
         try:
             self._transport.probe(self.host)
         except DeliveryError as error:
             self._report(error)
-            known = self._outbox.host_states().get(self.host.url)
+            known, now = self._outbox.host_states().get(self.host.url), self._clock()
             self._outbox.note_host(breaker.after_failure(known, self.host.url, error, now, self._chance))
             return False
         return True
@@ -109,17 +110,16 @@ class Lane:
                     self._report(error)
                     if not error.permanent:
                         break
+                if self._clock() - began > SLOW:  # these names are locked all the while, and a stop waits for us
+                    break
         finally:  # where this is interrupted, the one under way stays begun, and so becomes unsure
             self._outbox.release(claimed[tried:], self._clock())
             self._convergence.settle(attempts, self._outbox.host_states())
         self._adapt(self._clock() - began)
 
     def _attempt(self, delivery: Delivery) -> DeliveryError | None:
-        try:
-            self._convergence.deliver(self.host, delivery.name)
-        except DeliveryError as error:
-            return error
-        return None
+        """Deliver in this thread. A defect is logged, and fails this delivery only: else it would block all others."""
+        return self._convergence.converge(delivery.name, [self.host])[self.host.label]
 
     def _adapt(self, took: float) -> None:
         if took < QUICK:

@@ -197,6 +197,21 @@ class MediaRoot:
         with disk("save", publication.name):
             self._sync_folder(self.path(publication.name))
 
+    def is_published(self, publication: Publication) -> bool:
+        """True while the name still is that very file. The caller holds the lock of the name."""
+        return _names_a_file(self.path(publication.name), publication.status)
+
+    def keeps_previous(self, publication: Publication) -> bool:
+        """True where a publication that is taken back leaves the version that it replaced."""
+        return publication.previous is not None and os.path.exists(publication.previous)
+
+    def is_staged(self, name: str) -> bool:
+        """True while the staged file of a name is there as well, so that its publisher may still take it back."""
+        try:
+            return os.stat(self.path(name)).st_nlink > 1
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def take_back(self, publication: Publication) -> bool:
         """Undo a publication where the name still is that very file; return False where somebody replaced it since.
 
@@ -204,10 +219,10 @@ class MediaRoot:
         """
         target = self.path(publication.name)
         with disk("withdraw", publication.name):
-            if not _names_a_file(target, publication.status):
+            if not self.is_published(publication):
                 self._drop_from_those_who_replaced(publication)
                 return False
-            if publication.previous is not None and os.path.exists(publication.previous):
+            if publication.previous is not None and self.keeps_previous(publication):
                 os.replace(publication.previous, target)
             else:
                 os.unlink(target)
@@ -218,7 +233,7 @@ class MediaRoot:
         """Whoever replaced this version keeps it, to put it back if he fails too; give him what came before it."""
         for kept in glob.iglob(os.path.join(glob.escape(self._staging.path), "*", f"*{KEPT}")):
             if kept != publication.previous and _names_a_file(kept, publication.status):
-                if publication.previous is not None and os.path.exists(publication.previous):
+                if publication.previous is not None and self.keeps_previous(publication):
                     os.replace(publication.previous, kept)
                 else:
                     unlink(kept)

@@ -32,7 +32,7 @@ from .sqlite_file import Connection, SqliteFile
 __all__ = ["LATE", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
 
 LATE = 20.0  # seconds for which a host may still carry out a request whose sender gave up or died
-SET_BACK = 3600.0  # seconds: nothing is put off for longer but what is parked, so a time beyond shows a clock set back
+SET_BACK = 600.0  # seconds: nothing is put off for longer but what is parked, so a time beyond shows a clock set back
 CHUNK = 1000  # rows in one transaction: a few milliseconds, so that uploads get their turn in between
 CONVERGED = "converged; looked at again once nothing earlier can still arrive"
 AFTER_ALL = "\U0010ffff" * 257  # after any rest of a name, which has at most 256 of these

@@ -10,9 +10,9 @@ Each change is "record, change the master, converge, settle", under the lock of 
     take back, converge     the master as it was, owed to every host that may have heard of the file
     settle                  the file wherever ``outcome`` says, and owed to the others
 
-A delete records its tombstone with its deliveries. In mode async a save ends after "publish", and the worker does
-the rest. In mode distributed the master's copy is a spool (see ``convergence``). Who saves what, and what a caller is
-told, is decided by the replicator, which alone calls this.
+A delete records its tombstone with its deliveries. In mode async a save ends after "publish", and the worker does the
+rest. In mode distributed the master's copy is a spool (see ``convergence``); a new name gets a tombstone with its
+deliveries there, which the spool overrules until every host has the file. The replicator alone calls this.
 """
 
 from __future__ import annotations
@@ -71,20 +71,15 @@ class Publisher:
         """See ``Replicator.publish``."""
         staged.seal()
         with self._media_root.lock(name):
-            if overwrite:
-                self._recall(name)
-            elif self._exists(name):
+            if not overwrite and self._exists(name):
                 raise FileExistsError(errno.EEXIST, "taken", name)
-            owed = self._record(name)
+            owed = self._record(name, gone=self._replicas is not None and not (overwrite and self._recall(name)))
             publication = self._give_name(staged, name, overwrite, owed)
-            outcome = None
-            try:
-                self._media_root.make_durable(publication)
-                outcome = self._replicate(name)
-                self._require(name, outcome)
-            except BaseException:
-                self._take_back(publication, owed, outcome)
-                raise
+            outcome = self._replicate(publication, owed)
+            done = sum(error is None for error in outcome.values())
+            if done < self._needed and not self._later:
+                self._take_back(publication, owed, _failures(outcome))
+                raise ReplicationError("save", name, _failures(outcome), done=done, required=self._needed)
             if not self._later:
                 self._settle(owed, outcome)
                 self._log(_failures(outcome), "save")
@@ -95,14 +90,28 @@ class Publisher:
         """See ``Replicator.withdraw``."""
         failed: OutboxError | None = None
         with self._media_root.lock(publication.name):
-            try:
-                owed = self._record(publication.name)
-            except OutboxError as error:
-                failed, owed = error, {}
-            self._take_back(publication, owed, None)
+            if self._media_root.is_published(publication):
+                try:
+                    gone = self._replicas is not None and not self._media_root.keeps_previous(publication)
+                    owed = self._record(publication.name, gone=gone)
+                except OutboxError as error:
+                    failed, owed = error, {}
+                self._take_back(publication, owed, {})
+            else:  # somebody replaced it since, and saw to the hosts; he must not put it back
+                self._media_root.take_back(publication)
         self._media_root.forget(publication)
         if failed is not None:
             raise failed
+
+    def forget(self, publication: Publication) -> None:
+        """See ``Replicator.forget``."""
+        self._media_root.forget(publication)
+        if self._replicas is not None:
+            try:
+                with self._media_root.lock(publication.name):
+                    self._convergence.drop_spool(publication.name, publication)
+            except RestoError as error:
+                log.warning("its spool is dropped later: %s", error)
 
     def delete(self, name: str) -> None:
         """See ``Replicator.delete``."""
@@ -146,30 +155,48 @@ class Publisher:
             self._outbox.cancel(list(owed.values()))
             raise
 
-    def _recall(self, name: str) -> None:
-        """In mode distributed, bring a version that is to be replaced back to the spool, so that it can be put back."""
+    def _recall(self, name: str) -> bool:
+        """In mode distributed, bring a version that is to be replaced back to the spool, so that it can be put back.
+
+        Return False where there certainly is none.
+        """
         if self._replicas is None or self._media_root.exists(name):
-            return
+            return True
         try:
             copy = self._replicas.fetch(name)
         except ReplicationError:
             if self._settings.fatal_exceptions:
                 raise
-            return  # nothing will be withdrawn for a host's sake
-        if copy is not None:
-            try:
-                self._media_root.forget(self._media_root.publish(copy.staged, name))
-            finally:
-                copy.staged.discard()
+            return True  # nothing will be withdrawn for a host's sake
+        if copy is None:
+            return False
+        try:
+            self._media_root.forget(self._media_root.publish(copy.staged, name))
+        finally:
+            copy.staged.discard()
+        return True
 
-    def _replicate(self, name: str) -> Outcome:
-        """Send a published name to the hosts; in mode async, say that this is still to come."""
+    def _replicate(self, publication: Publication, owed: Owed) -> Outcome:
+        """Make a new name durable, and send it to the hosts; in mode async, say that this is still to come.
+
+        Where this is interrupted the hosts are told of the withdrawal, but the deliveries stay begun: nobody knows any
+        more which of them ended without an answer, and so all are made once more.
+        """
+        name = publication.name
+        try:
+            self._media_root.make_durable(publication)
+        except BaseException:
+            if self._undo(publication):
+                self._cancel(owed, {host.label for host in self._hosts})
+            raise
         if self._later:
-            reason = "owed, and delivered in the background"
-            return {
-                host.label: DeliveryError(host.label, name, reason, untouched=True, ours=True) for host in self._hosts
-            }
-        return self._send(name, self._hosts, self._needed)
+            return {host.label: _not_sent(host, name, "owed, and delivered in the background") for host in self._hosts}
+        try:
+            return self._send(name, self._hosts, self._needed)
+        except BaseException:
+            self._undo(publication)
+            self._send(name, self._hosts, needed=0)
+            raise
 
     def _send(self, name: str, hosts: Iterable[Host], needed: int) -> Outcome:
         """Converge hosts; one that is known to be away is asked only where fewer than ``needed`` would be left."""
@@ -200,35 +227,38 @@ class Publisher:
         except RestoError as error:
             log.error("not settled, and delivered once more: %s", error)  # noqa: TRY400 - it says all that there is
 
-    def _require(self, name: str, outcome: Outcome) -> None:
-        """Raise ReplicationError where fewer hosts than required hold the name and that is fatal."""
-        failures = _failures(outcome)
-        done = len(outcome) - len(failures)
-        if done < self._needed and not self._later:
-            raise ReplicationError("save", name, failures, done=done, required=self._needed)
-
-    def _take_back(self, publication: Publication, owed: Owed, outcome: Outcome | None) -> None:
+    def _take_back(self, publication: Publication, owed: Owed, failures: Mapping[str, DeliveryError]) -> None:
         """Undo on the master, then on the hosts that may have heard of it. The caller holds the lock of the name.
 
-        A host that has certainly not touched the name has nothing to undo, and owes no more than before. One that did
-        not answer is not made to cost its timeout once more; it owes the name, and the worker sees to it.
+        A host that has certainly not touched the name has nothing to undo, and owes no more than before. One that may
+        still do what was asked is not asked again now, which would cost its timeout once more and settle nothing.
         """
-        failed = _failures(outcome or {})
-        untouched = {label for label, error in failed.items() if error.untouched}
-        silent = {label: error for label, error in failed.items() if error.status is None and not error.untouched}
-        try:
-            if self._replicas is not None and publication.previous is None:
-                self._outbox.entomb(publication.name)
-            if not self._media_root.take_back(publication):
-                untouched, silent = {host.label for host in self._hosts}, {}  # it was replaced since, and seen to
-        except (MediaRootError, OutboxError):
-            log.exception("withdraw: the master may still hold the file, and the hosts are made to match it")
+        untouched = {label for label, error in failures.items() if error.untouched}
+        late = {label: error for label, error in failures.items() if breaker.may_come_late(error)}
+        if not self._undo(publication):
+            untouched = set()
         self._cancel(owed, untouched)
         if not self._later:
-            heard = [host for host in self._hosts if host.label not in untouched and host.label not in silent]
-            again = {**silent, **self._send(publication.name, heard, needed=0)}
+            heard = [host for host in self._hosts if host.label not in untouched and host.label not in late]
+            again = {**late, **self._send(publication.name, heard, needed=0)}
             self._settle(owed, again)
             self._log(_failures(again), "withdraw")
+
+    def _undo(self, publication: Publication) -> bool:
+        """Take the name back on the master; return False where that failed, and the hosts must match it as it is.
+
+        A new name in mode distributed has had its tombstone since it was recorded, which its spool overrules until both
+        are dropped: with neither, the convergence would not know what to make of the name.
+        """
+        try:
+            lost = self._replicas is not None and not self._media_root.keeps_previous(publication)
+            if lost and not self._outbox.is_gone(publication.name):
+                self._outbox.entomb(publication.name)
+            self._media_root.take_back(publication)
+        except (MediaRootError, OutboxError):
+            log.exception("withdraw: the master may still hold the file, and the hosts are made to match it")
+            return False
+        return True
 
     def _cancel(self, owed: Owed, labels: Container[str]) -> None:
         """Owe these hosts no more than before: nothing was sent to them, or they refused it."""

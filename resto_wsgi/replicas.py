@@ -10,6 +10,7 @@ through this, the convergence fills.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple, TypeVar
 
@@ -17,13 +18,15 @@ from . import breaker
 from .errors import DeliveryError, ReplicationError
 from .hosts import Host
 from .media_root import MediaRoot
-from .outbox import Outbox
+from .outbox import HostState, Outbox
 from .staging import Staged
 from .transports import Transport
 
 __all__ = ["Copy", "Replicas"]
 
 T = TypeVar("T")
+
+FOLDER = frozenset({301, 308})  # what nginx, lighttpd and Apache answer where a folder is asked for without its slash
 
 
 class Copy(NamedTuple):
@@ -103,16 +106,20 @@ class Replicas:
         """Yield the hosts that hold a name if anybody does, those first that are not known to be down.
 
         Where every host owes a name that was not deleted, its writer died before it changed anything: ask them all.
+        A name with a tombstone is held by nobody, whatever a host may have that was away, or restored from a backup.
         """
+        gone = self._outbox.is_gone(name)
+        if gone:
+            return
         owing = self._outbox.deliveries(name)
         states = self._outbox.host_states()
         now = self._clock()
         holders = [host for host in self._hosts if host.url not in owing]
-        if not holders and self._outbox.is_gone(name) is False:
+        if not holders and gone is False:
             holders = list(self._hosts)
-        paused = [host for host in holders if breaker.is_paused(states.get(host.url), now)]
-        yield from (host for host in holders if host not in paused)
-        yield from paused
+        last = [host for host in holders if _is_down(states.get(host.url), now)]
+        yield from (host for host in holders if host not in last)
+        yield from last
 
     def _fetch(self, name: str, hosts: Sequence[Host]) -> Copy | None:
         return self._first(name, hosts, lambda host: self._fetch_from(host, name))
@@ -122,6 +129,8 @@ class Replicas:
         try:
             mtime = self._transport.get(host, name, staged.write)
             staged.seal()
+            if mtime is not None:
+                os.utime(staged.path, (mtime, mtime))  # it keeps its age where it becomes the spool once more
         except BaseException as error:
             staged.discard()
             if isinstance(error, FileNotFoundError):
@@ -132,17 +141,24 @@ class Replicas:
     def _first(self, name: str, hosts: Sequence[Host], ask: Callable[[Host], T | None]) -> T | None:
         """Return the first answer that is not None; None where all who answered have not got it.
 
-        Raises ReplicationError where there were hosts to ask and not one answered.
+        Raises ReplicationError where there were hosts to ask and not one answered, and where the name is one that
+        hosts took: then one of those who did not answer has it.
         """
+        known = self._outbox.is_gone(name) is False
         failures: dict[str, DeliveryError] = {}
         for host in hosts:
             try:
                 found = ask(host)
             except DeliveryError as error:
-                failures[host.label] = error
+                if error.status not in FOLDER or known:
+                    failures[host.label] = error
                 continue
             if found is not None:
                 return found
-        if failures and len(failures) == len(hosts):
+        if failures and (known or len(failures) == len(hosts)):
             raise ReplicationError("read", name, failures, done=0, required=1)
         return None
+
+
+def _is_down(state: HostState | None, now: float) -> bool:
+    return state is not None and (state.state == "down" or breaker.is_paused(state, now))

@@ -300,7 +300,7 @@ class Replicator:
 
     def forget(self, publication: Publication) -> None:
         """Let a publication stand: drop the version that it replaced. The staged file is still the caller's."""
-        self._media_root.forget(publication)
+        self._publisher.forget(publication)
 
     # Policy
 

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .errors import DeliveryError, RestoError
 from .hosts import Host
@@ -55,16 +55,20 @@ class Worker:
 
     def start(self, *, anyway: bool = False) -> None:
         """Begin in this process; nothing where it has begun already, or is not wanted."""
-        if self._pid == os.getpid() or not self._lanes or not (self._background or anyway):
+        if self._begun or not self._lanes or not (self._background or anyway):
             return
         with no_fork():  # so that a child does not inherit a start half done
-            if self._pid == os.getpid():
+            if self._begun:
                 return
-            self._stopping = threading.Event()
-            self._wakes = {host.url: threading.Event() for host in self._lanes}
-            self._thread = threading.Thread(target=self._run, name="resto worker", daemon=True)
-            self._thread.start()
-            self._pid = os.getpid()
+            stopping = threading.Event()
+            wakes = {host.url: threading.Event() for host in self._lanes}
+            thread = threading.Thread(target=self._run, args=(stopping, wakes), name="resto worker", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # too many threads, or the program is ending: a save must not fail for it
+                log.warning("worker: not started, tried again later: %s", error)
+                return
+            self._stopping, self._wakes, self._thread, self._pid = stopping, wakes, thread, os.getpid()
             _at_exit.add(self)
 
     def wake(self) -> None:
@@ -75,58 +79,72 @@ class Worker:
 
     def stop(self, timeout: float) -> bool:
         """Stop after the deliveries under way, within ``timeout`` seconds; return whether all have ended."""
-        if self._pid != os.getpid() or self._thread is None:
+        thread = self._thread
+        if self._pid != os.getpid() or thread is None:
             return True
         self._stopping.set()
         self.wake()
-        self._thread.join(timeout)
-        stopped = not self._thread.is_alive()
-        if stopped:
-            self._thread, self._pid = None, 0
-        return stopped
+        thread.join(timeout)
+        return not thread.is_alive()
 
     def step(self, host: Host) -> float:
         """Deliver one batch of one host in this thread, leader or not; see ``Lane.step``."""
         return self._lanes[host].step()
 
-    def _run(self) -> None:
+    @property
+    def _begun(self) -> bool:
+        """True where this process has a thread that was not told to stop; one that was may end after the next began."""
+        return self._pid == os.getpid() and not self._stopping.is_set()
+
+    def _run(self, stopping: threading.Event, wakes: Mapping[str, threading.Event]) -> None:
         lock = FileLock(self._lock)
-        while not self._stopping.is_set():
+        while not stopping.is_set():
             try:
                 if lock.acquire(wait=False):
                     try:
-                        self._lead()
+                        self._lead(stopping, wakes)
                     finally:
                         lock.release()
             except OSError as error:
                 log.warning("worker: cannot take its lock, trying again: %s", error)
-                self._stopping.wait(AFTER_DEFECT)
-            self._stopping.wait(TAKE_OVER)
+                stopping.wait(AFTER_DEFECT)
+            stopping.wait(TAKE_OVER)
 
-    def _lead(self) -> None:
+    def _lead(self, stopping: threading.Event, wakes: Mapping[str, threading.Event]) -> None:
         """Run the lanes until told to stop."""
-        threads = [
-            threading.Thread(target=self._run_lane, args=(lane,), name=f"resto lane {host.label}", daemon=True)
-            for host, lane in self._lanes.items()
-        ]
-        for thread in threads:
-            thread.start()
-        while not self._stopping.is_set():
+        threads: dict[Host, threading.Thread] = {}
+        while not stopping.is_set():
             try:
+                self._start_lanes(threads, stopping, wakes)
                 self._housekeeping()
             except RestoError as error:
                 log.warning("worker: %s", error)
             except Exception:
                 log.exception("worker: housekeeping failed")
-            self._stopping.wait(HOUSEKEEPING)
-        for thread in threads:
+            stopping.wait(HOUSEKEEPING)
+        for thread in threads.values():
             thread.join()
 
-    def _run_lane(self, lane: Lane) -> None:
-        wake, stopping = self._wakes[lane.host.url], self._stopping
+    def _start_lanes(
+        self, threads: dict[Host, threading.Thread], stopping: threading.Event, wakes: Mapping[str, threading.Event]
+    ) -> None:
+        """Start those that are not in ``threads`` yet: where there are too many to start one, it is tried again."""
+        for host in self._lanes.keys() - threads.keys():
+            arguments = (self._lanes[host], stopping, wakes[host.url])
+            thread = threading.Thread(
+                target=self._run_lane, args=arguments, name=f"resto lane {host.label}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                log.warning("worker: the lane of %s is not started yet: %s", host.label, error)
+                return
+            threads[host] = thread
+
+    def _run_lane(self, lane: Lane, stopping: threading.Event, wake: threading.Event) -> None:
         while not stopping.is_set():
             try:
-                pause = lane.step()
+                pause = min(lane.step(), IDLE)  # whatever it says: another process may let the host be asked sooner
             except RestoError as error:
                 log.warning("worker: %s", error)
                 pause = AFTER_DEFECT
@@ -134,7 +152,7 @@ class Worker:
                 log.exception("worker: defect in the lane of %s", lane.host.label)
                 pause = AFTER_DEFECT
             if pause > 0 and not stopping.is_set():
-                wake.wait(min(pause, IDLE) if pause < AFTER_DEFECT else pause)
+                wake.wait(pause)
                 wake.clear()
 
 

@@ -19,6 +19,7 @@ import urllib3
 from servers import eventually
 from webob import Request
 
+from resto_wsgi import Replicator
 from resto_wsgi.config import settings_table
 from resto_wsgi.intake import Limits
 from resto_wsgi.media_server.stock import StockServer
@@ -83,7 +84,7 @@ def test_the_readme_has_the_examples_that_are_tested_here() -> None:
     """An example in another language would not be run; one that is gone would not be missed."""
     languages = [language for language, _ in blocks()]
     assert {each: languages.count(each) for each in languages} == {
-        "shell": 3, "python": 8, "ini": 1, "nginx": 1, "lighttpd": 1
+        "shell": 4, "python": 8, "ini": 1, "nginx": 1, "lighttpd": 1
     }  # fmt: skip
 
 
@@ -206,8 +207,6 @@ def listens(port: int) -> bool:
 
 
 def use_as_media_server(port: int, folder: Path) -> None:
-    from resto_wsgi import Replicator
-
     with Replicator(media_root=folder / "master", media_hosts=[f"127.0.0.1:{port}"]) as replicator:
         replicator.save("a/b/c.txt", b"hello")
         replica = folder / "media" / "a" / "b" / "c.txt"
@@ -243,6 +242,29 @@ def test_the_shell_examples_run(tmp_path: Path) -> None:
     check = [tmp_path / "venv/bin/python", "-W", "ignore", "-c", script]
     done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith(str(tmp_path)), done.stderr
+
+
+def test_the_commands_on_what_is_owed_run(localized: Any, servers: list[StockServer], tmp_path: Path) -> None:
+    """All of them, one after the other: a server that was away is brought up to date."""
+    (text,) = [text for text in of("shell") if "resto status" in text]
+    settings = {
+        "media_root": tmp_path / "media",
+        "media_hosts": [f"127.0.0.1:{server.port}" for server in servers],
+        "fatal_exceptions": False,
+        "background": False,
+    }
+    servers[1].stop()
+    with Replicator(**settings) as replicator:
+        replicator.save("reports/2026.pdf", b"all is well")
+    servers[1].start()
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", localized(text)], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    shown, file, drained, synced = re.split(r"\n(?='reports|delivered|\d+ names)", done.stdout)
+    assert "down" in shown and "unknown" in file
+    assert drained == "delivered 1, nothing is owed"
+    assert synced.startswith(f"1 names are owed to 127.0.0.1:{servers[1].port}")
+    assert Path(servers[1].root, "media/reports/2026.pdf").read_bytes() == b"all is well"
 
 
 def table(keyword: str) -> dict[str, list[str]]:

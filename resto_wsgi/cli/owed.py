@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +41,9 @@ def show_status(name: str | None, *, as_json: bool) -> int:
 def drain(host: str | None, *, parked: bool, timeout: float) -> int:
     """Deliver what is owed, with a progress bar where there is a terminal; return the exit status."""
     columns = (TextColumn("delivering"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _replicator() as replicator, Progress(*columns, console=_errors(), transient=True) as bar:
+    errors = Console(stderr=True)
+    bar = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)  # cron mails a blank line
+    with _replicator() as replicator, bar:
         task = bar.add_task("", total=None)
         most = 0
 
@@ -54,7 +55,8 @@ def drain(host: str | None, *, parked: bool, timeout: float) -> int:
         done = replicator.drain(timeout, host=host, parked=parked, progress=progress)
         left = replicator.status()
     if done:
-        print(f"delivered {most}, nothing is owed" if most else "nothing is owed")
+        rest = "nothing is owed" if host is None else f"nothing is owed to {host}"
+        print(f"delivered {most}, {rest}" if most else rest)
         return 0
     _print(left)
     return 1
@@ -75,8 +77,9 @@ def _replicator() -> Iterator[Replicator]:
         yield replicator
 
 
-def _errors() -> Console:
-    return Console(file=sys.stderr)
+def _plain(text: str) -> Text:
+    """Show what a host said as it is, but for what would steer a terminal; it is no markup."""
+    return Text("".join(each if each.isprintable() else ascii(each)[1:-1] for each in text))
 
 
 def _print(status: Status) -> None:
@@ -85,7 +88,7 @@ def _print(status: Status) -> None:
         table.add_column(column, justify="right" if column in ("owed", "parked") else "left", overflow="fold")
     for host in status.hosts:
         counts = (str(host.owed), str(host.parked))
-        table.add_row(Text(host.host), host.state, _when(host.since), *counts, _when(host.oldest), Text(host.error))
+        table.add_row(_plain(host.host), host.state, _when(host.since), *counts, _when(host.oldest), _plain(host.error))
     Console().print(table)
 
 
@@ -96,11 +99,11 @@ def _print_name(status: NameStatus) -> None:
     for host in status.hosts:
         delivery = status.owing.get(host)
         if delivery is None:
-            table.add_row(Text(host), "yes" if status.present else "no", "", "")
+            table.add_row(_plain(host), "yes" if status.present else "no", "", "")
         else:
             why = delivery.reason or "not tried yet"
             why = f"parked: {why}" if delivery.parked else why
-            table.add_row(Text(host), "unknown", _when(delivery.since), Text(why))  # a host's words are no markup
+            table.add_row(_plain(host), "unknown", _when(delivery.since), _plain(why))
     Console().print(f"{shown(status.name, 300)} is {'present' if status.present else 'absent'}", markup=False)
     Console().print(table)
 

@@ -68,15 +68,15 @@ def run(
             within=within,
         )
         figures.faults = dict(killer.faults)
-    take_clients(figures, crowd)
+    take_clients(figures, crowd, server)
     figures.converged = after.seconds
     figures.take(after.verdict)
     figures.took = time.monotonic() - begun
     return figures
 
 
-def take_clients(figures: Figures, crowd: Crowd) -> None:
-    """Add what the clients did and saw."""
+def take_clients(figures: Figures, crowd: Crowd, server: Gunicorn) -> None:
+    """Add what the clients did and saw, and what the application did not foresee."""
     outcomes = crowd.ledger.outcomes
     figures.operations = crowd.counts["operations"]
     figures.reads = crowd.counts["reads"]
@@ -85,6 +85,9 @@ def take_clients(figures: Figures, crowd: Crowd) -> None:
     figures.unanswered = outcomes[Effect.PERHAPS.value]
     figures.answers = dict(crowd.answers)
     figures.problems += [f"a client ended: {defect}" for defect in crowd.defects]
+    figures.problems += [f"{count} answers {key}" for key, count in crowd.answers.items() if key.startswith("500")]
+    if defects := server.defects():
+        figures.problems.append(f"{len(defects)} defects in the log of the application, the first: {defects[0]}")
     figures.take(Verdict(lost=crowd.lost, torn=crowd.torn, unsent=crowd.unsent))
     if not figures.acknowledged or not figures.reads:
         figures.problems.append("nothing was acknowledged, or nothing read: this run shows nothing")

@@ -1,7 +1,8 @@
 """Partitions: a proxy between us and each host, switched at random while two processes save, overwrite and delete.
 
-A switch is a fault that is counted by its mode; about half of the time a host can be reached. In the end all pass,
-and what a proxy still holds is delivered: the last of these is the last fault.
+A switch is a fault that is counted by its mode; about half of the time a host can be reached. Storms take turns with
+calms, in which hosts are asked again and names change hands before what is held arrives. In the end all pass, and what
+a proxy still holds is delivered: the last of these is the last fault.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ HOSTS = 3
 PROCESSES = 2
 BETWEEN = (0.05, 0.5)  # seconds from one switch to the next
 PASS = 0.5  # how often a switch is one back to all is well
-LATE = (0.5, 8.0)  # seconds; what comes later than 20 s after its sender gave up is not promised to be noticed
+LATE = (0.5, 12.0)  # seconds; what comes later than 20 s after its sender gave up is not promised to be noticed
+STORM, CALM = 4.0, 2.0  # seconds
 DELAY = (0.01, 1.5)  # seconds, above the timeout too
 TIMEOUT = 1  # second without progress
 EPOCH = 4.0  # seconds in which the names are the same
@@ -66,7 +68,7 @@ def run(
         )
         figures.faults = dict(network.faults)
         figures.notes["connections that felt it"] = dict(sum((proxy.counts for proxy in proxies), Counter()))
-    take_clients(figures, crowd)
+    take_clients(figures, crowd, server)
     figures.converged = after.seconds
     figures.take(after.verdict)
     figures.took = time.monotonic() - begun
@@ -101,18 +103,26 @@ class _Network:
     def switch(self, seconds: float, crowd: Crowd) -> None:
         """Switch one proxy after the other until time is up, and start the application again now and then."""
         begun = time.monotonic()
-        restart = begun + PERIOD
+        calm, restart = begun, begun + PERIOD
         while (now := time.monotonic()) < begun + seconds:
             crowd.epoch = int((now - begun) / EPOCH)
             time.sleep(self._chance.uniform(*BETWEEN))
             mode = _mode(self._chance)
             self._chance.choice(self._proxies).set(**mode)
+            if now - calm > STORM:
+                self._calm()
+                calm = time.monotonic()
             if mode["kind"] != "pass":
                 self.faults[f"{mode['kind']} {mode.get('direction', '')}".strip()] += 1
             if now > restart:
                 restart += PERIOD
                 self._server.stop()
                 self.start_server()
+
+    def _calm(self) -> None:
+        for proxy in self._proxies:
+            proxy.set("pass")
+        time.sleep(CALM)
 
     def mend(self) -> None:
         """Let all pass, and have what is held delivered."""
@@ -130,7 +140,7 @@ def _mode(chance: random.Random) -> dict[str, Any]:
     """Draw a mode."""
     if chance.random() < PASS:
         return {"kind": "pass"}
-    kind = chance.choice(("refuse", "silent", "delay", "cut", "cut", "answer_then_cut", "late"))
+    kind = chance.choice(("refuse", "silent", "delay", "cut", "cut", "answer_then_cut", "late", "late"))
     mode: dict[str, Any] = {"kind": kind}
     if kind in ("delay", "late"):
         mode["seconds"] = chance.uniform(*(DELAY if kind == "delay" else LATE))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ PORTS = range(10000, 20000)  # no outgoing connection gets one of these between 
 START_WITHIN = 20.0  # seconds
 STOP_WITHIN = 5.0  # seconds from SIGTERM to SIGKILL
 STEP = 0.01  # seconds between two looks
+EXCEPTION = re.compile(r"[A-Za-z_.]+(Error|Exception|Exit|Warning)\b")  # how the last line of a traceback begins
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PRODUCT = os.path.dirname(TESTS)
 
@@ -110,6 +112,19 @@ class Gunicorn:
             while not self._ended() and time.monotonic() < deadline:
                 time.sleep(STEP)
             self.kill()
+
+    def defects(self) -> list[str]:
+        """Return the lines of its log that tell of what nobody foresaw, with the exception that each ends in."""
+        found = []
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            defect = ""
+            for line in log:
+                if "defect" in line or "housekeeping failed" in line:
+                    defect = line.strip()
+                elif defect and EXCEPTION.match(line):
+                    found.append(f"{defect}: {line.strip()}")
+                    defect = ""
+        return found
 
     def _listens(self) -> bool:
         if self._ended():

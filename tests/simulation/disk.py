@@ -50,6 +50,7 @@ class Disk:
     refusals: float = 0.0  # how often the disk refuses to write
     files: dict[str, Inode] = field(default_factory=dict)
     kept: dict[str, tuple[Process, Inode]] = field(default_factory=dict)
+    staged: dict[str, tuple[Process, Inode]] = field(default_factory=dict)
     held: dict[int, tuple[Process, object]] = field(default_factory=dict)
     inodes: int = 0
 
@@ -64,6 +65,7 @@ class Disk:
         """A process died: its locks are free, its room is swept."""
         self.held = {bucket: held for bucket, held in self.held.items() if held[0] is not process}
         self.kept = {path: kept for path, kept in self.kept.items() if kept[0] is not process}
+        self.staged = {path: staged for path, staged in self.staged.items() if staged[0] is not process}
 
 
 class MemoryStaged:
@@ -89,13 +91,16 @@ class MemoryStaged:
     def seal(self) -> None:
         if self.inode is None:
             self._media_root.step("seal")
-            self.inode = self._media_root.disk.inode(bytes(self._content), self._media_root.kernel.clock())
+            root = self._media_root
+            self.inode = root.disk.inode(bytes(self._content), root.kernel.clock())
+            root.disk.staged[self.path] = (root.process, self.inode)
 
     def open(self) -> BinaryIO:
         return io.BytesIO(bytes(self._content))
 
     def discard(self) -> None:
         self._media_root.step("discard")
+        self._media_root.disk.staged.pop(self.path, None)
 
 
 class MemoryMediaRoot:
@@ -192,6 +197,19 @@ class MemoryMediaRoot:
 
     def make_durable(self, publication: Publication) -> None:
         self.step(f"make_durable {publication.name}", may_fail=f"save {publication.name}")
+
+    def is_published(self, publication: Publication) -> bool:
+        self.step(f"is_published {publication.name}")
+        return self.disk.files.get(publication.name) is publication.status
+
+    def keeps_previous(self, publication: Publication) -> bool:
+        self.step(f"keeps_previous {publication.name}")
+        return publication.previous in self.disk.kept
+
+    def is_staged(self, name: str) -> bool:
+        self.step(f"is_staged {name}")
+        inode = self.disk.files.get(name)
+        return any(staged is inode for _, staged in self.disk.staged.values())
 
     def take_back(self, publication: Publication) -> bool:
         name = publication.name

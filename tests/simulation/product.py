@@ -74,7 +74,7 @@ class SteppingOutbox:
         machine = self._machine
         if method in WRITES and machine.outbox_refuses and machine.kernel.chance.random() < machine.outbox_refuses:
             machine.network.count("the outbox refuses")
-            raise OutboxError(machine.outbox_path, "no space left", "make some", full=True)
+            raise OutboxError("the outbox", "no space left", "make some", full=True)
 
 
 class InlineFanout:
