@@ -62,8 +62,8 @@ def after_failure(state: HostState | None, host: str, error: DeliveryError, now:
         return _changed(state, "down", failures, now, now + _pause(failures, chance), error.reason)
     if error.status in WRITES_REFUSED and error.permanent:
         return _changed(state, "read-only", 0, now, 0.0, error.reason)
-    if error.permanent:
-        return _changed(state, "up", 0, now, 0.0, error.reason) if state.state == "down" else state
+    if error.permanent:  # it refuses this name, which is an answer
+        return _changed(state, "up" if state.state == "down" else state.state, 0, now, 0.0, error.reason)
     failures = state.failures + 1
     seen = "read-only" if error.status in WRITES_REFUSED else "down" if failures >= PATIENCE else state.state
     pause = max(_pause(failures - PATIENCE + 1, chance) if failures >= PATIENCE else 0.0, _asked(error))

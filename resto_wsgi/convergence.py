@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from . import breaker
-from .errors import DeliveryError, MediaRootError
+from .errors import DeliveryError, MediaRootError, OutboxError
 from .fanout import Fanout, Outcome
 from .hosts import Host
 from .media_root import MediaRoot, Publication
@@ -75,8 +75,8 @@ class Convergence:
                 untouched = False
                 if seen == self._media_root.state(name):
                     return
-        except MediaRootError as error:
-            raise DeliveryError(host.label, name, f"the master: {error}", untouched=untouched, ours=True) from error
+        except (MediaRootError, OutboxError) as error:
+            raise DeliveryError(host.label, name, f"this side: {error}", untouched=untouched, ours=True) from error
         except DeliveryError as error:
             error.untouched = error.untouched and untouched  # an earlier round was carried out
             raise

@@ -379,5 +379,5 @@ def _note_failure(connection: Connection, failure: Failure) -> None:
 def _release(connection: Connection, deliveries: Sequence[Delivery], due: float) -> None:
     for delivery in deliveries:
         values = {**_key(delivery), "due": due}
-        if not connection.execute(sql.RELEASE, values).rowcount:
-            connection.execute(sql.CLEAR, values)
+        connection.execute(sql.RELEASE, values)
+        connection.execute(sql.CLEAR, values)  # where it was begun under this generation, and not by one who died

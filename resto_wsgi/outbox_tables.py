@@ -42,7 +42,7 @@ OWE = """INSERT INTO deliveries (host, name, generation, since, due) VALUES (?, 
     attempts = 0, parked = 0, status = NULL, reason = ''"""
 REMOVE = f"DELETE FROM deliveries WHERE {OWN}"
 REMOVE_SURE = f"DELETE FROM deliveries WHERE {OWN} AND unsure_until <= :now"
-RELEASE = f"UPDATE deliveries SET begun = NULL, due = :due WHERE {OWN}"
+RELEASE = f"UPDATE deliveries SET due = :due WHERE {OWN}"
 POSTPONE = "UPDATE deliveries SET due = ? WHERE name = ? AND host = ?"
 CLEAR = "UPDATE deliveries SET begun = NULL WHERE name = :name AND host = :host AND begun = :generation"
 

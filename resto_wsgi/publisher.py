@@ -28,7 +28,7 @@ from .errors import DeliveryError, MediaRootError, OutboxError, ReplicationError
 from .fanout import Outcome
 from .hosts import Host
 from .media_root import MediaRoot, Publication
-from .outbox import Delivery, Outbox
+from .outbox import Delivery, HostState, Outbox
 from .replicas import Replicas
 from .staging import Staged
 from .worker import Worker
@@ -71,6 +71,7 @@ class Publisher:
         """See ``Replicator.publish``."""
         staged.seal()
         with self._media_root.lock(name):
+            self._media_root.check_here()
             if not overwrite and self._exists(name):
                 raise FileExistsError(errno.EEXIST, "taken", name)
             owed = self._record(name, gone=self._replicas is not None and not (overwrite and self._recall(name)))
@@ -98,6 +99,7 @@ class Publisher:
                     failed, owed = error, {}
                 self._take_back(publication, owed, {})
             else:  # somebody replaced it since, and saw to the hosts; he must not put it back
+                self._media_root.check_here()
                 self._media_root.take_back(publication)
         self._media_root.forget(publication)
         if failed is not None:
@@ -139,14 +141,24 @@ class Publisher:
     def _exists(self, name: str) -> bool:
         if self._replicas is None or self._media_root.exists(name):
             return self._media_root.exists(name)
-        return self._replicas.size(name) is not None
+        try:
+            return self._replicas.size(name) is not None
+        except ReplicationError:
+            if self._settings.fatal_exceptions:
+                raise
+            return self._outbox.is_gone(name) is False  # what we know of it, for no host can be asked
 
     def _remove(self, name: str, owed: Owed) -> None:
+        """Remove the master. Where that fails the name is as it was: a spool that is there overrules a tombstone."""
         try:
-            self._media_root.remove(name)
+            if self._replicas is None or self._media_root.exists(name):
+                self._media_root.remove(name)
+            self._media_root.check_here()  # else it is there, and only its disk is away
         except BaseException:
-            self._outbox.cancel(list(owed.values()))
+            if self._replicas is None:
+                self._outbox.cancel(list(owed.values()))
             raise
+        self._prune(name)
 
     def _give_name(self, staged: Staged, name: str, overwrite: bool, owed: Owed) -> Publication:
         try:
@@ -158,16 +170,11 @@ class Publisher:
     def _recall(self, name: str) -> bool:
         """In mode distributed, bring a version that is to be replaced back to the spool, so that it can be put back.
 
-        Return False where there certainly is none.
+        Return False where there is none. Raises ReplicationError where no host answers: it could not be put back then.
         """
         if self._replicas is None or self._media_root.exists(name):
             return True
-        try:
-            copy = self._replicas.fetch(name)
-        except ReplicationError:
-            if self._settings.fatal_exceptions:
-                raise
-            return True  # nothing will be withdrawn for a host's sake
+        copy = self._replicas.fetch(name)
         if copy is None:
             return False
         try:
@@ -201,7 +208,7 @@ class Publisher:
     def _send(self, name: str, hosts: Iterable[Host], needed: int) -> Outcome:
         """Converge hosts; one that is known to be away is asked only where fewer than ``needed`` would be left."""
         hosts = list(hosts)
-        states, now = self._outbox.host_states(), self._clock()
+        states, now = self._states(), self._clock()
         away = {host for host in hosts if breaker.is_paused(states.get(host.url), now)}
         if len(hosts) - len(away) < needed:
             away = set()
@@ -215,6 +222,14 @@ class Publisher:
                 outcome[host.label] = sent[host.label]
         return outcome
 
+    def _states(self) -> dict[str, HostState]:
+        """Return what is known of the hosts; nothing where that cannot be read, which costs a timeout at most."""
+        try:
+            return self._outbox.host_states()
+        except OutboxError as error:
+            log.warning("what is known of the media servers cannot be read: %s", error)
+            return {}
+
     def _settle(self, owed: Owed, outcome: Outcome) -> None:
         """Settle what was sent. What cannot be settled stays owed, and is made again without harm."""
         attempts = [
@@ -223,7 +238,7 @@ class Publisher:
             if host.label in outcome and host.url in owed
         ]
         try:
-            self._convergence.settle(attempts, self._outbox.host_states())
+            self._convergence.settle(attempts, self._states())
         except RestoError as error:
             log.error("not settled, and delivered once more: %s", error)  # noqa: TRY400 - it says all that there is
 
@@ -247,18 +262,30 @@ class Publisher:
     def _undo(self, publication: Publication) -> bool:
         """Take the name back on the master; return False where that failed, and the hosts must match it as it is.
 
-        A new name in mode distributed has had its tombstone since it was recorded, which its spool overrules until both
-        are dropped: with neither, the convergence would not know what to make of the name.
+        A new name leaves a tombstone, for hosts that are restored from a backup. In mode distributed it has had one
+        since it was recorded, which its spool overrules: with neither, nobody would know what to make of the name.
         """
         try:
-            lost = self._replicas is not None and not self._media_root.keeps_previous(publication)
-            if lost and not self._outbox.is_gone(publication.name):
-                self._outbox.entomb(publication.name)
-            self._media_root.take_back(publication)
-        except (MediaRootError, OutboxError):
+            if self._replicas is None and not self._media_root.keeps_previous(publication):
+                self._entomb(publication.name)
+            if not self._media_root.take_back(publication):
+                self._media_root.check_here()  # else it is there, and only its disk is away
+            self._prune(publication.name)
+        except MediaRootError:
             log.exception("withdraw: the master may still hold the file, and the hosts are made to match it")
             return False
         return True
+
+    def _prune(self, name: str) -> None:
+        """In mode distributed, remove the folders that a name leaves empty: the spool keeps nothing."""
+        if self._replicas is not None and not self._media_root.exists(name):
+            self._media_root.drop(name)
+
+    def _entomb(self, name: str) -> None:
+        try:
+            self._outbox.entomb(name)
+        except OutboxError as error:
+            log.warning("withdraw: no tombstone: %s", error)
 
     def _cancel(self, owed: Owed, labels: Container[str]) -> None:
         """Owe these hosts no more than before: nothing was sent to them, or they refused it."""

@@ -97,8 +97,6 @@ class Replicator:
         lanes = [Lane(host, root, outbox, transport, convergence, report, clock, chance) for host in hosts]
         self.worker = Worker(lanes, f"{path}.worker", self.sweep, background=settings.background)
         self._publisher = Publisher(settings, root, outbox, convergence, replicas, self.worker, clock)
-        if outbox.owed([host.url for host in hosts]):
-            self.start()
 
     # The library
 
@@ -146,9 +144,7 @@ class Replicator:
     def exists(self, name: str) -> bool:
         """True where the master holds a file of this name; in mode distributed, where a host does."""
         name = names.check(name)
-        if self._replicas is None or self._media_root.exists(name):
-            return self._media_root.exists(name)
-        return self._replicas.size(name) is not None
+        return self._media_root.exists(name) or (self._replicas is not None and self._replicas.size(name) is not None)
 
     def size(self, name: str) -> int:
         """Return the size in bytes. Raises FileNotFoundError, and in mode distributed ReplicationError."""
@@ -203,7 +199,8 @@ class Replicator:
     def start(self) -> None:
         """Begin to deliver what is owed, in the background of this process; harmless and cheap to repeat.
 
-        A save does this by itself, and so does the middleware at each request.
+        A save does this by itself, and so does the middleware at each request: not the constructor, since a server that
+        forks its workers afterwards would fork a thread at work.
         """
         self.worker.start()
 
@@ -221,6 +218,8 @@ class Replicator:
         that a host refused for good, which else are waited for by nobody. ``progress`` is called with the number that
         is still owed. Raises ConfigError where there is no such host, OutboxError.
         """
+        if not timeout >= 0:  # nan, too, would never end
+            raise ConfigError("timeout", "takes seconds, 0 or more")
         urls = [each.url for each in (self._hosts if host is None else [self._host(host)])]
         self._outbox.nudge(urls, parked=parked)
         self.worker.start(anyway=True)
@@ -256,10 +255,7 @@ class Replicator:
         if name is None:
             return status_of(self._outbox, self._hosts)
         name = names.check(name)
-        if self._replicas is None or self._media_root.exists(name):
-            present = self._media_root.exists(name)
-        else:
-            present = self._outbox.is_gone(name) is False
+        present = self._media_root.exists(name) or (self._replicas is not None and self._outbox.is_gone(name) is False)
         return status_of_name(self._outbox, self._hosts, name, present)
 
     def sweep(self) -> None:

@@ -148,6 +148,16 @@ class SqliteFile:
             mine.error = error
 
     def _transact(self, turns: Sequence[_Turn[Any]]) -> None:
+        """Commit all of them. A log that has filled its disk is emptied first, which else only a commit does."""
+        try:
+            self._try_to_transact(turns)
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error) or self._connection is None:
+                raise
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._try_to_transact(turns)
+
+    def _try_to_transact(self, turns: Sequence[_Turn[Any]]) -> None:
         try:
             connection = self._connected()
             self._set_synchronous(connection, "FULL" if any(turn.durable for turn in turns) else "NORMAL")

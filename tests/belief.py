@@ -7,16 +7,22 @@ with its hosts after all was delivered.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from servers import server_of
+
 from resto_wsgi.replicator import Parts, Replicator
+from resto_wsgi.transports import Transport
 
 MODES = ("hybrid", "async", "distributed")
 PATIENCE = 20.0  # seconds that a drain is given; it takes some milliseconds
@@ -50,8 +56,8 @@ class Replicators:
         self._keywords = {"media_root": media_root, "timeout": 2, "fsync": False, "background": False} | keywords
         self._made: list[Replicator] = []
 
-    def __call__(self, servers: Any = (), **keywords: Any) -> Replicator:
-        parts = Parts(clock=self.clock, sleep=self.clock.sleep)
+    def __call__(self, servers: Any = (), *, transport: Transport | None = None, **keywords: Any) -> Replicator:
+        parts = Parts(clock=self.clock, sleep=self.clock.sleep, transport=transport)
         hosts = [server.url for server in servers]
         self._made.append(Replicator(parts=parts, media_hosts=hosts, **self._keywords | keywords))
         return self._made[-1]
@@ -62,6 +68,23 @@ class Replicators:
     def __exit__(self, *_: object) -> None:
         for replicator in self._made:
             replicator.close()
+
+
+@contextlib.contextmanager
+def three_nginx(folder: Path, **options: Any) -> Iterator[list[Any]]:
+    """Three nginx for all tests of a module: there are a hundred, and a start takes as long as many of them."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(server_of("nginx", folder / str(number), **options)) for number in range(3)]
+
+
+def as_new(servers: Any) -> Any:
+    """Return these servers without a file, and started with the options that they had, whatever a test did to them."""
+    for server in servers:
+        shutil.rmtree(server.root)
+        os.mkdir(server.root)
+        if server.pid is None:
+            server.start()
+    return servers
 
 
 def files(root: str | Path) -> dict[str, bytes]:

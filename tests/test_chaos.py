@@ -24,7 +24,7 @@ from chaos.judge import Verdict, judge, left_over
 from chaos.ledger import Effect, Ledger
 from chaos.parts import Run, Sizes
 from chaos.report import Figures, print_table
-from chaos.rig import kill_child, wait_until
+from chaos.rig import Gunicorn, kill_child, wait_until
 from servers import need
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
@@ -364,6 +364,13 @@ def test_only_children_are_killed() -> None:
         assert not kill_child(parent.pid, random.Random(SEED))
 
 
+def test_defects_in_the_log_of_the_application_are_found(tmp_path: Path) -> None:
+    """With the exception that each ends in; what is foreseen and only logged is none."""
+    server = Gunicorn("none:none", str(tmp_path), 1)
+    Path(server.log).write_text("still owed: away\ndefect while delivering\n  File x\nLookupError: y\nValueError: z\n")
+    assert server.defects() == ["defect while delivering: LookupError: y"]
+
+
 def test_a_run_that_is_stopped_leaves_nothing() -> None:
     """Neither a process nor a file, although it has many and is far from its end."""
     need("nginx")
@@ -405,6 +412,19 @@ def test_figures_of_another_part_are_taken_as_they_are_called() -> None:
     figures = Figures.from_mapping("simulation", 7, {"operations": 3, "lost": 1, "converged": 2.0, "histories": 5})
     assert (figures.operations, figures.lost, figures.converged) == (3, 1, 2.0)
     assert figures.notes == {"histories": 5}
+    assert figures.failed
+
+
+def test_a_failing_seed_of_the_simulation_is_a_problem() -> None:
+    """It is told with its seed; the time to converge is the longest one."""
+    values = {
+        "unknown": 4,
+        "seconds to converge": {"median": 1.0, "max": 3.0},
+        "failing seeds": {9: ["other: it hangs"]},
+    }
+    figures = Figures.from_mapping("simulation", 7, values)
+    assert (figures.unanswered, figures.converged) == (4, 3.0)
+    assert figures.problems == ["seed 9: other: it hangs"]
     assert figures.failed
 
 

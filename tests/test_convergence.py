@@ -336,7 +336,7 @@ def test_a_master_that_cannot_be_read_is_no_fault_of_the_host(make: Make) -> Non
     name = "x" * 300  # longer than any file system's names
     delivery = party.owe(name=name)[ONE.url]
     error = party.deliver(ONE, name)
-    assert error is not None and error.reason.startswith("the master: ")
+    assert error is not None and error.reason.startswith("this side: ")
     assert (error.ours, error.untouched) == (True, True)
     party.settle(delivery, error)
     assert transport.asked == []
@@ -494,6 +494,42 @@ def test_the_spool_stays_while_a_host_is_parked_or_unsure(make: Make) -> None:
     for delivery in party.outbox.claim(ONE.url, ["cat"]):
         party.settle(delivery)
     assert not party.media_root.exists("cat")
+
+
+def test_the_spool_stays_while_its_publisher_may_take_it_back(make: Make) -> None:
+    """All hosts have it, but a withdrawal needs it; the publisher drops it, and nobody else before he has ended."""
+    party = make([ONE], distributed=True)
+    first, second, third = (party.media_root.stage() for _ in range(3))
+    for staged in (first, second, third):
+        staged.seal()
+    replaced = party.media_root.publish(first, "cat")
+    delivery = party.owe()[ONE.url]
+    publication = party.media_root.replace(second, "cat")
+    party.settle(delivery)
+    assert party.owing() == set()
+    for word in (None, replaced):
+        party.convergence.drop_spool("cat", word)
+        assert party.media_root.exists("cat") and party.outbox.is_gone("cat") is None
+    party.convergence.drop_spool("cat", publication)
+    assert not party.media_root.exists("cat") and party.outbox.is_gone("cat") is False
+    party.media_root.publish(third, "dog")
+    party.convergence.drop_spool("dog")
+    assert party.media_root.exists("dog")
+    third.discard()
+    party.convergence.drop_spool("dog")
+    assert not party.media_root.exists("dog"), "he has ended, and not taken it back"
+
+
+def test_not_even_its_publisher_drops_a_spool_that_is_owed(make: Make) -> None:
+    """It is the only whole copy that is certain."""
+    party = make([ONE, TWO], distributed=True)
+    staged = party.media_root.stage()
+    staged.seal()
+    owed = party.owe()
+    publication = party.media_root.publish(staged, "cat")
+    party.settle(owed[ONE.url])
+    party.convergence.drop_spool("cat", publication)
+    assert party.media_root.exists("cat")
 
 
 def test_hosts_that_are_no_longer_configured_hold_no_spool(make: Make) -> None:

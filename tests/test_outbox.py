@@ -335,6 +335,15 @@ def test_a_clock_that_is_set_back_makes_everything_due_but_what_is_parked(outbox
     assert (outbox.due(HOST, clock.now, 10), outbox.next_due(HOST)) == (["cat"], clock.now)
 
 
+def test_what_a_dead_process_began_stays_begun_whoever_records_and_cancels(outbox: Outbox, clock: Clock) -> None:
+    """A save in mode async that is refused has sent nothing, and knows nothing of what was sent before it."""
+    record(outbox, "cat", begin=True)
+    later = outbox.record("cat", [HOST], begin=False, due=NOW)
+    outbox.cancel(list(later.values()))
+    (claimed,) = outbox.claim(HOST, ["cat"])
+    assert claimed.unsure_until == clock.now + LATE
+
+
 def test_postponing_moves_the_time_and_nothing_else(outbox: Outbox) -> None:
     """Somebody else is busy with it, which is no failure; what is not owed stays unowed."""
     before = record(outbox)

@@ -8,31 +8,41 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
-from belief import Replicators, believed, differences, files, folders, printed, start
+from belief import Replicators, as_new, believed, differences, files, folders, printed, start, three_nginx
 from chaos.proxy import Proxy
 from servers import eventually
 
 from resto_wsgi import ReplicationError
+from resto_wsgi.hosts import Host
 from resto_wsgi.outbox import Outbox
 from resto_wsgi.replicator import Replicator
+from resto_wsgi.transports.http import HttpTransport
 
 CAT = os.urandom(50_000)
 LOGGED = "access_log access.log;"
 DAY = 86400.0  # seconds
 
 
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Three nginx that keep an access log, for all tests."""
+    with three_nginx(tmp_path_factory.mktemp("servers"), extra=LOGGED) as servers:
+        yield servers
+
+
 @pytest.fixture
-def hosts(media_servers: Any) -> Any:
-    """Three nginx that keep an access log."""
-    return media_servers("nginx", 3, extra=LOGGED)
+def hosts(servers: Any) -> Any:
+    """Three nginx that are as good as new."""
+    return as_new(servers)
 
 
 @pytest.fixture
@@ -107,6 +117,22 @@ def test_the_spool_stays_and_is_read_while_a_host_is_away(replicators: Replicato
     assert differences(replicator, hosts, {"a/cat": CAT}) == {}
 
 
+def test_a_delete_or_a_withdrawal_of_what_is_spooled_leaves_no_folder(replicators: Replicators, hosts: Any) -> None:
+    """Neither at once nor when the host that was away is back."""
+    replicator = replicators(hosts, fatal_exceptions=False)
+    hosts[0].stop()
+    replicator.save("a/deleted", CAT)
+    replicator.delete("a/deleted")
+    staged = replicator.stage()
+    staged.write(CAT)
+    _, publication = replicator.publish(staged, "b/withdrawn")
+    replicator.withdraw(publication)
+    staged.discard()
+    assert replicator.listdir() == ([], [])
+    hosts[0].start()
+    assert differences(replicator, hosts, {}) == {}
+
+
 # Who is asked
 
 
@@ -179,10 +205,11 @@ def break_host(kind: str, server: Any, proxy: Proxy, name: str) -> None:
 @pytest.mark.parametrize("kind", ["dead", "hangs", "cut", "wiped", "500", "403", "410", "302 http://127.0.0.1:1/"])
 def test_one_host_that_fails_fails_no_read(replicators: Replicators, media_servers: Any, hosts: Any, kind: str) -> None:
     """Whatever is wrong with it, the next one is asked; it costs one timeout at most."""
-    with Proxy(hosts[0].port) as proxy:
+    (own,) = media_servers("nginx")
+    with Proxy(own.port) as proxy:
         replicator = replicators([proxy, *hosts[1:]], timeout=0.3)
         replicator.save("a/cat", CAT)
-        break_host(kind, hosts[0], proxy, "a/cat")
+        break_host(kind, own, proxy, "a/cat")
         asked(hosts[1])
         began = time.monotonic()
         assert read(replicator, "a/cat") == CAT
@@ -387,6 +414,36 @@ def test_two_writers_of_one_name_leave_the_same_version_everywhere(
     (content,) = {files(host.root)["a/cat"] for host in hosts}
     assert content in {f"{mark} 49 ".encode() * 2000 for mark in "ab"}
     assert differences(replicator, hosts, {"a/cat": content}) == {}
+
+
+class SlowToLook(HttpTransport):
+    """Whoever asks first for a size gets the answer and then dawdles."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=2)
+        self.looked, self.go_on = threading.Event(), threading.Event()
+
+    def head(self, host: Host, name: str) -> int | None:
+        size = super().head(host, name)
+        if not self.looked.is_set():
+            self.looked.set()
+            self.go_on.wait(10)
+        return size
+
+
+def test_a_name_that_was_found_free_is_not_taken_by_another_meanwhile(replicators: Replicators, hosts: Any) -> None:
+    """There is no master whose folder would tell them apart, so the lock of the name has to."""
+    transport = SlowToLook()
+    replicator = replicators(hosts, transport=transport)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(replicator.save, "a/cat", b"first")
+        assert transport.looked.wait(10)
+        second = pool.submit(replicator.save, "a/cat", b"second")
+        wait([second], 0.3)  # long enough to be done, if nothing held it up
+        transport.go_on.set()
+        names = [first.result().name, second.result().name]
+    assert names[0] == "a/cat" != names[1]
+    assert differences(replicator, hosts, dict(zip(names, (b"first", b"second"), strict=True))) == {}
 
 
 def test_a_delete_with_a_host_away_stands_and_stays_owed(replicators: Replicators, hosts: Any) -> None:

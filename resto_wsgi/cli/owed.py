@@ -104,7 +104,7 @@ def _print_name(status: NameStatus) -> None:
             why = delivery.reason or "not tried yet"
             why = f"parked: {why}" if delivery.parked else why
             table.add_row(_plain(host), "unknown", _when(delivery.since), _plain(why))
-    Console().print(f"{shown(status.name, 300)} is {'present' if status.present else 'absent'}", markup=False)
+    print(f"{shown(status.name, 300)} is {'present' if status.present else 'absent'}")
     Console().print(table)
 
 

@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     sizes = Sizes(**{**vars(base), **{key: value for key, value in given.items() if value is not None}})
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     print(f"seed {seed}")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _exit)
     every = []
     for part in options.only or _available():

@@ -61,10 +61,15 @@ class Figures:
 
     @classmethod
     def from_mapping(cls, part: str, seed: int, values: Mapping[str, Any]) -> Figures:
-        """Return the figures that another part calls by the same names; what is not known here is a note."""
+        """Return the figures of the simulation, or of what calls them the same; what is not known here is a note."""
+        left = dict(values)
         known = {each.name for each in dataclasses.fields(cls)} - {"part", "seed"}
-        figures = cls(part, seed, **{key: value for key, value in values.items() if key in known})
-        figures.notes |= {key: value for key, value in values.items() if key not in known | {"part", "seed"}}
+        figures = cls(part, seed, **{key: left.pop(key) for key in known & left.keys()})
+        figures.unanswered += left.pop("unknown", 0)
+        figures.converged = left.pop("seconds to converge", {}).get("max", figures.converged)
+        for failing, problems in left.pop("failing seeds", {}).items():
+            figures.problems += [f"seed {failing}: {problem}" for problem in problems]
+        figures.notes |= left
         return figures
 
 
@@ -79,7 +84,7 @@ def print_table(parts: Iterable[Figures]) -> None:
         for key, value in figures.notes.items():
             print(f"{figures.part}: {key}: {value}")
         for problem in figures.problems[:SHOWN]:
-            print(f"{figures.part}: FOUND {problem}")
+            print(f"{figures.part}: FOUND {_in_one_line(problem)}")
         if len(figures.problems) > SHOWN:
             print(f"{figures.part}: and {len(figures.problems) - SHOWN} more")
 
@@ -100,6 +105,12 @@ def _row(parts: list[Figures], name: str) -> list[str]:
     label = {"torn": "torn reads", "owed": "still owed", "left_over": "left over"}.get(name, name)
     shown = str if name == "seed" else _number
     return [label, *(shown(getattr(figures, name)) for figures in parts)]
+
+
+def _in_one_line(problem: str) -> str:
+    """Return a problem; of a traceback where it was and what was raised."""
+    lines = problem.strip().splitlines()
+    return problem if len(lines) < 2 else f"{lines[0]} ... {lines[-1]}"
 
 
 def _number(value: int) -> str:

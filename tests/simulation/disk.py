@@ -47,7 +47,8 @@ class Disk:
 
     locks: int = 64
     identity: str = "simulated"
-    refusals: float = 0.0  # how often the disk refuses to write
+    refusals: float = 0.0  # how often the disk refuses to read or write
+    away: bool = False  # it is not mounted: an empty folder is seen in its place, which nobody may write to
     files: dict[str, Inode] = field(default_factory=dict)
     kept: dict[str, tuple[Process, Inode]] = field(default_factory=dict)
     staged: dict[str, tuple[Process, Inode]] = field(default_factory=dict)
@@ -58,8 +59,13 @@ class Disk:
         self.inodes += 1
         return Inode(content, mtime, self.inodes)
 
+    @property
+    def seen(self) -> dict[str, Inode]:
+        """The files that a process finds."""
+        return {} if self.away else self.files
+
     def is_folder(self, name: str) -> bool:
-        return any(other.startswith(f"{name}/") for other in self.files)
+        return any(other.startswith(f"{name}/") for other in self.seen)
 
     def forget(self, process: Process) -> None:
         """A process died: its locks are free, its room is swept."""
@@ -117,10 +123,19 @@ class MemoryMediaRoot:
     def step(self, label: str, *, may_fail: str = "") -> None:
         """Let others go on; then perhaps fail, where the disk refuses: ``may_fail`` is the action and the name."""
         self.kernel.step(f"disk: {label}")
-        if may_fail and self.disk.refusals and self.kernel.chance.random() < self.disk.refusals:
+        if may_fail and self._refuses():
             self.kernel.note(f"disk: refuses: {label}")
             action, _, name = may_fail.partition(" ")
-            raise MediaRootError(action, name, OSError(errno.ENOSPC, "No space left on device"))
+            raise MediaRootError(action, name, OSError(errno.EIO, "Input/output error"))
+
+    def _refuses(self) -> bool:
+        return self.disk.refusals > 0.0 and self.kernel.chance.random() < self.disk.refusals
+
+    def _write(self, label: str, action: str, name: str) -> None:
+        """The step of a call that needs a folder that is ours."""
+        self.step(label, may_fail=f"{action} {name}")
+        if self.disk.away:
+            raise MediaRootError(action, name, OSError(errno.EACCES, "Permission denied"))
 
     # Reading
 
@@ -130,18 +145,20 @@ class MemoryMediaRoot:
 
     def check_here(self) -> None:
         self.step("check_here")
+        if self.disk.away:
+            raise MediaRootError("find", ".resto/id", OSError(errno.ENOENT, "it is gone"))
 
     def path(self, name: str) -> str:
         return f"{ROOT}/{name}"
 
     def open(self, name: str) -> Master:
-        self.step(f"open {name}")
+        self.step(f"open {name}", may_fail=f"read {name}")
         inode = self._inode(name)
         return Master(file=io.BytesIO(inode.content), size=len(inode.content), mtime=inode.mtime, state=inode.state)
 
     def state(self, name: str) -> tuple[int, int, int, int] | None:
-        self.step(f"state {name}")
-        inode = self.disk.files.get(name)
+        self.step(f"state {name}", may_fail=f"read {name}")
+        inode = self.disk.seen.get(name)
         return None if inode is None else inode.state
 
     def size(self, name: str) -> int:
@@ -150,74 +167,76 @@ class MemoryMediaRoot:
 
     def exists(self, name: str) -> bool:
         self.step(f"exists {name}")
-        return name in self.disk.files
+        return name in self.disk.seen
 
     def listdir(self, folder: str) -> tuple[list[str], list[str]]:
         self.step(f"listdir {folder}")
         prefix = f"{folder}/" if folder else ""
         if folder and not self.disk.is_folder(folder):
-            raise (NotADirectoryError if folder in self.disk.files else FileNotFoundError)(folder)
-        below = [name.removeprefix(prefix) for name in self.disk.files if name.startswith(prefix)]
+            raise (NotADirectoryError if folder in self.disk.seen else FileNotFoundError)(folder)
+        below = [name.removeprefix(prefix) for name in self.disk.seen if name.startswith(prefix)]
         folders = {rest.partition("/")[0] for rest in below if "/" in rest}
         return sorted(folders), sorted(rest for rest in below if "/" not in rest)
 
     def names(self) -> Iterator[str]:
         self.step("names")
-        for name in sorted(self.disk.files):
-            if name in self.disk.files:
+        for name in sorted(self.disk.seen):
+            if name in self.disk.seen:
                 yield name
                 self.step("names")
 
     # Writing
 
     def stage(self) -> MemoryStaged:
-        self.step("stage", may_fail="stage an upload")
+        self._write("stage", "stage", "an upload")
         self._staged += 1
         return MemoryStaged(self, f"{ROOT}/.resto/staging/{self.process.label}/{self._staged}")
 
     def publish(self, staged: MemoryStaged, name: str) -> Publication:
-        self.step(f"publish {name}", may_fail=f"save {name}")
+        self._write(f"publish {name}", "save", name)
         self._check_folders(name)
-        if name in self.disk.files or self.disk.is_folder(name):
+        if name in self.disk.seen or self.disk.is_folder(name):
             raise FileExistsError(errno.EEXIST, "File exists", name)
         return self._put(staged, name, None)
 
     def replace(self, staged: MemoryStaged, name: str) -> Publication:
-        self.step(f"replace {name}", may_fail=f"save {name}")
+        self._write(f"replace {name}", "save", name)
         self._check_folders(name)
         if self.disk.is_folder(name):
             raise NameRejected(name, "is a folder in MEDIA_ROOT")
-        before = self.disk.files.get(name)
+        before = self.disk.seen.get(name)
         kept = None
         if before is not None:
             kept = f"{staged.path}.previous"
             self.disk.kept[kept] = (self.process, before)
-            self.step(f"replace {name}: the previous version is kept")
+            self._write(f"replace {name}: the previous version is kept", "save", name)
         return self._put(staged, name, kept)
 
     def make_durable(self, publication: Publication) -> None:
-        self.step(f"make_durable {publication.name}", may_fail=f"save {publication.name}")
+        self._write(f"make_durable {publication.name}", "save", publication.name)
 
     def is_published(self, publication: Publication) -> bool:
         self.step(f"is_published {publication.name}")
-        return self.disk.files.get(publication.name) is publication.status
+        return self.disk.seen.get(publication.name) is publication.status
 
     def keeps_previous(self, publication: Publication) -> bool:
         self.step(f"keeps_previous {publication.name}")
-        return publication.previous in self.disk.kept
+        return not self.disk.away and publication.previous in self.disk.kept
 
     def is_staged(self, name: str) -> bool:
         self.step(f"is_staged {name}")
-        inode = self.disk.files.get(name)
+        inode = self.disk.seen.get(name)
         return any(staged is inode for _, staged in self.disk.staged.values())
 
     def take_back(self, publication: Publication) -> bool:
         name = publication.name
         self.step(f"take_back {name}")
-        if self.disk.files.get(name) is not publication.status:
+        if self.disk.seen.get(name) is not publication.status:
             self._drop_from_those_who_replaced(publication)
             return False
         self.step(f"take_back {name}: it is still this one")
+        if self.disk.away:
+            raise MediaRootError("withdraw", name, OSError(errno.ENOENT, "it is gone"))
         kept = None if publication.previous is None else self.disk.kept.pop(publication.previous, None)
         if kept is None:
             self.disk.files.pop(name, None)
@@ -226,6 +245,8 @@ class MemoryMediaRoot:
         return True
 
     def _drop_from_those_who_replaced(self, publication: Publication) -> None:
+        if self.disk.away:
+            return
         before = None if publication.previous is None else self.disk.kept.get(publication.previous)
         for path, (owner, inode) in list(self.disk.kept.items()):
             if inode is publication.status:
@@ -235,7 +256,7 @@ class MemoryMediaRoot:
 
     def forget(self, publication: Publication) -> None:
         self.step(f"forget {publication.name}")
-        if publication.previous is not None:
+        if publication.previous is not None and not self.disk.away:
             self.disk.kept.pop(publication.previous, None)
 
     def check_no_folder(self, name: str) -> None:
@@ -247,17 +268,17 @@ class MemoryMediaRoot:
         self.step(f"remove {name}", may_fail=f"delete {name}")
         if self.disk.is_folder(name):
             raise NameRejected(name, "is a folder in MEDIA_ROOT; only files are deleted")
-        return self.disk.files.pop(name, None) is not None
+        return self.disk.seen.pop(name, None) is not None
 
     def drop(self, name: str) -> None:
         self.step(f"drop {name}")
-        self.disk.files.pop(name, None)
+        self.disk.seen.pop(name, None)
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
         """Hold a name; two names may share a lock, and nobody may take one twice, as with flock."""
         bucket = zlib.crc32(name.encode()) % self.disk.locks
-        self.step(f"lock {name}")
+        self._write(f"lock {name}", "lock", name)
         if bucket in self.disk.held:
             if not wait:
                 yield False
@@ -278,13 +299,13 @@ class MemoryMediaRoot:
         self.step("close")
 
     def _inode(self, name: str) -> Inode:
-        if name not in self.disk.files:
+        if name not in self.disk.seen:
             raise FileNotFoundError(errno.ENOENT, "not in MEDIA_ROOT", name)
-        return self.disk.files[name]
+        return self.disk.seen[name]
 
     def _check_folders(self, name: str) -> None:
         parts = name.split("/")[:-1]
-        if any("/".join(parts[: depth + 1]) in self.disk.files for depth in range(len(parts))):
+        if any("/".join(parts[: depth + 1]) in self.disk.seen for depth in range(len(parts))):
             raise NameRejected(name, "a folder of it is a file in MEDIA_ROOT")
 
     def _put(self, staged: MemoryStaged, name: str, kept: str | None) -> Publication:

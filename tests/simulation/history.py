@@ -22,30 +22,21 @@ from resto_wsgi.config import Settings
 from resto_wsgi.errors import MediaRootError, OutboxError, RestoError
 
 from .disk import Disk
+from .faults import Faults
 from .kernel import Kernel, Stuck
 from .network import Network, Server
 from .operations import NOT_YET, Operation, explains, perform
+from .plan import draw
 from .product import Machine, ReplicatorProcess
 
 __all__ = ["OPERATIONS", "History"]
 
 OPERATIONS = 50
+HOSTS = ("x:80", "y:80", "z:80")
 NAMES = ("a.txt", "b.txt", "folder/c.txt", "folder/d.txt")
 LATE = 20.0  # seconds for which the product reckons with late requests
-FAR = 3600.0  # seconds by which the clock is set back so that the product sees it; by less, it waits so much longer
+HOUR = 3601.0  # seconds
 CONVERGED = 60.0 + LATE  # seconds after the last fault in which all must be equal
-
-MODES: tuple[dict[str, Any], ...] = (
-    {"mode": "hybrid", "required": "all"},
-    {"mode": "hybrid", "required": "majority"},
-    {"mode": "hybrid", "fatal_exceptions": False},
-    {"mode": "async"},
-    {"mode": "distributed", "required": "all"},
-    {"mode": "distributed", "required": "majority"},
-    {"mode": "distributed", "fatal_exceptions": False},
-)
-KINDS = {"save": 3, "overwrite": 8, "delete": 4, "publish, withdraw": 3, "publish, forget": 2, "read": 2}
-FAULTS = {"down": 5, "silent": 3, "403": 1, "413": 1, "busy": 2, "wiped": 1, "restored": 1, "clock": 2}
 
 
 class History:
@@ -53,68 +44,30 @@ class History:
 
     def __init__(self, seed: int, folder: str, mutant: Any = None, **options: Any) -> None:
         chance = self.chance = random.Random(seed)
+        plan = self.plan = draw(chance, options)
         self.seed = seed
+        self.mode: dict[str, Any] = plan["mode"]
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
-        self.kernel = Kernel(chance)
-        self._draw(chance, options)
-        self.kernel.stickiness = self.plan["stickiness"]
-        self.kernel.stalls = self.plan["stalls"]
-        hosts = [f"{host}:80" for host in "xyz"]
-        self.settings = Settings(media_root="/simulated", media_hosts=tuple(hosts), background=False, **self.mode)
-        self.network = Network(self.kernel, [host.url for host in self.settings.hosts], self.counts)
-        self.network.under_way = self._under_way
-        self.disk = Disk(locks=chance.choice((3, 64)), refusals=self.disk_refuses)
-        path = os.path.join(folder, "outbox.sqlite3")
-        self.machine = Machine(
-            self.kernel, self.settings, self.disk, self.network, path, self.counts, self.outbox_refuses, mutant=mutant
-        )
-        self.network.unreliable = self.unreliable
         self.operations: list[Operation] = []
         self.sent: dict[bytes, Operation] = {}
         self.phase = "running"
         self.converged_at = 0.0
+        self.kernel = Kernel(chance)
+        self.kernel.stickiness, self.kernel.stalls = plan["stickiness"], plan["stalls"]
+        self.settings = Settings(media_root="/simulated", media_hosts=HOSTS, background=False, **self.mode)
+        self.network = Network(self.kernel, [host.url for host in self.settings.hosts], self.counts)
+        self.network.under_way, self.network.unreliable = self._under_way, plan["unreliable"]
+        self.disk = Disk(locks=chance.choice((3, 64)), refusals=plan["disk_refuses"])
+        self.faults = Faults(self.kernel, self.network, self.disk, plan)
+        path = os.path.join(folder, "outbox.sqlite3")
+        self.machine = Machine(self.kernel, self.settings, self.disk, self.network, path, plan, mutant)
         self._processes: list[ReplicatorProcess] = []
         self._booted = 0
         self._clients = 0
         self._next_operation = 0.0
-        self._next_fault = self._after(self.fault_gap)
-        self._unsynced: dict[str, int] = {}
+        self._next_fault = self._after(plan["fault_gap"])
         self._syncing = False
-        self._set_back = 0.0  # seconds, in jumps that are too short for the product to see
-        self._changed_by_hand: set[tuple[str, str]] = set()  # by host and name
-        self._comes_back_with: dict[str, dict[str, bytes]] = {}
-        self._snapshots: dict[str, list[dict[str, bytes]]] = {url: [{}] for url in self.network.servers}
-        self._spoilt = False  # a host lost files or came back with old ones, which no reader can know
-
-    def _draw(self, chance: random.Random, options: dict[str, Any]) -> None:
-        drawn: dict[str, Any] = {
-            "mode": chance.choice(MODES),
-            "unreliable": chance.choice((0.0, 0.05, 0.15, 0.35)),
-            "operation_gap": chance.choice((0.02, 0.2, 1.0)),
-            "fault_gap": chance.choice((1.0, 4.0, 15.0)),
-            "kills": chance.choice((0.0, 1 / 3000, 1 / 1000, 1 / 300)),
-            "processes": chance.choice((2, 3)),
-            "disk_refuses": chance.choice((0.0, 0.0, 0.02)),
-            "outbox_refuses": chance.choice((0.0, 0.0, 0.01)),
-            "administrator": chance.choice((0.0, 0.0, 0.03)),
-            "clock_jumps": chance.random() < 0.5,
-            "lanes": chance.choice((0.4, 1.0)),
-            "names": chance.choice((2, 3, 4)),
-            "kinds": KINDS,
-            "stickiness": chance.choice((0.3, 0.6, 0.9)),
-            "stalls": chance.choice((0.0, 0.002, 0.02)),
-            "reads": 0.02,
-        }
-        unknown = set(options) - set(drawn)
-        assert not unknown, unknown
-        drawn.update(options)
-        self.plan = drawn
-        self.mode: dict[str, Any] = drawn["mode"]
-        self.unreliable: float = drawn["unreliable"]
-        self.fault_gap: float = drawn["fault_gap"]
-        self.disk_refuses: float = drawn["disk_refuses"]
-        self.outbox_refuses: float = drawn["outbox_refuses"]
 
     @property
     def distributed(self) -> bool:
@@ -158,15 +111,15 @@ class History:
             self._look_at_a_host()
             self._look_at_the_master()
         if self.kernel.now >= self._next_fault:
-            self._next_fault = self._after(self.fault_gap)
-            self._fault(chance.choices(list(FAULTS), list(FAULTS.values()))[0])
+            self._next_fault = self._after(plan["fault_gap"])
+            self.faults.strike()
         if len(self.operations) < OPERATIONS:
             if self.kernel.now >= self._next_operation and self._clients < 5:
                 self._next_operation = self._after(plan["operation_gap"])
                 self._begin()
         elif not self._clients:
             self._recover()
-        if (self._unsynced or self._changed_by_hand) and not self._syncing and chance.random() < 0.01:
+        if (self.faults.unsynced or self.faults.by_hand) and not self._syncing and chance.random() < 0.01:
             self._begin_sync()
 
     def abort(self) -> None:
@@ -192,15 +145,19 @@ class History:
         return process
 
     def _up(self, process: ReplicatorProcess, leads: bool) -> None:
-        while process.replicator is None:
-            try:
-                process.boot()
-            except (MediaRootError, OutboxError) as error:
-                self.kernel.note(f"does not start: {error}")
-                self.kernel.sleep(1.0, "starts again in")
+        while not self._started(process):
+            self.kernel.sleep(1.0, "starts again in")
         if leads:
             for host in self.settings.hosts:
                 self.kernel.spawn(process, f"lane {host.label}", lambda host=host: self._lane(process, host))
+
+    def _started(self, process: ReplicatorProcess) -> bool:
+        try:
+            process.boot()
+        except (MediaRootError, OutboxError) as error:
+            self.kernel.note(f"does not start: {error}")
+            return False
+        return True
 
     def _lane(self, process: ReplicatorProcess, host: Any) -> None:
         """What the worker's threads do, with the same pauses; in several processes at once, which is harder."""
@@ -208,6 +165,8 @@ class History:
         while self.phase == "running":
             try:
                 pause = process.replicator.worker.step(host)
+                if self.chance.random() < 0.02:
+                    process.replicator.sweep()
             except RestoError as error:
                 self.kernel.note(f"worker: {error}")
                 pause = 5.0
@@ -239,8 +198,7 @@ class History:
         kind = self.chance.choices(list(kinds), list(kinds.values()))[0]
         operation = self._operation(number, kind, self._name())
         if self.chance.random() < 0.2:
-            url = self.chance.choice(list(self.network.servers))
-            self._snapshots[url].append(dict(self.network.servers[url].files))
+            self.faults.back_up()
         self._clients += 1
         self.kernel.spawn(process, f"#{number}", lambda: self._client(process, operation))
 
@@ -264,7 +222,9 @@ class History:
         assert process.replicator is not None
         try:
             perform(operation, process.replicator, self.kernel, self._told)
-            if operation.told == "read" and not self._spoilt:
+            if operation.told == "refused" and self.faults.away_at >= operation.begun:
+                operation.told = "unknown"  # nobody can take back what is on a disk that is not there
+            if operation.told == "read" and not self.faults.spoilt:
                 self._check_read(operation)
         finally:
             self._clients -= 1
@@ -276,8 +236,7 @@ class History:
     def _told(self, what: str) -> None:
         """The product said that it could not record something, so that the operator has to sync."""
         self.kernel.note(what)
-        for url in self.network.servers:
-            self._needs_sync(url)
+        self.faults.unsynced.update(dict.fromkeys(self.network.servers, self.kernel.steps))
 
     def register(self, name: str) -> list[Operation]:
         """All operations on a name but reads; the killed saves that may have varied theirs to it are among them."""
@@ -289,7 +248,7 @@ class History:
             and (each.name == name or (each.told == "unknown" and stem.startswith(each.name.partition(".")[0])))
         ]
 
-    # Faults
+    # What readers see
 
     def _look_at_a_host(self) -> None:
         server = self.chance.choice(list(self.network.servers.values()))
@@ -319,68 +278,24 @@ class History:
         if operation is None or not name.startswith(operation.name.partition(".")[0]):
             self.problems.append(f"torn: {where} has {content!r} as {name}")
 
-    def _fault(self, fault: str) -> None:
-        if fault == "clock":
-            if self.plan["clock_jumps"]:
-                self._jump()
-            return
-        server = self.chance.choice(list(self.network.servers.values()))
-        if server.weather != "up":
-            return
-        duration = min(self.chance.expovariate(1 / 6), 40.0)
-        if fault in ("wiped", "restored"):
-            if self.distributed and self._spoilt:
-                return  # where no master is kept, all copies of a file may be lost, but not by our doing
-            self._spoilt = True
-            old = self.chance.choice(self._snapshots[server.url]) if fault == "restored" else {}
-            self._comes_back_with[server.url] = old
-        self.network.count(f"host {fault}")
-        if fault in ("down", "wiped", "restored"):
-            server.stop()
-        else:
-            server.weather = fault
-        self.kernel.at(self.kernel.now + duration, f"{server.url}: is up", lambda: self._mend(server))
-
-    def _mend(self, server: Server) -> None:
-        if server.weather == "up":
-            return
-        server.weather = "up"
-        self.network.last_fault = self.kernel.now
-        files = self._comes_back_with.pop(server.url, None)
-        if files is not None:
-            server.files = dict(files)
-            self._needs_sync(server.url)
-
-    def _jump(self) -> None:
-        jump = self.chance.choice((3.0, -1.0, -10.0, -30.0, -7200.0))
-        self.network.count(f"clock {jump:+g} s")
-        self.kernel.offset += jump
-        if jump > -FAR:
-            self._set_back += max(-jump, 0.0)
+    # What others do to the product
 
     def _under_way(self, server: Server, name: str) -> None:
         """Perhaps the administrator changes the master, under the hands of whoever is sending it.
 
         The host that is being sent the name has to notice; those that have it already cannot, so he syncs them.
         """
-        if self.phase != "running" or self.distributed or self.chance.random() >= self.plan["administrator"]:
+        if self.chance.random() >= self.plan["administrator"]:
+            return
+        if self.phase != "running" or self.distributed or self.disk.away:
             return
         kind = self.chance.choice(("administrator removes", "administrator replaces"))
         operation = self._operation(len(self.operations) + 1, kind, name)
         operation.told, operation.ended = "acknowledged", operation.begun
-        if operation.content is None:
-            self.disk.files.pop(name, None)
-        else:
-            self.disk.files[name] = self.disk.inode(operation.content, self.kernel.clock())
+        self.faults.change_by_hand(server, name, operation.content)
         self.network.count(kind)
-        for url in self.network.servers:
-            if url != server.url:
-                self._changed_by_hand.add((url, name))
 
     # The operator
-
-    def _needs_sync(self, url: str) -> None:
-        self._unsynced[url] = self.kernel.steps
 
     def _begin_sync(self) -> None:
         living = self._alive()
@@ -394,15 +309,15 @@ class History:
         assert process.replicator is not None
         try:
             for host in self.settings.hosts:
-                lost = self._unsynced.get(host.url)
+                lost = self.faults.unsynced.get(host.url)
                 if lost is None or self.network.servers[host.url].weather != "up":
                     continue
                 process.replicator.sync(host.label)
-                if self._unsynced.get(host.url) == lost:
-                    del self._unsynced[host.url]
-            for url, name in sorted(self._changed_by_hand):
+                if self.faults.unsynced.get(host.url) == lost:
+                    del self.faults.unsynced[host.url]
+            for url, name in sorted(self.faults.by_hand):
                 process.outbox.owe(url, [name])  # what a sync would find that lists the host
-                self._changed_by_hand.discard((url, name))
+                self.faults.by_hand.discard((url, name))
         except RestoError as error:
             self.kernel.note(f"sync: {error}")
         finally:
@@ -414,10 +329,8 @@ class History:
         """Mend all, leave one process, and let it bring everything home."""
         self.phase = "recovering"
         self.kernel.note("FAULTS STOP")
-        for server in self.network.servers.values():
-            self._mend(server)
-        self.kernel.stalls = self.network.unreliable = self.disk.refusals = self.machine.outbox_refuses = 0.0
-        self.network.last_fault = self.kernel.now
+        self.faults.mend()
+        self.machine.outbox_refuses = 0.0
         living = self._alive()
         survivor = self.chance.choice(living) if living and self.chance.random() < 0.5 else None
         for process in self._processes:
@@ -430,20 +343,21 @@ class History:
     def _bring_home(self, process: ReplicatorProcess) -> None:
         while process.replicator is None:
             self.kernel.sleep(0.1, "starts")
-        while self._unsynced or self._changed_by_hand:
+        while self.faults.unsynced or self.faults.by_hand:
             self._sync(process)
         urls = [host.url for host in self.settings.hosts]
-        if process.outbox.owed(urls) > process.outbox.owed(urls, parked=False):
-            process.outbox.nudge(urls, parked=True)  # as resto drain --parked does: what refused for good was mended
         again = dict.fromkeys(self.settings.hosts, self.kernel.now)
         while process.outbox.owed(urls):
-            if self.kernel.now > self.network.last_fault + CONVERGED + self._set_back:
-                self.problems.append(f"not converged {CONVERGED + self._set_back:g} s after the last fault")
+            if self.kernel.now > self.network.last_fault + CONVERGED + self.faults.set_back:
+                self.problems.append(f"not converged {CONVERGED + self.faults.set_back:g} s after the last fault")
                 break
+            if not process.outbox.owed(urls, parked=False):
+                process.outbox.nudge(urls, parked=True)  # as resto drain --parked does once a refusal was mended
             host = min(again, key=lambda host: again[host])
             if again[host] > self.kernel.now:
                 self.kernel.sleep(again[host] - self.kernel.now, "worker: pause")
             again[host] = self.kernel.now + min(process.replicator.worker.step(host), 1.0)
-        process.replicator.sweep()
         self.converged_at = self.kernel.now
+        self.kernel.sleep(HOUR, "the worker sweeps up each hour")
+        process.replicator.sweep()
         self.phase = "over"

@@ -126,6 +126,13 @@ class Kernel:
         self._actors.append(actor)
         threading.Thread(target=self._live, args=(actor,), name=actor.label, daemon=True).start()
 
+    def defect(self, where: str) -> None:
+        """Keep the exception that is being handled, which nobody expected; all of it is in the trace."""
+        kind, error, trace = sys.exc_info()
+        frame = traceback.extract_tb(trace)[-1]
+        self.note(traceback.format_exc())
+        self.defects.append(f"{where}: {kind and kind.__name__} in {frame.name}: {error}")
+
     def alive(self, process: Process) -> bool:
         """True where the process has threads."""
         return any(actor.process is process for actor in self._actors)
@@ -237,6 +244,6 @@ class Kernel:
         except Killed:
             pass
         except BaseException:
-            self.defects.append(f"{actor.label}: {traceback.format_exc()}")
+            self.defect(actor.label)
         self._actors.remove(actor)
         self._hand_to(self._pick(None))

@@ -92,7 +92,7 @@ class Replays(Mutant):
     where an older one comes after a newer one, as in the queue of django_dust.
     """
 
-    options = {"unreliable": 0.15, "kills": 1 / 1000}  # noqa: RUF012
+    options = {"unreliable": 0.15, "kills": 1 / 1000, "threads": False}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.recorded: dict[str, Any] = {}  # the operation of each name, as the queue of all processes has it
@@ -149,6 +149,7 @@ class DropsTheNameLock(Mutant):
         "names": 1,
         "reads": 0.1,
         "kills": 0.0,
+        "mounted": True,
     }
 
     def break_parts(self, process: Any, media_root: Any, outbox: Any, transport: Any) -> tuple[Any, Any, Any]:

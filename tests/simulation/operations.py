@@ -91,6 +91,9 @@ def _delete(operation: Operation, replicator: Replicator, kernel: Kernel, told: 
         replicator.delete(operation.name)
     except ReplicationError:
         kernel.note("the delete stays owed")
+    except OutboxError as error:  # a delete is never taken back, and this one may have got as far as the master
+        kernel.note(f"delete {operation.name}: {error}")
+        return "unknown"
     return "acknowledged"
 
 
@@ -109,6 +112,9 @@ def _publish(operation: Operation, replicator: Replicator, kernel: Kernel, told:
             replicator.withdraw(publication)
         except OutboxError as error:
             told(f"withdraw {operation.name}: {error}")
+        except MediaRootError as error:
+            kernel.note(f"withdraw {operation.name}: {error}")
+            return "unknown"
         return "withdrawn"
     finally:
         staged.discard()

@@ -1,14 +1,12 @@
 """The product in a simulated process: the real Replicator, convergence, lanes and outbox, on stand-ins.
 
-The outbox is the real one on a real SQLite file that all processes of a history share, in a proxy that makes two steps of
-each call: a process can die before and after it, never amid it, for that is SQLite's own promise. Nothing of the
-product runs in a thread of its own here; the lanes of the worker are stepped by actors.
+The outbox is the real one on a real SQLite file that all processes of a history share, in a proxy that makes two
+steps of each call: a process can die before and after it, never amid it, for that is SQLite's own promise. Nothing of
+the product runs in a thread of its own here; the lanes of the worker are stepped by actors.
 """
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,22 +24,29 @@ from .network import Network, SimulatedTransport
 
 __all__ = ["Machine", "ReplicatorProcess", "SteppingOutbox"]
 
-WRITES = frozenset({"record", "entomb", "claim", "settle", "release", "cancel", "postpone", "owe", "note_host"})
+NEVER_FAILS = frozenset({"close"})
 
 
 @dataclass
 class Machine:
-    """What the processes of one history have in common. ``mend`` breaks the product on purpose; see ``mutants``."""
+    """What the processes of one history have in common. ``mutant`` breaks the product on purpose."""
 
     kernel: Kernel
     settings: Settings
     disk: Disk
     network: Network
     outbox_path: str
-    counts: Counter[str]
-    outbox_refuses: float = 0.0
-    outboxes: list[Outbox] = field(default_factory=list)
+    plan: dict[str, Any]
     mutant: Any = None
+    outboxes: list[Outbox] = field(default_factory=list)
+    outbox_refuses: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outbox_refuses = self.plan["outbox_refuses"]
+
+    def fanout(self, process: Process) -> Any:
+        """Return the fan-out of a process: with threads, or one host after the other."""
+        return ActorsFanout(self.kernel, process) if self.plan["threads"] else InlineFanout(self.kernel)
 
 
 class SteppingOutbox:
@@ -72,7 +77,9 @@ class SteppingOutbox:
 
     def _refuse(self, method: str) -> None:
         machine = self._machine
-        if method in WRITES and machine.outbox_refuses and machine.kernel.chance.random() < machine.outbox_refuses:
+        if method in NEVER_FAILS or not machine.outbox_refuses:
+            return
+        if machine.kernel.chance.random() < machine.outbox_refuses:
             machine.network.count("the outbox refuses")
             raise OutboxError("the outbox", "no space left", "make some", full=True)
 
@@ -80,23 +87,50 @@ class SteppingOutbox:
 class InlineFanout:
     """The face of ``resto_wsgi.fanout.Fanout``, on the caller's thread, one host after the other, in any order."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
 
     def run(self, name: str, work: Callable[[Host], None], hosts: Iterable[Host]) -> Outcome:
-        ordered = list(hosts)
-        self._chance.shuffle(ordered)
-        outcome: Outcome = {}
-        for host in ordered:
-            outcome[host.label] = None
-            try:
-                work(host)
-            except DeliveryError as error:
-                outcome[host.label] = error
-        return outcome
+        return {host.label: self._attempt(name, work, host) for host in self._shuffled(hosts)}
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _shuffled(self, hosts: Iterable[Host]) -> list[Host]:
+        ordered = list(hosts)
+        self._kernel.chance.shuffle(ordered)
+        return ordered
+
+    def _attempt(self, name: str, work: Callable[[Host], None], host: Host) -> DeliveryError | None:
+        """As the real one does, but that a defect is not logged: it makes the history fail."""
+        try:
+            work(host)
+        except DeliveryError as error:
+            return error
+        except Exception as error:
+            self._kernel.defect(host.label)
+            return DeliveryError(host.label, name, f"not delivered: {type(error).__name__}")
+        return None
+
+
+class ActorsFanout(InlineFanout):
+    """The same with an actor for each host, all at the same time, as the real one has threads."""
+
+    def __init__(self, kernel: Kernel, process: Process) -> None:
+        super().__init__(kernel)
+        self._process = process
+
+    def run(self, name: str, work: Callable[[Host], None], hosts: Iterable[Host]) -> Outcome:
+        outcome: Outcome = {}
+        ordered = self._shuffled(hosts)
+
+        def attempt(host: Host) -> None:
+            outcome[host.label] = self._attempt(name, work, host)
+
+        for host in ordered:
+            self._kernel.spawn(self._process, f"to {host.label}", lambda host=host: attempt(host))  # type: ignore[misc]
+        self._kernel.wait_until(lambda: len(outcome) == len(ordered), f"waits for all hosts to take {name}")
+        return outcome
 
 
 class ReplicatorProcess(Process):
@@ -124,7 +158,7 @@ class ReplicatorProcess(Process):
             media_root=media_root,
             outbox=outbox,
             transport=transport,
-            fanout=InlineFanout(kernel.chance),  # type: ignore[arg-type]
+            fanout=machine.fanout(self),
             clock=kernel.clock,
             sleep=kernel.sleep,
             chance=kernel.chance.random,

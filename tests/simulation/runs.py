@@ -16,7 +16,7 @@ from .verdict import judge, total
 __all__ = ["play", "run"]
 
 CHUNK = 10  # histories that a processor is given at a time
-MEMORY = "/dev/shm"  # where a commit costs no disk  # noqa: S108 - temporary folders in it have random names
+MEMORY = "/dev/shm"  # where a commit costs no disk
 
 
 def play(seed: int, mutant: Any = None, **options: Any) -> tuple[dict[str, Any], History]:
