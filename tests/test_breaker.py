@@ -122,7 +122,7 @@ def test_a_refusal_of_one_name_says_that_a_host_is_not_down(status: int) -> None
     """It answered. Whether it takes other names is not said, so one that takes none stays read-only."""
     up = fail(state("down", 4, BEFORE), error(status))
     assert up == HostState(HOST, "up", NOW, 0, 0.0, f"answered {status}", NOW)
-    for known in (state("up"), state("read-only")):
+    for known in (state("up", 2), state("read-only", 2, NOW + 1)):
         after = fail(known, error(status))
         assert (after.state, after.since, after.reason) == (known.state, known.since, f"answered {status}")
         assert (after.failures, after.retry_at) == (0, 0.0)

@@ -159,9 +159,9 @@ def serving(framework: str, kind: str, folder: Path, hosts: Iterable[str]) -> An
 
 
 def files(root: Any) -> set[str]:
-    """The names of all files under a folder, but for those that only hold a lock."""
+    """The names of all files under a folder, but for locks, the outbox and the id."""
     found = (path.relative_to(root) for path in Path(root).rglob("*") if path.is_file())
-    return {str(path) for path in found if path.suffix != ".lock" and path.parts[:2] != (".resto", "locks")}
+    return {str(path) for path in found if path.suffix != ".lock" and path.parent.name not in ("locks", ".resto")}
 
 
 def staged(media_root: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import os
@@ -169,6 +170,11 @@ def raising(error: BaseException, *names: str) -> Callable[[str], None]:
             raise error
 
     return act
+
+
+def descriptors() -> int:
+    gc.collect()  # what other tests have left to it is not ours to count
+    return len(os.listdir("/proc/self/fd"))
 
 
 def numbered(count: int) -> list[str]:
@@ -580,7 +586,7 @@ def test_a_lane_leaves_no_descriptor(make: Make) -> None:
     party = make()
     party.owe("cat")
     party.run()
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     party.owe(*numbered(100))
     party.transport.act = raising(refusal("cat", 413, permanent=True), *numbered(50))
     party.run()
@@ -588,4 +594,4 @@ def test_a_lane_leaves_no_descriptor(make: Make) -> None:
     party.transport.act = raising(KeyboardInterrupt(), "dog")
     with pytest.raises(KeyboardInterrupt):
         party.lane.step()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() <= before

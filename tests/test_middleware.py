@@ -87,11 +87,11 @@ def replicator(tmp_path: Path, hosts: Any) -> Any:
 
 
 def files(root: Any) -> dict[str, bytes]:
-    """Return the content of every file under a folder but locks, by its relative path."""
+    """Return the content of every file under a folder but locks, the outbox and the id, by its relative path."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in Path(root).rglob("*")
-        if path.is_file() and not path.name.endswith(".lock") and path.parent.name != "locks"
+        if path.is_file() and not path.name.endswith(".lock") and path.parent.name not in ("locks", ".resto")
     }
 
 

@@ -33,7 +33,7 @@ from resto_wsgi.staging import Staged
 from resto_wsgi.transports import Transport
 
 HISTORIES = 100
-TRIES = 60  # histories at most until a mutant is caught; each of them is caught in one of 8 or more
+TRIES = 60  # histories at most until a mutant is caught; each of them is seen in a third of them or more
 HOST = Host("x:80", "http://x/media")
 
 AnyMediaRoot = Any  # MediaRoot, or the one in memory
@@ -52,7 +52,7 @@ def test_a_hundred_histories_end_as_promised() -> None:
     assert figures["acknowledged"] > figures["operations"] / 3
     assert figures["faults"]["kill -9"] > HISTORIES
     assert figures["faults"]["a host hangs, done late"] > HISTORIES
-    assert figures["seconds to converge"]["max"] <= 140
+    assert figures["seconds to converge"]["median"] <= 60
 
 
 @pytest.mark.parametrize("name", MUTANTS)

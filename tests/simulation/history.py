@@ -48,6 +48,7 @@ class History:
         self.seed = seed
         self.mode: dict[str, Any] = plan["mode"]
         self.counts: Counter[str] = Counter()
+        self.files_read = 0
         self.problems: list[str] = []
         self.operations: list[Operation] = []
         self.sent: dict[bytes, Operation] = {}
@@ -222,7 +223,7 @@ class History:
         assert process.replicator is not None
         try:
             perform(operation, process.replicator, self.kernel, self._told)
-            if operation.told == "refused" and self.faults.away_at >= operation.begun:
+            if operation.told in ("refused", "withdrawn") and self.faults.away_at >= operation.begun:
                 operation.told = "unknown"  # nobody can take back what is on a disk that is not there
             if operation.told == "read" and not self.faults.spoilt:
                 self._check_read(operation)
@@ -273,7 +274,7 @@ class History:
 
     def check_sent(self, where: str, name: str, content: bytes) -> None:
         """Note a torn or foreign file."""
-        self.counts["files read"] += 1
+        self.files_read += 1
         operation = self.sent.get(content)
         if operation is None or not name.startswith(operation.name.partition(".")[0]):
             self.problems.append(f"torn: {where} has {content!r} as {name}")

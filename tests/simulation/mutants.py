@@ -137,18 +137,25 @@ class DropsTheNameLock(Mutant):
     """Nobody waits for anybody. Seen where two write one name: what one puts back is not what he replaced.
 
     That two of them send to one host at a time is not seen so soon: each looks again after sending, and who finds the
-    other's delivery begun has it made once more. So threads stall here, and one name is written often.
+    other's delivery begun has it made once more. So threads stall here, one name is written often, and hardly anything
+    else goes wrong.
     """
 
     options = {  # noqa: RUF012
         "mode": {"mode": "async"},
         "kinds": {"overwrite": 3, "publish, withdraw": 2, "delete": 1, "save": 1},
-        "operation_gap": 0.05,
+        "operation_gap": 0.02,
+        "processes": 3,
+        "lanes": 1.0,
         "stalls": 0.1,
         "stickiness": 0.3,
         "names": 1,
         "reads": 0.1,
         "kills": 0.0,
+        "unreliable": 0.0,
+        "fault_gap": 15.0,
+        "disk_refuses": 0.0,
+        "outbox_refuses": 0.0,
         "mounted": True,
     }
 

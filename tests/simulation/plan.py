@@ -22,7 +22,7 @@ MODES: tuple[dict[str, Any], ...] = (
 )
 KINDS = {"save": 3, "overwrite": 8, "delete": 4, "publish, withdraw": 3, "publish, forget": 2, "read": 2}
 
-UNMOUNTED = 0.0  # how many histories have a disk that is not mounted for some seconds
+UNMOUNTED = 0.15  # how many histories have a disk that is not mounted for some seconds
 
 
 def draw(chance: random.Random, options: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from .history import NAMES, History
 
 __all__ = ["judge", "total"]
 
+SUMS = ("operations", "acknowledged", "refused", "withdrawn", "unknown", "steps", "simulated seconds", "files read")
+
 
 def judge(history: History) -> dict[str, Any]:
     """Return the figures of a history that was played; its ``problems`` are complete then."""
@@ -32,7 +34,8 @@ def judge(history: History) -> dict[str, Any]:
         "counts": dict(history.counts),
         "faults": dict(history.network.counts - Counter(each.kind for each in history.operations)),
         "seconds to converge": max(0.0, history.converged_at - history.network.last_fault),
-        "simulated seconds": history.kernel.now,
+        "simulated seconds": history.converged_at,
+        "files read": history.files_read,
         "steps": history.kernel.steps,
     }
 
@@ -69,10 +72,7 @@ def total(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures of many histories as one."""
     seconds = sorted(result["seconds to converge"] for result in results) or [0.0]
     problems = [problem for result in results for problem in result["problems"]]
-    sums = {
-        key: sum(result[key] for result in results)
-        for key in ("operations", "acknowledged", "refused", "withdrawn", "unknown", "steps", "simulated seconds")
-    }
+    sums = {key: sum(result[key] for result in results) for key in SUMS}
     faults: Counter[str] = Counter()
     for result in results:
         faults.update(result["faults"])
