@@ -1,6 +1,7 @@
 # make demo [ARGS='--once --servers nginx']   three media servers and a page to try them, on this machine only
 # make test [ARGS='-k name']                  all that CI checks
 # make chaos [ARGS='--only kill --seed 1']    kill, cut off, fill up; then count what was lost (0)
+# make bench [ARGS='--quick']                 compares with what one would use instead; the rows are in benchmarks/
 # make clean                                  removes what these two made
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ STOCK := $(foreach kind,nginx lighttpd apache,$(if $(findstring $(kind),$(ARGS))
 
 export PYTHON
 
-.PHONY: demo test chaos clean
+.PHONY: demo test chaos bench clean
 
 demo: $(VENV)/.demo
 	@$(if $(STOCK),tests/setup-servers --required $(STOCK))
@@ -34,12 +35,20 @@ chaos: $(VENV)/.test
 	@tests/setup-servers --required nginx
 	@$(VENV)/bin/python tests/chaos $(ARGS)
 
+bench: $(VENV)/.bench
+	@tests/setup-servers --required nginx
+	@$(VENV)/bin/python benchmarks $(ARGS)
+
 $(VENV)/.demo: setup.cfg pyproject.toml | $(VENV)/.made
 	@$(PIP) install -e '.[cli,server]'
 	@touch $@
 
 $(VENV)/.test: setup.cfg pyproject.toml | $(VENV)/.made
 	@$(PIP) install -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench: setup.cfg pyproject.toml | $(VENV)/.made
+	@$(PIP) install -e '.[bench]'
 	@touch $@
 
 # Debian keeps ensurepip in a package of its own. A .venv that is there and works is left as it is.
@@ -54,4 +63,4 @@ $(VENV)/.made:
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 		.import_linter_cache
-	find resto_wsgi tests examples -name __pycache__ -prune -exec rm -rf {} +
+	find resto_wsgi tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -106,8 +106,11 @@ class Outbox:
 
     _steps: Sequence[Sequence[str]] = sql.STEPS
 
-    def __init__(self, path: str, *, identity: str = "", clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: str, *, identity: str = "", fsync: bool = True, clock: Callable[[], float] = time.time
+    ) -> None:
         self.path = path
+        self._fsync = fsync
         self._clock = clock
         self._file = SqliteFile(path, sql.APPLICATION, self._steps)
         if identity:
@@ -140,19 +143,19 @@ class Outbox:
                 if begin:
                     unsure_until = unsure_until if begun is None else max(unsure_until, now + LATE)
                     begun = generation
-                delivery = Delivery(
-                    host, name, generation, since, due, 0, False, unsure_until, None, "", host not in old
-                )
-                connection.execute(sql.PUT, (*astuple(delivery)[:-1], begun))
-                recorded[host] = delivery
+                row = (host, name, generation, since, due, 0, False, unsure_until, None, "")
+                connection.execute(sql.PUT, (*row, begun))
+                recorded[host] = Delivery(*row, fresh=host not in old)
             return recorded
 
-        return self._file.write(work, durable=True)
+        if not hosts and not gone:
+            return {}
+        return self._file.write(work, durable=self._fsync)
 
     def entomb(self, name: str) -> None:
         """Note that ``name`` is deleted, so that no host that comes back brings it back; it is on the disk then."""
         now = self._clock()
-        self._file.write(lambda connection: _entomb(connection, name, now), durable=True)
+        self._file.write(lambda connection: _entomb(connection, name, now), durable=self._fsync)
 
     def claim(self, host: str, names: Sequence[str]) -> list[Delivery]:
         """Begin to send: return those of ``names`` that are still owed. The caller holds the locks of the names."""
@@ -193,7 +196,8 @@ class Outbox:
             if present is not None:
                 connection.execute(sql.PRESENT, (present,))
 
-        self._file.write(work)
+        if done or failed or hosts or present is not None:
+            self._file.write(work, durable=self._fsync and present is not None)  # its spool is dropped next
 
     def release(self, deliveries: Sequence[Delivery], due: float) -> None:
         """Put back what was claimed and not tried, to be tried at ``due``."""
@@ -227,7 +231,7 @@ class Outbox:
                 connection.executemany(sql.OWE, [(host, name, generation, now, now) for name in chunk])
                 return len(chunk)
 
-            total += self._in_turn(work, durable=True)
+            total += self._in_turn(work, durable=self._fsync)
         return total
 
     def postpone(self, host: str, names: Sequence[str], due: float) -> None:
@@ -338,7 +342,7 @@ class Outbox:
             connection.execute(sql.ADOPT, (identity,))
             return str(connection.execute(sql.IDENTITY).fetchone()[0])
 
-        if self._file.write(work, durable=True) != identity:
+        if self._file.write(work, durable=self._fsync) != identity:
             self.close()
             remedy = "give each media root an outbox of its own (RESTO_OUTBOX), or mount the one that it belongs to"
             raise OutboxError(self.path, "belongs to another media root", remedy)

@@ -86,7 +86,7 @@ class Replicator:
         self._swept = 0.0  # when all was swept, not staging alone
         root = self._media_root = parts.media_root or MediaRoot(settings.media_root, fsync=settings.fsync)
         path = settings.outbox or os.path.join(settings.media_root, ".resto", "outbox.sqlite3")
-        outbox = self._outbox = parts.outbox or Outbox(path, identity=root.identity, clock=clock)
+        outbox = self._outbox = parts.outbox or Outbox(path, identity=root.identity, fsync=settings.fsync, clock=clock)
         transport = self._transport = parts.transport or HttpTransport(settings.timeout)
         self._fanout = parts.fanout or Fanout(hosts)
         distributed = settings.mode == "distributed"
@@ -234,11 +234,13 @@ class Replicator:
         """Owe one host every name of the master, and the delete of every name that has a tombstone.
 
         For a host that was replaced, or that lost files: the worker, or ``drain``, makes it equal to the master.
-        Returns how many names that is. Raises ConfigError where there is no such host, OutboxError.
+        Returns how many names that is. Raises ConfigError where there is no such host, MediaRootError, OutboxError.
         """
         known = self._outbox.names() if self._replicas is not None else iter(())
         every = itertools.chain(self._media_root.names(), known, self._outbox.tombstones())
+        self._media_root.check_here()
         count = self._outbox.owe(self._host(host).url, every)
+        self._media_root.check_here()  # a disk that went away under the walk has shortened it
         self.start()
         self.worker.wake()
         return count
