@@ -1,9 +1,10 @@
 """When a delivery is tried again, and when a host is: the rules, without a clock, a disk or a socket.
 
     up ── no answer ──────────────────────────> down          not asked before ``retry_at``, and then by a probe
-    up ── PATIENCE times 5xx or 429 in a row ──> down          the same
-    up ── 401, 403, 405, 501, 507 ────────────> read-only     reads are answered, writes are not; 501 and 507 pause
-                                                              it after PATIENCE times, as any 5xx does
+    up ── PATIENCE times 429, 502, 503, 504 ───> down          the same
+    up ── 401, 403, 405, 501, 507 ────────────> read-only     reads are answered, writes are not; 507 pauses it after
+                                                              PATIENCE times, as the line above does
+    up ── PATIENCE times 500, 409 in a row ────> up            a BREATH after each: names may be at fault, not the host
     down ── another refusal of a name (413) ──> up            it answers
     down, read-only ── a delivery succeeds ───> up
 
@@ -19,17 +20,19 @@ from collections.abc import Callable
 from .errors import DeliveryError
 from .outbox import LATE, Delivery, Failure, HostState
 
-__all__ = ["after_failure", "after_success", "failure", "is_paused", "may_come_late"]
+__all__ = ["after_failure", "after_success", "failure", "is_away", "is_paused", "may_come_late"]
 
 BASE = 0.5  # seconds: the first pause, about what a restart of a web server takes
 CAP = 15.0  # seconds: the longest pause of a host that is away, whose probe is one small request
 ASKED_CAP = 300.0  # seconds: no Retry-After holds us longer, whatever it says
 PARKED = 3600.0  # seconds until a parked delivery is tried again the first time
 PARKED_CAP = 86400.0  # seconds between the later times
-PATIENCE = 3  # answers of 5xx in a row that may still be the fault of a name
+PATIENCE = 3  # failures in a row that are taken as they come
+BREATH = 0.25  # seconds: four a second at most, where a host fails with name after name
 FAR = ASKED_CAP  # seconds: a pause that is longer than any we make was made before the clock was set back
 
 WRITES_REFUSED = frozenset({401, 403, 405, 501, 507})
+OVERLOADED = frozenset({429, 502, 503, 504, 507})  # which speak of the host, not of the name
 PROXY_GAVE_UP = frozenset({502, 504})  # the server behind it may still be at work
 
 Chance = Callable[[], float]
@@ -65,6 +68,10 @@ def after_failure(state: HostState | None, host: str, error: DeliveryError, now:
     if error.permanent:  # it refuses this name, which is an answer
         return _changed(state, "up" if state.state == "down" else state.state, 0, now, 0.0, error.reason)
     failures = state.failures + 1
+    if error.status not in OVERLOADED:
+        pause = max(BREATH if failures >= PATIENCE else 0.0, _asked(error))
+        seen = "up" if state.state == "down" else state.state
+        return _changed(state, seen, failures, now, now + pause if pause else 0.0, error.reason)
     seen = "read-only" if error.status in WRITES_REFUSED else "down" if failures >= PATIENCE else state.state
     pause = max(_pause(failures - PATIENCE + 1, chance) if failures >= PATIENCE else 0.0, _asked(error))
     return _changed(state, seen, failures, now, now + pause if pause else 0.0, error.reason)
@@ -80,6 +87,11 @@ def after_success(state: HostState | None, host: str, now: float) -> HostState |
 def is_paused(state: HostState | None, now: float) -> bool:
     """True where the host is not to be asked before ``state.retry_at``."""
     return state is not None and now < state.retry_at <= now + FAR
+
+
+def is_away(state: HostState | None, now: float) -> bool:
+    """True where the host did not answer when it was asked last, or is not to be asked now."""
+    return state is not None and (state.state == "down" or is_paused(state, now))
 
 
 def _changed(state: HostState, seen: str, failures: int, now: float, retry_at: float, reason: str) -> HostState:

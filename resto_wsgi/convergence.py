@@ -117,10 +117,16 @@ class Convergence:
         """
         if not self._media_root.exists(name) or not self._urls.isdisjoint(self._outbox.deliveries(name)):
             return
-        own = publication is not None and self._media_root.is_published(publication)
-        if own or not self._media_root.is_staged(name):
-            self._outbox.settle((), present=name)
-            self._media_root.drop(name)
+        if not self._urls <= self._outbox.members() or self._outbox.is_gone(name) is None:
+            return  # a host may not even know that it owes this, nobody of this outbox has published it
+        if publication is not None and self._media_root.is_published(publication):
+            digest = publication.staged.sha256
+        elif self._media_root.is_staged(name):
+            return
+        else:
+            digest = self._media_root.sha256(name)
+        self._outbox.settle((), present=name, sha256=digest)
+        self._media_root.drop(name)
 
     def _send(self, host: Host, name: str) -> object:
         """Look, and make the host match what was seen; return that state of the master."""

@@ -27,6 +27,7 @@ __all__ = ["IDLE", "Lane"]
 
 IDLE = 1.0  # seconds after which to look again where nothing is known to become due: other processes record too
 BUSY = 0.5  # seconds until a name that somebody else holds is looked at again
+BULK = 1024 * 1024  # bytes: what is sent while other names are locked as well
 BATCH = 64  # deliveries at most: each costs a descriptor for its lock
 QUICK, SLOW = 0.1, 0.5  # seconds: a batch that took less is followed by a larger one, more by a smaller one
 
@@ -75,14 +76,27 @@ class Lane:
             return min(max(next_due - now, 0.0), IDLE)
         if state is not None and state.state == "down" and not self._is_back():
             return 0.0
+        held: list[str] = []
+        busy: list[str] = []
+        left = BULK
         with contextlib.ExitStack() as locks:
-            held = [name for name in names if locks.enter_context(self._media_root.lock(name, wait=False))]
+            for name in names:
+                left -= self._bytes_of(name)
+                if left < 0 and held:  # it comes next, and alone, so that nobody waits for it who wants another name
+                    break
+                free = locks.enter_context(self._media_root.lock(name, wait=False))
+                (held if free else busy).append(name)
             if held:
                 self._deliver(held)
-        if len(held) < len(names):
-            busy = [name for name in names if name not in held]
+        if busy:
             self._outbox.postpone(url, busy, self._clock() + BUSY)
         return 0.0
+
+    def _bytes_of(self, name: str) -> int:
+        try:
+            return self._media_root.size(name)
+        except FileNotFoundError:
+            return 0
 
     def _is_back(self) -> bool:
         """Ask the host for a sign of life, which is cheaper than a file that it does not take."""

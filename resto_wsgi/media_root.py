@@ -132,6 +132,14 @@ class MediaRoot:
         with self.open(name).file as file:
             return os.fstat(file.fileno()).st_size
 
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 in hexadecimal. Raises FileNotFoundError where there is no such file."""
+        digest = hashlib.sha256()
+        with self.open(name).file as file, disk("read", name):
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
     def exists(self, name: str) -> bool:
         """True where ``name`` is a file."""
         return os.path.isfile(self.path(name))

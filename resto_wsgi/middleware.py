@@ -215,13 +215,16 @@ class _Request:
         """Publish or withdraw as the status says; return the error page that takes the answer's place, if any."""
         if self._publish == "manual":
             return None
-        if self._publish == "on_success" and not 200 <= code < 400:
-            self._uploads.withdraw()
-            return None
         try:
-            self._uploads.publish()
+            if self._publish == "on_success" and not 200 <= code < 400:
+                self._uploads.withdraw()
+            else:
+                self._uploads.publish()
         except RestoError as error:
-            self._uploads.withdraw()
+            try:
+                self._uploads.withdraw()
+            except RestoError:
+                log.exception("what was published before this failure could not be withdrawn, and stands")
             return _page(error)
         return None
 

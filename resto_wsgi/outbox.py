@@ -22,80 +22,30 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from typing import Any
 
 from . import outbox_tables as sql
+from .delivery import Delivery, Failure, HostState, Owed
 from .errors import OutboxError
 from .sqlite_file import Connection, SqliteFile
 
 __all__ = ["LATE", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
 
 LATE = 20.0  # seconds for which a host may still carry out a request whose sender gave up or died
+PARKED_SET_BACK = 172800.0  # seconds: the same of what is parked
 SET_BACK = 600.0  # seconds: nothing is put off for longer but what is parked, so a time beyond shows a clock set back
 CHUNK = 1000  # rows in one transaction: a few milliseconds, so that uploads get their turn in between
+ANOTHER_ROOT = (
+    "belongs to another media root",
+    "give each media root an outbox of its own (RESTO_OUTBOX), or mount the one that it belongs to",
+)
+ANOTHER_KIND = (
+    "was made where {} is kept, and says nothing of the rest",
+    "set the mode (RESTO_MODE) that the application has; how to change it is in the README, under Modes",
+)
 CONVERGED = "converged; looked at again once nothing earlier can still arrive"
 AFTER_ALL = "\U0010ffff" * 257  # after any rest of a name, which has at most 256 of these
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """One row. Times are seconds since 1970; ``reason`` and ``status`` are of the last failure since it was recorded.
-
-    ``host`` is Host.url. ``since`` is when it was first owed, ``due`` before when the worker does not try it,
-    ``attempts`` counts the failed ones since it was recorded last. ``unsure_until`` is 0.0 where nothing that was
-    sent earlier can still be carried out. ``fresh`` is set by record() where nothing was owed before it.
-    """
-
-    host: str
-    name: str
-    generation: int
-    since: float
-    due: float
-    attempts: int
-    parked: bool
-    unsure_until: float
-    status: int | None
-    reason: str
-    fresh: bool = False
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What the caller decided about a failed attempt."""
-
-    delivery: Delivery
-    due: float
-    reason: str
-    status: int | None = None
-    parked: bool = False
-    unsure_until: float = 0.0
-
-
-@dataclass(frozen=True)
-class HostState:
-    """What is known of a host itself: "up", "down" or "read-only" since when, and why (noted at ``latest``).
-
-    ``failures`` counts those in a row; it is not asked before ``retry_at``.
-    """
-
-    host: str
-    state: str
-    since: float
-    failures: int
-    retry_at: float
-    reason: str
-    latest: float = 0.0
-
-
-@dataclass(frozen=True)
-class Owed:
-    """What one host is owed: how many rows, how many of them parked, and the smallest ``since``."""
-
-    host: str
-    owed: int
-    parked: int
-    oldest: float | None
 
 
 class Outbox:
@@ -107,14 +57,22 @@ class Outbox:
     _steps: Sequence[Sequence[str]] = sql.STEPS
 
     def __init__(
-        self, path: str, *, identity: str = "", fsync: bool = True, clock: Callable[[], float] = time.time
+        self,
+        path: str,
+        *,
+        identity: str = "",
+        kind: str = "",
+        fsync: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
         self._fsync = fsync
         self._clock = clock
         self._file = SqliteFile(path, sql.APPLICATION, self._steps)
         if identity:
-            self._check_identity(identity)
+            self._adopt("identity", identity, *ANOTHER_ROOT)
+        if kind:
+            self._adopt("kind", kind, *ANOTHER_KIND)
 
     def close(self) -> None:
         """Close this process's connection; whoever calls again opens another."""
@@ -178,11 +136,12 @@ class Outbox:
         failed: Sequence[Failure] = (),
         hosts: Sequence[HostState] = (),
         present: str | None = None,
+        sha256: str = "",
     ) -> None:
         """Note what came of an attempt, all in one: deliveries that converged, those that failed, and the hosts.
 
-        What was recorded again meanwhile stays owed as it was recorded. ``present``: hosts hold this name, and no
-        master does (mode distributed).
+        What was recorded again meanwhile stays owed as it was recorded. ``present``: hosts hold this name, with
+        this SHA-256 in hexadecimal if it is known, and no master does (mode distributed).
         """
         now = self._clock()
 
@@ -194,7 +153,7 @@ class Outbox:
             for state in hosts:
                 connection.execute(sql.NOTE_HOST, astuple(state))
             if present is not None:
-                connection.execute(sql.PRESENT, (present,))
+                connection.execute(sql.PRESENT, (present, sha256))
 
         if done or failed or hosts or present is not None:
             self._file.write(work, durable=self._fsync and present is not None)  # its spool is dropped next
@@ -262,6 +221,22 @@ class Outbox:
         """Forget tombstones from before that time, but of names that somebody is still owed; return how many."""
         return self._repeat(sql.PURGE, {"before": before, "chunk": CHUNK})
 
+    def admit(self, host: str, *, joining: int | None = None) -> None:
+        """Note that a host holds whatever it does not owe, or will once nothing up to a generation is owed."""
+        self._file.write(lambda connection: connection.execute(sql.ADMIT, (host, joining)), durable=self._fsync)
+
+    def expel(self, hosts: Iterable[str]) -> None:
+        """Note that nobody tells these hosts any more what is saved and deleted."""
+        expelled = [(host,) for host in hosts]
+        if expelled:
+            self._file.write(lambda connection: connection.executemany(sql.EXPEL, expelled), durable=self._fsync)
+
+    def forget(self, host: str) -> int:
+        """Forget a host and all that it is owed; return how many deliveries that was."""
+        self.expel([host])
+        self._file.write(lambda connection: connection.execute(sql.FORGET_STATE, (host,)))
+        return self._repeat(sql.FORGET, {"host": host, "chunk": CHUNK})
+
     # Reading
 
     def due(self, host: str, now: float, limit: int) -> list[str]:
@@ -274,19 +249,42 @@ class Outbox:
             found += self._file.read(sql.DUE, (host, parked, now, limit))
         found.sort()
         if len(found) < limit:
-            found += self._file.read(sql.BEYOND, (host, now + SET_BACK, limit - len(found)))
+            found += self._beyond(host, now, limit - len(found))
         return [name for _, name in found[:limit]]
+
+    def _beyond(self, host: str, now: float, limit: int) -> list[tuple[Any, ...]]:
+        """Return what would wait for longer than anybody put it off: the clock was set back since."""
+        found = self._file.read(sql.BEYOND, (host, 0, now + SET_BACK, limit))
+        return found or self._file.read(sql.BEYOND, (host, 1, now + PARKED_SET_BACK, limit))
 
     def next_due(self, host: str) -> float | None:
         """Return when the next one is due, now where the clock was set back, None where nothing is owed."""
         now = self._clock()
-        if self._file.read(sql.BEYOND, (host, now + SET_BACK, 1)):
+        if self._beyond(host, now, 1):
             return now
         return min((due for parked in (0, 1) for due, _ in self._file.read(sql.FIRST, (host, parked))), default=None)
 
-    def owed(self, hosts: Sequence[str], *, parked: bool = True) -> int:
-        """Return how many deliveries these hosts are owed, without ``parked`` only those that are not."""
-        return sum(int(self._file.read(sql.OWED, (host, int(parked)))[0][0]) for host in hosts)
+    def members(self) -> frozenset[str]:
+        """Return the hosts that hold whatever they do not owe; of all others that is not known."""
+        return frozenset(host for host, joining in self._file.read(sql.MEMBERS, ()) if joining is None)
+
+    def joining(self) -> dict[str, int]:
+        """Return the hosts that are being filled: a member once nothing up to that generation is owed."""
+        return {host: joining for host, joining in self._file.read(sql.MEMBERS, ()) if joining is not None}
+
+    def generation(self) -> int:
+        """Return the latest generation: what is recorded from now on has a higher one."""
+        return int(self._file.read(sql.GENERATION, ())[0][0])
+
+    def owed(self, hosts: Sequence[str], *, parked: bool = True, until: int | None = None) -> int:
+        """Return how many deliveries these hosts are owed, without ``parked`` only those that are not.
+
+        ``until``: those of later generations do not count, where there are few enough to look at each.
+        """
+        found = sum(int(self._file.read(sql.OWED, (host, int(parked)))[0][0]) for host in hosts)
+        if until is None or found > CHUNK:
+            return found
+        return sum(int(self._file.read(sql.OWED_UNTIL, (host, int(parked), until))[0][0]) for host in hosts)
 
     def deliveries(self, name: str) -> dict[str, Delivery]:
         """Return what is owed of one name, by host."""
@@ -304,6 +302,11 @@ class Outbox:
         """True where ``name`` was deleted, False where hosts hold it (mode distributed), None where neither."""
         found = self._file.read(sql.IS_GONE, (name,))
         return bool(found[0][0]) if found else None
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 in hexadecimal of a name that hosts hold (mode distributed); "" where it is not known."""
+        found = self._file.read(sql.DIGEST, (name,))
+        return str(found[0][0]) if found else ""
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """Return the names that hosts hold (mode distributed), in the order of their UTF-8 bytes."""
@@ -337,15 +340,14 @@ class Outbox:
         time.sleep(time.monotonic() - began)
         return result
 
-    def _check_identity(self, identity: str) -> None:
+    def _adopt(self, key: str, wanted: str, problem: str, remedy: str) -> None:
         def work(connection: Connection) -> str:
-            connection.execute(sql.ADOPT, (identity,))
-            return str(connection.execute(sql.IDENTITY).fetchone()[0])
+            connection.execute(sql.ADOPT, (wanted, key))
+            return str(connection.execute(sql.META, (key,)).fetchone()[0])
 
-        if self._file.write(work, durable=self._fsync) != identity:
+        if (found := self._file.write(work, durable=self._fsync)) != wanted:
             self.close()
-            remedy = "give each media root an outbox of its own (RESTO_OUTBOX), or mount the one that it belongs to"
-            raise OutboxError(self.path, "belongs to another media root", remedy)
+            raise OutboxError(self.path, problem.format(found), remedy)
 
 
 def _delivery(row: tuple[Any, ...]) -> Delivery:

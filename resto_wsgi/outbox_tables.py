@@ -11,7 +11,7 @@ APPLICATION = 0x7265736F  # "reso", in the header of the file: this is an outbox
 STEPS = (  # each leads to the next version; once released, one is never changed, another is added
     (
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
-        "INSERT INTO meta VALUES ('generation', 0), ('identity', '')",
+        "INSERT INTO meta VALUES ('generation', 0), ('identity', ''), ('kind', '')",
         """CREATE TABLE deliveries (
             name TEXT NOT NULL, host TEXT NOT NULL, generation INTEGER NOT NULL, since REAL NOT NULL,
             due REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, parked INTEGER NOT NULL DEFAULT 0,
@@ -22,8 +22,9 @@ STEPS = (  # each leads to the next version; once released, one is never changed
         """CREATE TABLE hosts (
             host TEXT PRIMARY KEY, state TEXT NOT NULL, since REAL NOT NULL, failures INTEGER NOT NULL,
             retry_at REAL NOT NULL, reason TEXT NOT NULL, latest REAL NOT NULL) WITHOUT ROWID""",
-        "CREATE TABLE names (name TEXT PRIMARY KEY, gone REAL) WITHOUT ROWID",
+        "CREATE TABLE names (name TEXT PRIMARY KEY, gone REAL, sha256 TEXT NOT NULL DEFAULT '') WITHOUT ROWID",
         "CREATE INDEX names_by_gone ON names (gone) WHERE gone IS NOT NULL",
+        "CREATE TABLE members (host TEXT PRIMARY KEY, joining INTEGER) WITHOUT ROWID",
     ),
 )
 
@@ -66,7 +67,8 @@ PURGE = """DELETE FROM names WHERE name IN (SELECT name FROM names WHERE gone < 
     AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.name = names.name) LIMIT :chunk)"""
 
 ENTOMB = "INSERT OR REPLACE INTO names (name, gone) VALUES (?, ?)"
-PRESENT = "INSERT OR REPLACE INTO names (name, gone) VALUES (?, NULL)"
+PRESENT = "INSERT OR REPLACE INTO names (name, gone, sha256) VALUES (?, NULL, ?)"
+DIGEST = "SELECT sha256 FROM names WHERE name = ?"
 IS_GONE = "SELECT gone IS NOT NULL FROM names WHERE name = ?"
 # + keeps SQLite from an index on gone, which would have to be sorted by name
 NAMES_FROM = "SELECT name FROM names WHERE name >= ? AND name < ? AND (+gone IS NOT NULL) = ? ORDER BY name LIMIT ?"
@@ -80,11 +82,18 @@ HOSTS = "SELECT host, state, since, failures, retry_at, reason, latest FROM host
 
 NEXT_GENERATION = "UPDATE meta SET value = value + 1 WHERE key = 'generation'"
 GENERATION = "SELECT value FROM meta WHERE key = 'generation'"
-ADOPT = "UPDATE meta SET value = ? WHERE key = 'identity' AND value = ''"
-IDENTITY = "SELECT value FROM meta WHERE key = 'identity'"
+ADOPT = "UPDATE meta SET value = ? WHERE key = ? AND value = ''"
+META = "SELECT value FROM meta WHERE key = ?"
+MEMBERS = "SELECT host, joining FROM members"
+ADMIT = "INSERT OR REPLACE INTO members VALUES (?, ?)"
+EXPEL = "DELETE FROM members WHERE host = ?"
+FORGET_STATE = "DELETE FROM hosts WHERE host = ?"
+FORGET = """DELETE FROM deliveries WHERE host = :host AND name IN
+    (SELECT name FROM deliveries WHERE host = :host LIMIT :chunk)"""
+OWED_UNTIL = "SELECT COUNT(*) FROM deliveries WHERE host = ? AND parked <= ? AND generation <= ?"
 
 DUE = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? AND due <= ? ORDER BY due LIMIT ?"
-BEYOND = "SELECT due, name FROM deliveries WHERE host = ? AND parked = 0 AND due > ? ORDER BY due LIMIT ?"
+BEYOND = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? AND due > ? ORDER BY due LIMIT ?"
 FIRST = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? ORDER BY due LIMIT 1"
 OWED = "SELECT COUNT(*) FROM deliveries WHERE host = ? AND parked <= ?"
 SUMMARY = "SELECT host, COUNT(*), SUM(parked), MIN(since) FROM deliveries GROUP BY host ORDER BY host"

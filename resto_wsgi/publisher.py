@@ -11,12 +11,13 @@ Each change is "record, change the master, converge, settle", under the lock of 
     settle                  the file wherever ``outcome`` says, and owed to the others
 
 A delete records its tombstone with its deliveries. In mode async a save ends after "publish", and the worker does the
-rest. In mode distributed the master's copy is a spool (see ``convergence``); a new name gets a tombstone with its
+rest. In mode distributed the master's copy is a spool (see ``convergence``); a save writes a tombstone with its
 deliveries there, which the spool overrules until every host has the file. The replicator alone calls this.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -24,10 +25,11 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from . import breaker
 from .config import Settings
 from .convergence import Convergence
-from .errors import DeliveryError, MediaRootError, OutboxError, ReplicationError, RestoError
+from .errors import DeliveryError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError
 from .fanout import Outcome
 from .hosts import Host
 from .media_root import MediaRoot, Publication
+from .membership import Membership
 from .outbox import Delivery, HostState, Outbox
 from .replicas import Replicas
 from .staging import Staged
@@ -52,6 +54,7 @@ class Publisher:
         media_root: MediaRoot,
         outbox: Outbox,
         convergence: Convergence,
+        membership: Membership,
         replicas: Replicas | None,
         worker: Worker,
         clock: Callable[[], float],
@@ -63,9 +66,11 @@ class Publisher:
         self._media_root = media_root
         self._outbox = outbox
         self._convergence = convergence
+        self._membership = membership
         self._replicas = replicas
         self._worker = worker
         self._clock = clock
+        self._expelled = False  # in this process
 
     def publish(self, staged: Staged, name: str, *, overwrite: bool) -> tuple[Outcome, Publication]:
         """See ``Replicator.publish``."""
@@ -74,7 +79,9 @@ class Publisher:
             self._media_root.check_here()
             if not overwrite and self._exists(name):
                 raise FileExistsError(errno.EEXIST, "taken", name)
-            owed = self._record(name, gone=self._replicas is not None and not (overwrite and self._recall(name)))
+            if overwrite:
+                self._recall(name)
+            owed = self._record(name, gone=self._replicas is not None)
             publication = self._give_name(staged, name, overwrite, owed)
             outcome = self._replicate(publication, owed)
             done = sum(error is None for error in outcome.values())
@@ -89,36 +96,28 @@ class Publisher:
 
     def withdraw(self, publication: Publication) -> None:
         """See ``Replicator.withdraw``."""
-        failed: OutboxError | None = None
         with self._media_root.lock(publication.name):
             if self._media_root.is_published(publication):
-                try:
-                    gone = self._replicas is not None and not self._media_root.keeps_previous(publication)
-                    owed = self._record(publication.name, gone=gone)
-                except OutboxError as error:
-                    failed, owed = error, {}
+                owed = self._record(publication.name, gone=self._replicas is not None)
                 self._take_back(publication, owed, {})
             else:  # somebody replaced it since, and saw to the hosts; he must not put it back
                 self._media_root.check_here()
                 self._media_root.take_back(publication)
         self._media_root.forget(publication)
-        if failed is not None:
-            raise failed
 
     def forget(self, publication: Publication) -> None:
         """See ``Replicator.forget``."""
         self._media_root.forget(publication)
         if self._replicas is not None:
-            try:
-                with self._media_root.lock(publication.name):
-                    self._convergence.drop_spool(publication.name, publication)
-            except RestoError as error:
-                log.warning("its spool is dropped later: %s", error)
+            with contextlib.suppress(MediaRootError), self._media_root.lock(publication.name):  # then sweep() drops it
+                self._drop_spool(publication.name, publication)
 
     def delete(self, name: str) -> None:
         """See ``Replicator.delete``."""
         with self._media_root.lock(name):
             self._media_root.check_no_folder(name)
+            if self._replicas is not None and self._replicas.is_folder(name):
+                raise NameRejected(name, "is a folder on the media servers; only files are deleted")
             owed = self._record(name, gone=True)
             self._remove(name, owed)
             if self._later:
@@ -135,6 +134,9 @@ class Publisher:
     def _record(self, name: str, *, gone: bool = False) -> Owed:
         """Owe a name to every host, durably. The caller holds its lock, and changes the master only afterwards."""
         self._worker.start()
+        if not self._expelled:
+            self._membership.expel_others()
+            self._expelled = True
         due = self._clock() + (0.0 if self._later else GRACE)
         return self._outbox.record(name, [host.url for host in self._hosts], begin=not self._later, due=due, gone=gone)
 
@@ -155,7 +157,7 @@ class Publisher:
                 self._media_root.remove(name)
             self._media_root.check_here()  # else it is there, and only its disk is away
         except BaseException:
-            if self._replicas is None:
+            if self._replicas is None and self._media_root.exists(name):  # else only its folder's fsync failed
                 self._outbox.cancel(list(owed.values()))
             raise
         self._prune(name)
@@ -163,25 +165,22 @@ class Publisher:
     def _give_name(self, staged: Staged, name: str, overwrite: bool, owed: Owed) -> Publication:
         try:
             return (self._media_root.replace if overwrite else self._media_root.publish)(staged, name)
-        except BaseException:
+        except (RestoError, FileExistsError):  # an interruption may come when it has its name: then it stays owed
             self._outbox.cancel(list(owed.values()))
             raise
 
-    def _recall(self, name: str) -> bool:
+    def _recall(self, name: str) -> None:
         """In mode distributed, bring a version that is to be replaced back to the spool, so that it can be put back.
 
-        Return False where there is none. Raises ReplicationError where no host answers: it could not be put back then.
+        Raises ReplicationError where no host answers.
         """
         if self._replicas is None or self._media_root.exists(name):
-            return True
-        copy = self._replicas.fetch(name)
-        if copy is None:
-            return False
-        try:
-            self._media_root.forget(self._media_root.publish(copy.staged, name))
-        finally:
-            copy.staged.discard()
-        return True
+            return
+        if (copy := self._replicas.fetch(name)) is not None:
+            try:
+                self._media_root.forget(self._media_root.publish(copy.staged, name))
+            finally:
+                copy.staged.discard()
 
     def _replicate(self, publication: Publication, owed: Owed) -> Outcome:
         """Make a new name durable, and send it to the hosts; in mode async, say that this is still to come.
@@ -206,17 +205,20 @@ class Publisher:
             raise
 
     def _send(self, name: str, hosts: Iterable[Host], needed: int) -> Outcome:
-        """Converge hosts; one that is known to be away is asked only where fewer than ``needed`` would be left."""
+        """Converge hosts; one that is known to be away is asked only where fewer than ``needed`` would be left.
+
+        What is owed to it brings the worker to it, which asks for a sign of life; uploads need not pay for that.
+        """
         hosts = list(hosts)
         states, now = self._states(), self._clock()
-        away = {host for host in hosts if breaker.is_paused(states.get(host.url), now)}
+        away = {host for host in hosts if breaker.is_away(states.get(host.url), now)}
         if len(hosts) - len(away) < needed:
             away = set()
         sent = self._convergence.converge(name, [host for host in hosts if host not in away])
         outcome: Outcome = {}
         for host in hosts:
             if host in away:
-                reason = f"not asked, for it was away a moment ago: {states[host.url].reason}"
+                reason = f"not asked, for it was away when it was asked last: {states[host.url].reason}"
                 outcome[host.label] = _not_sent(host, name, reason)
             else:
                 outcome[host.label] = sent[host.label]
@@ -257,13 +259,14 @@ class Publisher:
             heard = [host for host in self._hosts if host.label not in untouched and host.label not in late]
             again = {**late, **self._send(publication.name, heard, needed=0)}
             self._settle(owed, again)
+            self._drop_spool(publication.name)
             self._log(_failures(again), "withdraw")
 
     def _undo(self, publication: Publication) -> bool:
         """Take the name back on the master; return False where that failed, and the hosts must match it as it is.
 
         A new name leaves a tombstone, for hosts that are restored from a backup. In mode distributed it has had one
-        since it was recorded, which its spool overrules: with neither, nobody would know what to make of the name.
+        since it was recorded: with neither that nor a spool, nobody would know what to make of the name.
         """
         try:
             if self._replicas is None and not self._media_root.keeps_previous(publication):
@@ -286,6 +289,13 @@ class Publisher:
             self._outbox.entomb(name)
         except OutboxError as error:
             log.warning("withdraw: no tombstone: %s", error)
+
+    def _drop_spool(self, name: str, publication: Publication | None = None) -> None:
+        if self._replicas is not None:
+            try:
+                self._convergence.drop_spool(name, publication)
+            except RestoError as error:
+                log.warning("the spool is dropped later: %s", error)
 
     def _cancel(self, owed: Owed, labels: Container[str]) -> None:
         """Owe these hosts no more than before: nothing was sent to them, or they refused it."""

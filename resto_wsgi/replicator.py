@@ -7,13 +7,14 @@ The middleware, the command and applications call this; WebOb and multipart must
 
 from __future__ import annotations
 
-import itertools
+import errno
 import logging
 import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, BinaryIO, overload
 
 from . import names
@@ -24,6 +25,7 @@ from .fanout import Fanout
 from .hosts import Host
 from .lane import Lane
 from .media_root import MediaRoot, Publication, Staged
+from .membership import Membership
 from .outbox import Outbox
 from .publisher import Publisher
 from .replicas import Replicas
@@ -80,13 +82,19 @@ class Replicator:
         hosts = self._hosts = settings.hosts
         if settings.mode == "distributed" and not hosts:
             raise ConfigError("media_hosts", "mode 'distributed' keeps no master, so it needs a media server")
+        if settings.mode == "distributed" and settings.outbox:
+            problem = "mode 'distributed' has it beside its spool, in MEDIA_ROOT; leave it out"
+            raise ConfigError("outbox", problem)
         parts = parts or Parts()
         clock, chance, self._sleep = parts.clock, parts.chance, parts.sleep
         self._clock = clock
         self._swept = 0.0  # when all was swept, not staging alone
         root = self._media_root = parts.media_root or MediaRoot(settings.media_root, fsync=settings.fsync)
         path = settings.outbox or os.path.join(settings.media_root, ".resto", "outbox.sqlite3")
-        outbox = self._outbox = parts.outbox or Outbox(path, identity=root.identity, fsync=settings.fsync, clock=clock)
+        kind = "no master" if settings.mode == "distributed" else "a master"
+        outbox = self._outbox = parts.outbox or Outbox(
+            path, identity=root.identity, kind=kind, fsync=settings.fsync, clock=clock
+        )
         transport = self._transport = parts.transport or HttpTransport(settings.timeout)
         self._fanout = parts.fanout or Fanout(hosts)
         distributed = settings.mode == "distributed"
@@ -95,8 +103,10 @@ class Replicator:
         self._convergence = convergence
         report = Reporter(settings.show_traceback, clock)
         lanes = [Lane(host, root, outbox, transport, convergence, report, clock, chance) for host in hosts]
-        self.worker = Worker(lanes, f"{path}.worker", self.sweep, background=settings.background)
-        self._publisher = Publisher(settings, root, outbox, convergence, replicas, self.worker, clock)
+        same = sha256("\n".join(sorted(host.url for host in hosts)).encode()).hexdigest()[:8]
+        self.worker = Worker(lanes, f"{path}.worker-{same}", self.sweep, background=settings.background)
+        self._membership = Membership(root, outbox, hosts, spooling=distributed)
+        self._publisher = Publisher(settings, root, outbox, convergence, self._membership, replicas, self.worker, clock)
 
     # The library
 
@@ -134,27 +144,19 @@ class Replicator:
         In mode distributed the copy of some host is fetched first; ReplicationError where none answers.
         """
         name = names.check(name)
-        try:
-            return self._media_root.open(name).file
-        except FileNotFoundError:
-            if self._replicas is None:
-                raise
-        return self._replicas.open(name)
+        return self._media_root.open(name).file if self._replicas is None else self._replicas.open(name)
 
     def exists(self, name: str) -> bool:
         """True where the master holds a file of this name; in mode distributed, where a host does."""
         name = names.check(name)
-        return self._media_root.exists(name) or (self._replicas is not None and self._replicas.size(name) is not None)
+        return self._media_root.exists(name) if self._replicas is None else self._replicas.size(name) is not None
 
     def size(self, name: str) -> int:
         """Return the size in bytes. Raises FileNotFoundError, and in mode distributed ReplicationError."""
         name = names.check(name)
-        try:
-            return self._media_root.size(name)
-        except FileNotFoundError:
-            size = None if self._replicas is None else self._replicas.size(name)
-            if size is None:
-                raise
+        size = self._media_root.size(name) if self._replicas is None else self._replicas.size(name)
+        if size is None:
+            raise FileNotFoundError(errno.ENOENT, "on no media server", name)
         return size
 
     def listdir(self, path: str = "") -> tuple[list[str], list[str]]:
@@ -212,7 +214,7 @@ class Replicator:
         parked: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> bool:
-        """Deliver what is owed, at once and not when it would be due: True when nothing is, False when time is up.
+        """Deliver what is owed now, without waiting until it is due: True when all is, False when time is up.
 
         ``timeout`` is in seconds. ``host`` (as in ``media_hosts``) narrows it to one; ``parked`` tries those again
         that a host refused for good, which else are waited for by nobody. ``progress`` is called with the number that
@@ -221,11 +223,15 @@ class Replicator:
         if not timeout >= 0:  # nan, too, would never end
             raise ConfigError("timeout", "takes seconds, 0 or more")
         urls = [each.url for each in (self._hosts if host is None else [self._host(host)])]
+        self._membership.admit()
+        until = self._outbox.generation()
         self._outbox.nudge(urls, parked=parked)
         self.worker.start(anyway=True)
         self.worker.wake()
         try:
-            return self._wait_until_settled(urls, time.monotonic() + timeout, progress or (lambda owed: None))
+            done = self._wait_until_settled(urls, until, time.monotonic() + timeout, progress or (lambda owed: None))
+            self._membership.admit()
+            return done
         finally:
             if not self.settings.background:
                 self.worker.stop(STOP)
@@ -236,14 +242,20 @@ class Replicator:
         For a host that was replaced, or that lost files: the worker, or ``drain``, makes it equal to the master.
         Returns how many names that is. Raises ConfigError where there is no such host, MediaRootError, OutboxError.
         """
-        known = self._outbox.names() if self._replicas is not None else iter(())
-        every = itertools.chain(self._media_root.names(), known, self._outbox.tombstones())
-        self._media_root.check_here()
-        count = self._outbox.owe(self._host(host).url, every)
-        self._media_root.check_here()  # a disk that went away under the walk has shortened it
+        count = self._membership.renew(self._host(host))
         self.start()
         self.worker.wake()
         return count
+
+    def dismiss(self, host: str) -> int:
+        """Forget a host that is not in ``media_hosts`` any more, and what it is owed; return how much that was.
+
+        ``host`` is its URL, as in ``status``. Should it come back, it is owed everything. Raises ConfigError where it
+        is configured, OutboxError.
+        """
+        if any(host in (each.label, each.url) for each in self._hosts):
+            raise ConfigError("host", "is in media_hosts; what it is owed must be delivered to it")
+        return self._outbox.forget(host)
 
     @overload
     def status(self) -> Status: ...
@@ -263,6 +275,7 @@ class Replicator:
     def sweep(self) -> None:
         """Remove what dead processes left, and tombstones that are old enough. The worker does this now and then."""
         self._media_root.sweep()
+        self._membership.admit()
         now = self._clock()
         if now - HOUR < self._swept <= now:
             return
@@ -292,7 +305,7 @@ class Replicator:
     def withdraw(self, publication: Publication) -> None:
         """Take a publication back everywhere, unless somebody replaced it since. Hosts that fail owe it.
 
-        Raises OutboxError where that cannot be recorded, after it was tried all the same.
+        Raises OutboxError where that cannot be recorded: nothing is taken back then, and it can be repeated.
         """
         self._publisher.withdraw(publication)
 
@@ -308,11 +321,17 @@ class Replicator:
         except FileExistsError:
             return None
 
-    def _wait_until_settled(self, urls: Sequence[str], deadline: float, progress: Callable[[int], None]) -> bool:
-        while owed := self._outbox.owed(urls):
+    def _wait_until_settled(
+        self, urls: Sequence[str], until: int, deadline: float, progress: Callable[[int], None]
+    ) -> bool:
+        """Wait for what was recorded ``until`` then: on a busy site there is always something owed."""
+        while True:
+            waiting = self._outbox.owed(urls, parked=False, until=until)  # before all, which it is a part of
+            if not (owed := self._outbox.owed(urls, until=until)):
+                break
             progress(owed)
             left = deadline - time.monotonic()
-            if left <= 0 or not self._outbox.owed(urls, parked=False):
+            if left <= 0 or not waiting:
                 return False
             self._sleep(min(POLL, left))
         progress(0)

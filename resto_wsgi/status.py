@@ -18,10 +18,10 @@ NOT_CONFIGURED = "not configured"
 
 @dataclass(frozen=True)
 class HostStatus:
-    """One host. ``state`` is "up", "down", "read-only" or, where deliveries are left of it, "not configured".
+    """One host. ``state`` is "up", "down", "read-only", "new" while nobody knows what it holds, or "not configured".
 
     ``since`` (of the state) and ``oldest`` (delivery) are in seconds since 1970, or None; ``owed`` counts deliveries,
-    ``parked`` those of them that the host refused for good; ``error`` is the last one, "" where there was none.
+    ``parked`` those of them that the host refused for good; ``error`` is the last one, "" where all is well.
     """
 
     host: str
@@ -39,6 +39,11 @@ class Status:
     """Every host, in the order of ``media_hosts``, and what is owed on the whole."""
 
     hosts: tuple[HostStatus, ...]
+
+    @property
+    def strays(self) -> tuple[HostStatus, ...]:
+        """Hosts that are owed something and are not in ``media_hosts``: nobody delivers to them."""
+        return tuple(host for host in self.hosts if host.state == NOT_CONFIGURED)
 
     @property
     def owed(self) -> int:
@@ -69,9 +74,11 @@ class NameStatus:
 
 def status_of(outbox: Outbox, hosts: Sequence[Host]) -> Status:
     """Return the status of all hosts. Raises OutboxError."""
-    states = outbox.host_states()
+    states, members = outbox.host_states(), outbox.members()
     owed = {line.host: line for line in outbox.summary()}
-    configured = [_host_status(host.label, host.url, states, owed) for host in hosts]
+    configured = [
+        _host_status(host.label, host.url, states, owed, "up" if host.url in members else "new") for host in hosts
+    ]
     urls = {host.url for host in hosts}
     left = [_host_status(url, url, {}, owed, NOT_CONFIGURED) for url in sorted(owed) if url not in urls]
     return Status((*configured, *left))
@@ -79,7 +86,7 @@ def status_of(outbox: Outbox, hosts: Sequence[Host]) -> Status:
 
 def status_of_name(outbox: Outbox, hosts: Sequence[Host], name: str, present: bool) -> NameStatus:
     """Return the status of one name. Raises OutboxError."""
-    labels = {host.url: host.label for host in hosts}
+    labels = {host.url: host.label for host in hosts if host.url in outbox.members()}
     owing = {labels[url]: delivery for url, delivery in outbox.deliveries(name).items() if url in labels}
     return NameStatus(name, present, tuple(labels.values()), owing)
 
@@ -96,5 +103,5 @@ def _host_status(
         owed=line.owed if line else 0,
         parked=line.parked if line else 0,
         oldest=line.oldest if line else None,
-        error=known.reason if known else "",
+        error=known.reason if known and (line or known.state != "up") else "",
     )

@@ -3,8 +3,8 @@
     candidate ── the lock of the outbox's worker is free ──> leader ── stop, or death ──> gone
 
 Each process has one daemon thread, a candidate, started when it is first needed and again after a fork. The lock
-(flock, released by the kernel when its process dies) makes one of all processes the leader; the others look at
-it every second. The leader runs a lane for each host, each in a thread of its own, so that no host waits
+(flock, released by the kernel when its process dies) makes one of all processes with the same hosts the leader; the
+others look at it every second. The leader runs a lane for each host, each in a thread of its own, so that no host waits
 for another, and sweeps up after dead processes. Whatever goes wrong is logged and tried again; a lane never ends.
 What a lane does is its own matter. The replicator calls this.
 """
@@ -128,8 +128,8 @@ class Worker:
     def _start_lanes(
         self, threads: dict[Host, threading.Thread], stopping: threading.Event, wakes: Mapping[str, threading.Event]
     ) -> None:
-        """Start those that are not in ``threads`` yet: where there are too many to start one, it is tried again."""
-        for host in self._lanes.keys() - threads.keys():
+        """Start those that do not run: where there are too many threads to start one, it is tried again."""
+        for host in [host for host in self._lanes if host not in threads or not threads[host].is_alive()]:
             arguments = (self._lanes[host], stopping, wakes[host.url])
             thread = threading.Thread(
                 target=self._run_lane, args=arguments, name=f"resto lane {host.label}", daemon=True

@@ -113,8 +113,11 @@ class Party:
         self.transport = transport
         self.media_root = MediaRoot(str(self.root), fsync=False)
         self.outbox = Outbox(str(folder / "outbox.sqlite3"), clock=self.clock)
+        for host in self.hosts:
+            self.outbox.admit(host.url)
         self.fanout = Fanout(self.hosts)
         parts = (self.media_root, self.outbox, transport)
+        self.distributed = distributed
         replicas = Replicas(*parts, self.hosts, self.clock) if distributed else None
         self.convergence = Convergence(*parts, self.fanout, self.hosts, replicas, self.clock, lambda: 0.0)
 
@@ -135,9 +138,10 @@ class Party:
         self.root.mkdir()
 
     def owe(self, *hosts: Host, name: str = "cat", **options: Any) -> dict[str, Delivery]:
-        """Record a name as a request does that is about to send it."""
+        """Record a name as a save does that is about to send it."""
         urls = [host.url for host in hosts or self.hosts]
-        return self.outbox.record(name, urls, **{"begin": True, "due": self.clock.now} | options)
+        usual = {"begin": True, "due": self.clock.now, "gone": self.distributed}
+        return self.outbox.record(name, urls, **usual | options)
 
     def owing(self, name: str = "cat") -> set[str]:
         labels = {host.url: host.label for host in self.hosts}
@@ -468,7 +472,7 @@ def test_the_spool_is_dropped_when_the_last_host_has_the_file(make: Make, media_
     party.write(CAT, "a/b/cat")
     owed = party.owe(name="a/b/cat")
     for number, host in enumerate(party.hosts):
-        assert (party.root / "a/b/cat").exists() and party.outbox.is_gone("a/b/cat") is None
+        assert (party.root / "a/b/cat").exists() and party.outbox.is_gone("a/b/cat") is True
         assert party.deliver(host, "a/b/cat") is None
         party.settle(owed[host.url])
         assert files(servers[number]) == {"a/b/cat": CAT}
@@ -509,10 +513,11 @@ def test_the_spool_stays_while_its_publisher_may_take_it_back(make: Make) -> Non
     assert party.owing() == set()
     for word in (None, replaced):
         party.convergence.drop_spool("cat", word)
-        assert party.media_root.exists("cat") and party.outbox.is_gone("cat") is None
+        assert party.media_root.exists("cat") and party.outbox.is_gone("cat") is True
     party.convergence.drop_spool("cat", publication)
     assert not party.media_root.exists("cat") and party.outbox.is_gone("cat") is False
     party.media_root.publish(third, "dog")
+    party.outbox.entomb("dog")
     party.convergence.drop_spool("dog")
     assert party.media_root.exists("dog")
     third.discard()
@@ -543,6 +548,30 @@ def test_hosts_that_are_no_longer_configured_hold_no_spool(make: Make) -> None:
     assert party.outbox.is_gone("cat") is False
 
 
+def test_the_spool_stays_while_a_host_is_no_member(make: Make) -> None:
+    """New, or being filled: it may not even be owed the name yet."""
+    party = make([ONE, TWO], distributed=True)
+    party.write()
+    for delivery in party.owe().values():
+        party.outbox.admit(TWO.url, joining=party.outbox.generation())
+        party.settle(delivery)
+    assert party.owing() == set() and party.media_root.exists("cat")
+    party.outbox.expel([TWO.url])
+    party.convergence.drop_spool("cat")
+    assert party.media_root.exists("cat")
+    party.outbox.admit(TWO.url)
+    party.convergence.drop_spool("cat")
+    assert not party.media_root.exists("cat")
+
+
+def test_a_file_that_nobody_saved_is_no_spool(make: Make) -> None:
+    """It was there before this outbox was: no host is owed it, and it may be the only copy."""
+    party = make([ONE], distributed=True)
+    party.write()
+    party.convergence.drop_spool("cat")
+    assert party.media_root.exists("cat") and party.outbox.is_gone("cat") is None
+
+
 def test_a_name_is_present_before_its_spool_is_dropped(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill between the two would else leave a name that nobody knows, and that no host could be filled with."""
     party = make([ONE], distributed=True)
@@ -568,7 +597,7 @@ def test_dropping_a_spool_that_is_not_there_changes_nothing(make: Make) -> None:
     party = make([ONE], distributed=True)
     party.outbox.entomb("cat")
     party.convergence.drop_spool("cat")
-    party.settle(party.owe(gone=True)[ONE.url])
+    party.settle(party.owe()[ONE.url])
     assert party.outbox.is_gone("cat") is True
 
 
@@ -576,7 +605,7 @@ def test_a_name_with_a_tombstone_is_deleted(make: Make, nginx: Any) -> None:
     """The spool is gone, and it was deleted, so that every host must drop it."""
     party = make([nginx], HttpTransport(5.0), distributed=True)
     Path(nginx.root, "cat").write_bytes(CAT)
-    party.owe(gone=True)
+    party.owe()
     assert party.deliver(party.hosts[0]) is None
     assert files(nginx) == {}
 
@@ -602,7 +631,7 @@ def test_a_host_is_filled_from_another(make: Make, media_servers: Any) -> None:
     path.write_bytes(CAT)
     os.utime(path, (1_234_567_890, 1_234_567_890))
     party.outbox.settle((), present="a/cat")
-    delivery = party.owe(party.hosts[1], name="a/cat")[new.url]
+    delivery = party.owe(party.hosts[1], name="a/cat", gone=False)[new.url]
     assert party.deliver(party.hosts[1], "a/cat") is None
     party.settle(delivery)
     assert files(new) == {"a/cat": CAT}
@@ -616,7 +645,7 @@ def test_a_name_that_nobody_knows_is_left_alone(make: Make) -> None:
     transport = Scripted()
     transport.holds = {"one": {"cat": DOG}}
     party = make([ONE], transport, distributed=True)
-    delivery = party.owe()[ONE.url]
+    delivery = party.owe(gone=False)[ONE.url]
     assert party.deliver(ONE) is None
     party.settle(delivery)
     assert transport.asked == []
@@ -630,7 +659,7 @@ def test_a_host_that_cannot_be_filled_is_not_blamed_for_it(make: Make) -> None:
     transport.fails["two"] = DeliveryError("two", "cat", "no answer")
     party = make([ONE, TWO], transport, distributed=True)
     party.outbox.settle((), present="cat")
-    delivery = party.owe(ONE)[ONE.url]
+    delivery = party.owe(ONE, gone=False)[ONE.url]
     error = party.deliver(ONE)
     assert error is not None and (error.ours, error.permanent) == (True, False)
     party.settle(delivery, error)
@@ -645,7 +674,7 @@ def test_an_unmounted_spool_deletes_nothing(make: Make) -> None:
     """Not even where there is a tombstone: the file may have been saved again, on the disk that is not there."""
     transport = Scripted()
     party = make([ONE], transport, distributed=True)
-    party.owe(gone=True)
+    party.owe()
     party.unmount()
     error = party.deliver(ONE)
     assert error is not None and error.ours

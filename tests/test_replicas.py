@@ -347,6 +347,7 @@ def test_a_sync_resurrects_nothing_that_was_deleted(replicators: Replicators, ho
     for host in hosts[:2]:
         Path(host.root, "cat").write_bytes(CAT)
         replicator.sync(host.url)
+    assert replicator.drain(20)
     replicator.sync(hosts[2].url)
     assert differences(replicator, hosts, {"dog": CAT}) == {}
 

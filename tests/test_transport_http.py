@@ -190,13 +190,49 @@ def test_delete_of_what_is_not_there_is_fine(transport: HttpTransport, any_serve
 
 
 def test_delete_never_removes_a_folder(transport: HttpTransport, any_server: Any, put: Any) -> None:
-    """Without Depth: 0 two of the servers would remove the whole tree, and say 204."""
-    put(transport, any_server, "a/b/cat")
-    for name in ("a", "a/b"):
+    """Without Depth: 0 two of the servers would remove the whole tree, and say 204; there is no file, so it is done."""
+    put(transport, any_server, "a/b é/cat")
+    for name in ("a", "a/b é", "a/b é"):
+        transport.delete(host(any_server), name)
+    assert held(any_server, "a/b é/cat") == b"content"
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 409])
+@pytest.mark.parametrize(
+    ("answer", "done"),
+    [
+        ((301, "{url}/a/cat/"), True),
+        ((308, "/a/cat/"), True),
+        ((301, "/a/cat/?from=elsewhere"), True),
+        ((302, "/a/cat/"), False),
+        ((301, "/login/"), False),
+        ((301, "{url}/a/cat"), False),
+        ((200, ""), False),
+        ((403, ""), False),
+        ((500, ""), False),
+    ],
+)
+def test_a_delete_that_is_refused_is_done_only_where_the_name_is_a_folder(
+    transport: HttpTransport, faulty: Any, status: int, answer: tuple[int, str], done: bool
+) -> None:
+    """Else the file may be there, and be public: the refusal is what is told."""
+    code, location = answer
+
+    def script(connection: Any, reader: Any) -> None:
+        while request := server.read_request(reader):
+            lines = [f"HTTP/1.1 {status if request.method == 'DELETE' else code} Whatever", "Content-Length: 0"]
+            if request.method == "HEAD" and location:
+                lines.append(f"Location: {location.format(url=server.url)}")
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())
+
+    server = faulty(script)
+    if done:
+        transport.delete(host(server), "a/cat")
+    else:
         with pytest.raises(DeliveryError) as caught:
-            transport.delete(host(any_server), name)
-        assert caught.value.status is not None
-    assert held(any_server, "a/b/cat") == b"content"
+            transport.delete(host(server), "a/cat")
+        assert caught.value.status == status
+    assert [(seen.method, seen.path) for seen in server.requests] == [("DELETE", "/a/cat"), ("HEAD", "/a/cat")]
 
 
 def test_put_below_a_file_is_refused(transport: HttpTransport, any_server: Any, put: Any) -> None:

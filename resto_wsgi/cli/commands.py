@@ -94,3 +94,15 @@ def sync(host: str) -> None:
     from . import owed
 
     sys.exit(owed.sync(host))
+
+
+@resto.command()
+@click.argument("url")
+def forget(url: str) -> None:
+    """Forget what is owed to a media server, named by its URL, that is in RESTO_MEDIA_HOSTS no more.
+
+    Should it come back, it is owed everything.
+    """
+    from . import owed
+
+    sys.exit(owed.forget(url))

@@ -1,4 +1,4 @@
-"""`resto status`, `resto drain` and `resto sync`: what is owed, shown and delivered, for people, cron and scripts.
+"""`resto status`, `drain`, `sync` and `forget`: what is owed, shown and delivered, for people, cron and scripts.
 
 Each opens the replicator that the environment describes, without a background thread of its own, and closes it. Exit
 status 0 means that nothing is owed, 1 that something is.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ..config import Settings
-from ..errors import shown
+from ..errors import ConfigError, shown
 from ..replicator import Replicator
 from ..status import NameStatus, Status
 
-__all__ = ["drain", "show_status", "sync"]
+__all__ = ["drain", "forget", "show_status", "sync"]
+
+WIDE = 250  # columns where there is no terminal: a line for each host, for grep and for mails of cron
 
 
 def show_status(name: str | None, *, as_json: bool) -> int:
@@ -54,11 +57,12 @@ def drain(host: str | None, *, parked: bool, timeout: float) -> int:
 
         done = replicator.drain(timeout, host=host, parked=parked, progress=progress)
         left = replicator.status()
-    if done:
-        rest = "nothing is owed" if host is None else f"nothing is owed to {host}"
-        print(f"delivered {most}, {rest}" if most else rest)
+    if done and (host is not None or not left.strays):
+        print("nothing is owed" if host is None else f"nothing is owed to {host}")
         return 0
     _print(left)
+    if done:
+        print("what is owed to hosts that are not in RESTO_MEDIA_HOSTS waits for them, or for `resto forget URL`")
     return 1
 
 
@@ -70,11 +74,30 @@ def sync(host: str) -> int:
     return 0
 
 
+def forget(host: str) -> int:
+    """Forget a host that is not configured any more, and what it is owed; return the exit status."""
+    with _replicator() as replicator:
+        count = replicator.dismiss(host)
+    print(f"{count} names are not owed to {host} any more")
+    return 0
+
+
 @contextmanager
 def _replicator() -> Iterator[Replicator]:
     settings = dataclasses.replace(Settings.from_environ(os.environ), background=False)
+    _check_media_root(settings.media_root)
     with Replicator(settings) as replicator:
         yield replicator
+
+
+def _check_media_root(path: str) -> None:
+    """Raise ConfigError where no application has been at work, or another user's, whom we would lock out."""
+    try:
+        owner = os.stat(os.path.join(path, ".resto")).st_uid
+    except OSError:
+        raise ConfigError("MEDIA_ROOT", f"no application has saved anything in {path} yet") from None
+    if owner != os.geteuid():
+        raise ConfigError("MEDIA_ROOT", f"is not yours; run this as its owner: sudo -u '#{owner}' resto ...")
 
 
 def _plain(text: str) -> Text:
@@ -85,17 +108,18 @@ def _plain(text: str) -> Text:
 def _print(status: Status) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("host", "state", "since", "owed", "parked", "oldest", "last error"):
-        table.add_column(column, justify="right" if column in ("owed", "parked") else "left", overflow="fold")
+        right = column in ("owed", "parked")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column == "host")
     for host in status.hosts:
         counts = (str(host.owed), str(host.parked))
         table.add_row(_plain(host.host), host.state, _when(host.since), *counts, _when(host.oldest), _plain(host.error))
-    Console().print(table)
+    _output().print(table)
 
 
 def _print_name(status: NameStatus) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("host", "holds it", "owed since", "why"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "host")
     for host in status.hosts:
         delivery = status.owing.get(host)
         if delivery is None:
@@ -105,7 +129,11 @@ def _print_name(status: NameStatus) -> None:
             why = f"parked: {why}" if delivery.parked else why
             table.add_row(_plain(host), "unknown", _when(delivery.since), _plain(why))
     print(f"{shown(status.name, 300)} is {'present' if status.present else 'absent'}")
-    Console().print(table)
+    _output().print(table)
+
+
+def _output() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
 def _when(seconds: float | None) -> str:

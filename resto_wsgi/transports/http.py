@@ -33,6 +33,7 @@ POOLS = 1024  # hosts; urllib3 would close the connections of all but the 10 use
 PUT_DONE = frozenset({200, 201, 204})  # 202 only promises
 DELETE_DONE = frozenset({200, 204, 404, 410})  # gone is gone
 ABSENT = frozenset({404, 410})
+FOLDER_KEPT = frozenset({400, 403, 405, 409})  # what servers answer to a DELETE of a folder that is not to be a tree
 NO_FOLDER = frozenset({404, 409})  # lighttpd and Apache on a PUT under a missing folder (RFC 4918, section 9.7.1)
 TEMPORARY = frozenset({408, 409, 423, 425, 429})  # the 4xx that a later try may get past
 UNCLEAR = frozenset({408})  # the 4xx that refuses nothing: the host, or a proxy before it, waited in vain for more
@@ -131,11 +132,12 @@ class HttpTransport:
     def delete(self, host: Host, name: str) -> None:
         """DELETE (RFC 9110, section 9.3.5).
 
-        ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder, where the last two would remove its tree.
+        ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder, where the last two would remove its tree. Where
+        the name is a folder there is no file of that name any more, and it is done.
         """
         errand = _Errand(host, name, self._timeout)
         answer = self._ask(errand, "DELETE", host.url_of(name), {"Depth": "0"})
-        if answer.status not in DELETE_DONE:
+        if answer.status not in DELETE_DONE and not (answer.status in FOLDER_KEPT and self._is_folder(errand)):
             raise errand.refused(answer)
 
     def head(self, host: Host, name: str) -> int | None:
@@ -198,6 +200,13 @@ class HttpTransport:
                 response.close()
                 response.release_conn()
             return _Answer(response.status, response.headers)
+
+    def _is_folder(self, errand: _Errand) -> bool:
+        """True where the host sends us on to the name with a slash, as all of them do that serve folders."""
+        url = errand.host.url_of(errand.name)
+        answer = self._ask(errand, "HEAD", url)
+        location = answer.headers.get("Location", "").partition("?")[0]
+        return answer.status in (301, 308) and location.endswith(f"{url.rpartition('/')[2]}/")
 
     def _make_folders(self, errand: _Errand) -> None:
         """MKCOL (RFC 4918, section 9.3) the folders above a name, the topmost first; whatever is there stays."""

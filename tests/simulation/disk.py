@@ -215,6 +215,10 @@ class MemoryMediaRoot:
     def make_durable(self, publication: Publication) -> None:
         self._write(f"make_durable {publication.name}", "save", publication.name)
 
+    def sha256(self, name: str) -> str:
+        self.step(f"sha256 {name}", may_fail=f"read {name}")
+        return hashlib.sha256(self._inode(name).content).hexdigest()
+
     def is_published(self, publication: Publication) -> bool:
         self.step(f"is_published {publication.name}")
         return self.disk.seen.get(publication.name) is publication.status

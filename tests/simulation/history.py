@@ -344,13 +344,33 @@ class History:
     def _bring_home(self, process: ReplicatorProcess) -> None:
         while process.replicator is None:
             self.kernel.sleep(0.1, "starts")
-        while self.faults.unsynced or self.faults.by_hand:
+        rounds = 0
+        while self._sync_what_can_be(process) or not rounds:  # in mode distributed never all hosts at the same time
+            self._deliver_all(process, rounds)
+            process.replicator.sweep()
+            rounds += 1
+        self.converged_at = self.kernel.now
+        self.kernel.sleep(HOUR, "the worker sweeps up each hour")
+        process.replicator.sweep()
+        self.phase = "over"
+
+    def _sync_what_can_be(self, process: ReplicatorProcess) -> bool:
+        """Sync the hosts that need it, as far as they can be filled now; return whether there was one."""
+        lost = bool(self.faults.unsynced or self.faults.by_hand)
+        before = -1
+        while lost and before != len(self.faults.unsynced) + len(self.faults.by_hand):
+            before = len(self.faults.unsynced) + len(self.faults.by_hand)
             self._sync(process)
+        return lost
+
+    def _deliver_all(self, process: ReplicatorProcess, rounds: int) -> None:
+        assert process.replicator is not None
+        limit = CONVERGED * (1 + rounds) + self.faults.set_back
         urls = [host.url for host in self.settings.hosts]
         again = dict.fromkeys(self.settings.hosts, self.kernel.now)
         while process.outbox.owed(urls):
-            if self.kernel.now > self.network.last_fault + CONVERGED + self.faults.set_back:
-                self.problems.append(f"not converged {CONVERGED + self.faults.set_back:g} s after the last fault")
+            if self.kernel.now > self.network.last_fault + limit:
+                self.problems.append(f"not converged {limit:g} s after the last fault")
                 break
             if not process.outbox.owed(urls, parked=False):
                 process.outbox.nudge(urls, parked=True)  # as resto drain --parked does once a refusal was mended
@@ -358,7 +378,3 @@ class History:
             if again[host] > self.kernel.now:
                 self.kernel.sleep(again[host] - self.kernel.now, "worker: pause")
             again[host] = self.kernel.now + min(process.replicator.worker.step(host), 1.0)
-        self.converged_at = self.kernel.now
-        self.kernel.sleep(HOUR, "the worker sweeps up each hour")
-        process.replicator.sweep()
-        self.phase = "over"

@@ -110,10 +110,9 @@ def _publish(operation: Operation, replicator: Replicator, kernel: Kernel, told:
             return "acknowledged"
         try:
             replicator.withdraw(publication)
-        except OutboxError as error:
-            told(f"withdraw {operation.name}: {error}")
-        except MediaRootError as error:
+        except (OutboxError, MediaRootError) as error:  # it stands, everywhere
             kernel.note(f"withdraw {operation.name}: {error}")
+            replicator.forget(publication)
             return "unknown"
         return "withdrawn"
     finally:

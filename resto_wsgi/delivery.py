@@ -1,0 +1,70 @@
+"""What the outbox holds, as values: deliveries, how one failed, and what is known of the hosts.
+
+Times are seconds since 1970. Nothing is decided here and nothing is read; the outbox makes and takes these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Delivery", "Failure", "HostState", "Owed"]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One row. Times are seconds since 1970; ``reason`` and ``status`` are of the last failure since it was recorded.
+
+    ``host`` is Host.url. ``since`` is when it was first owed, ``due`` before when the worker does not try it,
+    ``attempts`` counts the failed ones since it was recorded last. ``unsure_until`` is 0.0 where nothing that was
+    sent earlier can still be carried out. ``fresh`` is set by record() where nothing was owed before it.
+    """
+
+    host: str
+    name: str
+    generation: int
+    since: float
+    due: float
+    attempts: int
+    parked: bool
+    unsure_until: float
+    status: int | None
+    reason: str
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the caller decided about a failed attempt."""
+
+    delivery: Delivery
+    due: float
+    reason: str
+    status: int | None = None
+    parked: bool = False
+    unsure_until: float = 0.0
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What is known of a host itself: "up", "down" or "read-only" since when, and why (noted at ``latest``).
+
+    ``failures`` counts those in a row; it is not asked before ``retry_at``.
+    """
+
+    host: str
+    state: str
+    since: float
+    failures: int
+    retry_at: float
+    reason: str
+    latest: float = 0.0
+
+
+@dataclass(frozen=True)
+class Owed:
+    """What one host is owed: how many rows, how many of them parked, and the smallest ``since``."""
+
+    host: str
+    owed: int
+    parked: int
+    oldest: float | None
