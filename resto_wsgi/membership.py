@@ -49,7 +49,7 @@ class Membership:
         count = 0
         for host in strangers:
             if owed := self._owe_all(host):
-                log.warning("%s is owed all that there is, %d names", host.label, owed)
+                log.info("%s is owed all that there is, %d names", host.label, owed)
             self._outbox.admit(host.url, joining=self._outbox.generation())
             count += owed
         for url, until in joining.items():
@@ -68,11 +68,6 @@ class Membership:
         self._media_root.check_here()
         self._outbox.expel([host.url])
         return self.admit()
-
-    def expel_others(self) -> None:
-        """Those that are not configured miss what is recorded from here on."""
-        known = self._outbox.members() | self._outbox.joining().keys()
-        self._outbox.expel(known - {host.url for host in self._hosts})
 
     def _is_new_site(self) -> bool:
         return next(self._media_root.names(), None) is None and next(self._outbox.names(), None) is None

@@ -93,6 +93,9 @@ class Outbox:
         def work(connection: Connection) -> dict[str, Delivery]:
             if gone:
                 _entomb(connection, name, now)
+            for host, _ in connection.execute(sql.MEMBERS).fetchall():
+                if host not in hosts:  # it is not told, and so does not hold whatever it does not owe
+                    connection.execute(sql.EXPEL, (host,))
             old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
             generation = _next_generation(connection)
             recorded = {}

@@ -29,7 +29,6 @@ from .errors import DeliveryError, MediaRootError, NameRejected, OutboxError, Re
 from .fanout import Outcome
 from .hosts import Host
 from .media_root import MediaRoot, Publication
-from .membership import Membership
 from .outbox import Delivery, HostState, Outbox
 from .replicas import Replicas
 from .staging import Staged
@@ -54,7 +53,6 @@ class Publisher:
         media_root: MediaRoot,
         outbox: Outbox,
         convergence: Convergence,
-        membership: Membership,
         replicas: Replicas | None,
         worker: Worker,
         clock: Callable[[], float],
@@ -66,11 +64,9 @@ class Publisher:
         self._media_root = media_root
         self._outbox = outbox
         self._convergence = convergence
-        self._membership = membership
         self._replicas = replicas
         self._worker = worker
         self._clock = clock
-        self._expelled = False  # in this process
 
     def publish(self, staged: Staged, name: str, *, overwrite: bool) -> tuple[Outcome, Publication]:
         """See ``Replicator.publish``."""
@@ -134,9 +130,6 @@ class Publisher:
     def _record(self, name: str, *, gone: bool = False) -> Owed:
         """Owe a name to every host, durably. The caller holds its lock, and changes the master only afterwards."""
         self._worker.start()
-        if not self._expelled:
-            self._membership.expel_others()
-            self._expelled = True
         due = self._clock() + (0.0 if self._later else GRACE)
         return self._outbox.record(name, [host.url for host in self._hosts], begin=not self._later, due=due, gone=gone)
 

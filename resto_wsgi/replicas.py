@@ -94,7 +94,8 @@ class Replicas:
     def fill(self, host: Host, name: str) -> None:
         """Make ``host`` hold what another host holds. The caller holds the lock of the name. Raises DeliveryError."""
         first, last = self._holders(name)
-        if host in (*first, *last) and self._transport.head(host, name) is not None:
+        if host in (*first, *last) and (own := self._fetch_from(host, name)) is not None:
+            own.staged.discard()
             return
         try:
             copy = self._first(name, lambda source: self._fetch_from(source, name), but=host)
@@ -113,15 +114,25 @@ class Replicas:
 
         Between the two looks a name may be spooled, or dropped: where somebody is at work on it they are repeated.
         """
-        for _ in range(LOOKS):
+        for look in range(LOOKS):
             before = self._outbox.is_gone(name)
             with contextlib.suppress(FileNotFoundError):
                 return in_spool(name)
-            if (found := self._first(name, on_host)) is not None:
+            try:
+                found = self._first(name, on_host)
+            except ReplicationError as error:
+                if error.failures or look + 1 == LOOKS:
+                    raise
+                continue  # all hosts owe it since, so that it is spooled
+            if found is not None:
                 return found
             if before is None and self._outbox.is_gone(name) is None:
                 break
         return None
+
+    def _is_vouched(self, name: str) -> bool:
+        """True where some host is known to hold the name: if it says that it does not, the name is gone."""
+        return bool({host.url for host in self._hosts} & self._outbox.members() - self._outbox.deliveries(name).keys())
 
     def _read(self, host: Host, name: str) -> BinaryIO | None:
         copy = self._fetch_from(host, name)
@@ -144,7 +155,7 @@ class Replicas:
         owing, members = self._outbox.deliveries(name), self._outbox.members()
         holders = [host for host in self._hosts if host.url in members and host.url not in owing]
         if not holders and gone is False:
-            holders = [host for host in self._hosts if host.url in members]
+            holders = [host for host in self._hosts if host.url in members] or list(self._hosts)
         states, now = self._outbox.host_states(), self._clock()
         last = [host for host in holders if breaker.is_away(states.get(host.url), now)]
         return [host for host in holders if host not in last], last
@@ -194,6 +205,6 @@ class Replicas:
                 if found is not None:
                     return found
                 answered = True
-        if failures and (known or not answered):
+        if (known and not self._is_vouched(name)) or (failures and (known or not answered)):
             raise ReplicationError("read", name, failures, done=0, required=1)
         return None

@@ -106,7 +106,7 @@ class Replicator:
         same = sha256("\n".join(sorted(host.url for host in hosts)).encode()).hexdigest()[:8]
         self.worker = Worker(lanes, f"{path}.worker-{same}", self.sweep, background=settings.background)
         self._membership = Membership(root, outbox, hosts, spooling=distributed)
-        self._publisher = Publisher(settings, root, outbox, convergence, self._membership, replicas, self.worker, clock)
+        self._publisher = Publisher(settings, root, outbox, convergence, replicas, self.worker, clock)
 
     # The library
 
@@ -251,11 +251,13 @@ class Replicator:
         """Forget a host that is not in ``media_hosts`` any more, and what it is owed; return how much that was.
 
         ``host`` is its URL, as in ``status``. Should it come back, it is owed everything. Raises ConfigError where it
-        is configured, OutboxError.
+        is configured, or nothing is owed to it, OutboxError.
         """
         if any(host in (each.label, each.url) for each in self._hosts):
             raise ConfigError("host", "is in media_hosts; what it is owed must be delivered to it")
-        return self._outbox.forget(host)
+        if not (count := self._outbox.forget(host)):
+            raise ConfigError("host", "nothing is owed to such a media server; `resto status` shows their URLs")
+        return count
 
     @overload
     def status(self) -> Status: ...

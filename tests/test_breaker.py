@@ -11,6 +11,7 @@ import pytest
 from resto_wsgi.breaker import (
     ASKED_CAP,
     BASE,
+    BREATH,
     CAP,
     FAR,
     PARKED,
@@ -74,7 +75,21 @@ def test_a_host_that_does_not_answer_is_down_at_once(seen: str | None) -> None:
     assert not is_paused(after, after.retry_at)
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 409, 423, 425, 500])
+def test_a_host_that_fails_with_names_is_not_down(status: int) -> None:
+    """A dozen names that it cannot take must not keep it from the others; it is let breathe, and no more."""
+    known = None
+    for _ in range(PATIENCE - 1):
+        known = fail(known, error(status))
+        assert (known.state, known.retry_at) == ("up", 0.0)
+    for _ in range(20):
+        known = fail(known, error(status))
+        assert (known.state, known.retry_at) == ("up", NOW + BREATH)
+    assert fail(state("down", 4, BEFORE), error(status)).state == "up"
+    assert fail(None, error(status, retry_after=7.0)).retry_at == NOW + 7.0
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_some_answers_of_5xx_in_a_row_may_be_the_fault_of_names(status: int) -> None:
     """Only the last of PATIENCE takes the host down; until then nothing pauses."""
     known = None

@@ -1,4 +1,4 @@
-"""`resto status`, `resto drain` and `resto sync` as cron and people run them: real processes, real media servers."""
+"""`resto status`, `drain`, `sync` and `forget` as cron and people run them: real processes, real media servers."""
 
 from __future__ import annotations
 
@@ -278,12 +278,60 @@ def test_without_media_root_each_command_says_what_is_missing(tmp_path: Path) ->
     """One line, no traceback, and nothing is made anywhere."""
     options: Any = {"env": _clean(os.environ), "cwd": tmp_path, "text": True}
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    commands = (["status"], ["drain"], ["sync", "media-01"])
+    commands = (["status"], ["drain"], ["sync", "media-01"], ["forget", "http://media-01/"])
     for process in [subprocess.Popen([*COMMAND, *arguments], **options) for arguments in commands]:
         out, errors = process.communicate(timeout=60)
         assert (process.returncode, out) == (1, "")
         assert re.fullmatch(r"resto: MEDIA_ROOT: is required: .+\n", errors)
     assert os.listdir(tmp_path) == []
+
+
+COMMANDS = (["status"], ["status", "cat"], ["drain"], ["sync", "media-01"], ["forget", "http://media-01/"])
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_where_no_application_has_been_nothing_is_made(resto: Resto, tmp_path: Path, there: bool) -> None:
+    """A mistyped MEDIA_ROOT is no site on which all is well."""
+    media = tmp_path / "media"
+    if there:
+        media.mkdir()
+        (media / "cat").write_bytes(CAT)
+    for arguments in COMMANDS:
+        result = resto([], *arguments, RESTO_MEDIA_HOSTS="media-01")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == f"resto: MEDIA_ROOT: no application has saved anything in {media} yet\n"
+    assert sorted(os.listdir(tmp_path)) == (["media"] if there else [])
+    assert not there or os.listdir(media) == ["cat"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files another user's")
+def test_the_media_root_of_another_user_is_refused(
+    resto: Resto, replicators: Replicators, nginx: Any, tmp_path: Path
+) -> None:
+    """Root would leave files that the application cannot write; the error says how to do it."""
+    replicators([nginx]).close()
+    hidden = tmp_path / "media/.resto"
+    os.chown(hidden, 12345, -1)
+    before = sorted((path.name, path.stat().st_uid) for path in hidden.rglob("*"))
+    for arguments in COMMANDS:
+        result = resto([nginx], *arguments)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert re.fullmatch(r"resto: MEDIA_ROOT: is not yours; .*sudo -u '#12345' resto.*\n", result.stderr)
+    assert sorted((path.name, path.stat().st_uid) for path in hidden.rglob("*")) == before
+
+
+def test_a_table_is_a_line_for_each_host_where_there_is_no_terminal(
+    resto: Resto, replicators: Replicators, media_servers: Any
+) -> None:
+    """However narrow the terminal was that cron does not have: for grep, and for mails."""
+    _, down = servers = media_servers("nginx", 2)
+    owing(replicators(servers), down, "cat")
+    for arguments, lines in ((["status"], 3), (["status", "cat"], 4), (["drain", "--timeout", "0"], 3)):
+        result = resto(servers, *arguments, COLUMNS="40")
+        assert result.returncode == 1
+        assert len(result.stdout.splitlines()) == lines
+        assert result.stdout.splitlines()[-1].startswith(down.url)
+        assert "refuses connections, or is unreachable" in result.stdout.splitlines()[-1]
 
 
 def test_a_timeout_that_is_none_is_a_usage_error(resto: Resto, nginx: Any) -> None:
@@ -369,3 +417,55 @@ def test_mode_distributed_is_filled_by_the_command_alone(
     assert resto(servers, "sync", servers[1].url, RESTO_MODE="distributed").returncode == 0
     assert resto(servers, "drain", RESTO_MODE="distributed").returncode == 0
     assert [files(server.root) for server in servers] == [{"a/cat": CAT}] * 2
+
+
+# resto forget, and hosts that are not configured
+
+
+def test_a_host_that_left_is_owed_until_it_is_forgotten(
+    resto: Resto, replicators: Replicators, media_servers: Any
+) -> None:
+    """A drain exits with 1 and shows it, for it is owed something; then nothing is left of it."""
+    kept, left = servers = media_servers("nginx", 2)
+    replicator = replicators(servers)
+    owing(replicator, left, "cat", "dog")
+    replicator.close()
+    result = resto([kept], "drain")
+    assert (result.returncode, result.stderr) == (1, "")
+    assert rows(result.stdout)[1][:2] == [kept.url, "up"]
+    assert rows(result.stdout)[2][:3] == [left.url, "not configured", "2"]
+    assert "resto forget URL" in result.stdout.splitlines()[-1]
+    assert resto([kept], "drain", "--host", kept.url).returncode == 0, "that was not asked"
+    result = resto([kept], "forget", left.url)
+    assert (result.returncode, result.stdout) == (0, f"2 names are not owed to {left.url} any more\n")
+    result = resto([kept], "drain")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "nothing is owed\n", "")
+    assert left.url not in resto([kept], "status").stdout
+
+
+def test_a_host_that_is_configured_is_not_forgotten(resto: Resto, replicators: Replicators, nginx: Any) -> None:
+    """What it is owed must be delivered to it."""
+    replicator = replicators([nginx])
+    owing(replicator, nginx, "cat")
+    replicator.close()
+    result = resto([nginx], "forget", nginx.url)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"resto: host: is in media_hosts; .+\n", result.stderr)
+    assert replicators([nginx]).status().owed == 1
+
+
+def test_two_hosts_are_synced_in_turn_without_a_master(
+    resto: Resto, replicators: Replicators, media_servers: Any
+) -> None:
+    """The second is refused until the first has everything; the error says what to do."""
+    servers = media_servers("nginx", 2)
+    replicator = replicators(servers, mode="distributed")
+    replicator.save("cat", CAT)
+    replicator.close()
+    mode = {"RESTO_MODE": "distributed"}
+    for first, second in (servers, reversed(servers)):
+        assert resto(servers, "sync", first.url, **mode).returncode == 0
+        result = resto(servers, "sync", second.url, **mode)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert re.fullmatch(r"resto: host: .+`resto drain`.+\n", result.stderr)
+        assert resto(servers, "drain", **mode).returncode == 0

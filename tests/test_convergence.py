@@ -367,9 +367,9 @@ def test_what_succeeded_is_owed_no_more_and_what_failed_is(make: Make) -> None:
 
 
 def test_failures_of_one_batch_are_counted_one_after_the_other(make: Make) -> None:
-    """Three answers of 500 in one settlement are three in a row."""
+    """Three answers of 503 in one settlement are three in a row."""
     party = make([ONE])
-    attempts = [(ONE, party.owe(name=name)[ONE.url], refusal(500, permanent=False)) for name in "abc"]
+    attempts = [(ONE, party.owe(name=name)[ONE.url], refusal(503, permanent=False)) for name in "abc"]
     party.convergence.settle(attempts, party.outbox.host_states())
     state = party.outbox.host_states()[ONE.url]
     assert (state.state, state.failures) == ("down", 3)

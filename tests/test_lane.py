@@ -497,7 +497,7 @@ def test_a_probe_that_succeeds_before_a_failure_is_not_repeated_without_a_pause(
     party = make()
     party.owe(*numbered(50))
     party.outbox.note_host(HostState(party.host.url, "down", NOW, 5, 0.0, "earlier"))
-    party.transport.act = raising(refusal("cat"), *numbered(50))
+    party.transport.act = raising(refusal("cat", 503), *numbered(50))
     for _ in range(5):
         before = len(party.transport.asked)
         assert party.run() > 0

@@ -121,16 +121,19 @@ def test_a_host_that_refuses_one_name_is_up(replicators: Replicators, media_serv
     assert delivery.reason == "answered 413: raise its limit of the body size"
 
 
-def test_a_host_that_errs_again_and_again_is_down(replicators: Replicators, faulty: Any) -> None:
-    """One 500 may be the fault of a name, three in a row are not."""
-    server = faulty(("status", 500))
+@pytest.mark.parametrize(("answer", "then"), [(503, "down"), (500, "up")])
+def test_a_host_that_is_overloaded_again_and_again_is_down(
+    replicators: Replicators, faulty: Any, answer: int, then: str
+) -> None:
+    """A 503 speaks of the host, three in a row for certain; a 500 may always be the fault of a name."""
+    server = faulty(("status", answer))
     replicator = replicators([server])
     states = []
     for name in "abc":
         replicator.save(name, CAT)
         states.append(replicator.status().hosts[0].state)
-    assert states == ["up", "up", "down"]
-    assert replicator.status().hosts[0].error.startswith("answered 500: ")
+    assert states == ["up", "up", then]
+    assert replicator.status().hosts[0].error.startswith(f"answered {answer}: ")
 
 
 @pytest.mark.parametrize("mode", MODES)

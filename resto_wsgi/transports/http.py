@@ -202,9 +202,11 @@ class HttpTransport:
             return _Answer(response.status, response.headers)
 
     def _is_folder(self, errand: _Errand) -> bool:
-        """True where the host sends us on to the name with a slash, as all of them do that serve folders."""
+        """True where there is no file: the host sends us on to the name with a slash, or knows nothing there."""
         url = errand.host.url_of(errand.name)
         answer = self._ask(errand, "HEAD", url)
+        if answer.status in ABSENT:
+            return True
         location = answer.headers.get("Location", "").partition("?")[0]
         return answer.status in (301, 308) and location.endswith(f"{url.rpartition('/')[2]}/")
 

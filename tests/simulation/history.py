@@ -346,8 +346,9 @@ class History:
             self.kernel.sleep(0.1, "starts")
         rounds = 0
         while self._sync_what_can_be(process) or not rounds:  # in mode distributed never all hosts at the same time
+            process.replicator.sweep()  # which owes a host that is new here what there is
             self._deliver_all(process, rounds)
-            process.replicator.sweep()
+            process.replicator.sweep()  # and finds that it has it
             rounds += 1
         self.converged_at = self.kernel.now
         self.kernel.sleep(HOUR, "the worker sweeps up each hour")
