@@ -21,11 +21,16 @@ MEMORY = "/dev/shm"  # where a commit costs no disk
 
 def play(seed: int, mutant: Any = None, **options: Any) -> tuple[dict[str, Any], History]:
     """Play one history; return its figures, and it."""
-    logging.getLogger("resto_wsgi").setLevel(logging.CRITICAL + 1)  # what it logs are the faults that are made here
+    log = logging.getLogger("resto_wsgi")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)  # what it logs are the faults that are made here
     where = MEMORY if os.path.isdir(MEMORY) else None
-    with tempfile.TemporaryDirectory(prefix="resto-simulation-", dir=where) as folder:
-        history = History(seed, folder, mutant, **options)
-        history.play()
+    try:
+        with tempfile.TemporaryDirectory(prefix="resto-simulation-", dir=where) as folder:
+            history = History(seed, folder, mutant, **options)
+            history.play()
+    finally:
+        log.setLevel(level)
     return judge(history), history
 
 
