@@ -124,7 +124,10 @@ class Convergence:
         elif self._media_root.is_staged(name):
             return
         else:
-            digest = self._media_root.sha256(name)
+            try:
+                digest = self._media_root.sha256(name)
+            except FileNotFoundError:  # somebody who does not know of the lock has removed it just now
+                return
         self._outbox.settle((), present=name, sha256=digest)
         self._media_root.drop(name)
 

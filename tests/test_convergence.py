@@ -141,7 +141,10 @@ class Party:
         """Record a name as a save does that is about to send it."""
         urls = [host.url for host in hosts or self.hosts]
         usual = {"begin": True, "due": self.clock.now, "gone": self.distributed}
-        return self.outbox.record(name, urls, **usual | options)
+        owed = self.outbox.record(name, urls, **usual | options)
+        for host in self.hosts:  # what is recorded for some is not said to the others, which are members all the same
+            self.outbox.admit(host.url)
+        return owed
 
     def owing(self, name: str = "cat") -> set[str]:
         labels = {host.url: host.label for host in self.hosts}
