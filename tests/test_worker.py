@@ -250,7 +250,9 @@ def test_one_process_leads_and_another_takes_over_when_it_is_killed(
     processes = {process.pid: process for process in (python(*arguments) for _ in range(3))}
     said: dict[int, list[str]] = {pid: [] for pid in processes}
     for pid, process in processes.items():
-        threading.Thread(target=lambda out, into: into.extend(out), args=(process.stdout, said[pid])).start()
+        threading.Thread(
+            target=lambda out, into: [into.append(each) for each in out], args=(process.stdout, said[pid])
+        ).start()
 
     def leaders() -> list[int]:
         return [pid for pid, lines in said.items() if "leads\n" in lines]
