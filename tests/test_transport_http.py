@@ -24,7 +24,7 @@ from servers import KINDS, FaultyServer, eventually
 
 from resto_wsgi.errors import DeliveryError
 from resto_wsgi.hosts import Host, parse_hosts
-from resto_wsgi.transports import http, http_connection
+from resto_wsgi.transports import http_connection, http_flight
 from resto_wsgi.transports.http import HttpTransport
 
 TIMEOUT = 0.3  # seconds without progress, where a fault is awaited
@@ -641,16 +641,15 @@ def test_a_connection_that_breaks_within_the_answer_is_not_repeated(
         assert connection.recv(1) == b"!"
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
 
-    def receive_and_say_so(self: Any, buffer: Any) -> int:
-        count = receive(self, buffer)
-        if bytes(buffer[:count]) == b"HTTP/1.1 20":
+    def take_and_say_so(self: Any, data: bytes) -> None:
+        take(self, data)
+        if data == b"HTTP/1.1 20":
             self._sock.sendall(b"!")
-        return count
 
-    receive = http_connection.Reply.readinto
+    take = http_flight.Flight._take
     server = faulty(half_an_answer)
     put(hasty, server, "cat")
-    monkeypatch.setattr(http_connection.Reply, "readinto", receive_and_say_so)
+    monkeypatch.setattr(http_flight.Flight, "_take", take_and_say_so)
     with pytest.raises(DeliveryError, match="reset"):
         put(hasty, server, "cat")
     assert server.connections == 1
@@ -696,7 +695,7 @@ def test_a_forked_process_makes_its_own_connections(
     server = faulty()
     put(hasty, server, "cat")
     with monkeypatch.context() as patch:
-        patch.setattr(http.os, "getpid", lambda: -1)  # as if forked
+        patch.setattr(http_connection.os, "getpid", lambda: -1)  # as if forked
         put(hasty, server, "cat")
         assert server.connections == 2
         hasty.close()
@@ -730,6 +729,8 @@ def tls(faulty: Any, certificate: Path) -> Iterator[FaultyServer]:
         with context.wrap_socket(connection, server_side=True) as secure, secure.makefile("rb") as secure_reader:
             secured.append(secure)
             while server.read_request(secure_reader):
+                if dripping.is_set():
+                    secure.sendall(b"HTTP/1.1 201 ")
                 while dripping.is_set() and not server.stopped.wait(0.2):
                     secure.sendall(b"z")
                 secure.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")

@@ -1,38 +1,35 @@
-"""One HTTP/1.1 connection whose every request ends in bounded time, memory and doubt; urllib3 pools it.
+"""Connections that urllib3 pools, and the bounds that each piece of work on them keeps: in time, memory and doubt.
 
-Time is bounded twice: no step takes longer than ``step`` without progress, and the whole request has a deadline, so
-that a host that moves a byte now and then cannot hold us. Both are looked at where bytes move: in ``Bounded.send`` on
-the way out, in ``Reply`` on the way in. A reply has a limit in bytes, which only a file that was asked for lifts.
-What is known of a request while it runs is its ``Exchange``; nothing here knows of names, hosts or statuses.
-``http.HttpTransport`` is the only caller.
+urllib3 resolves, connects, speaks TLS and keeps alive; a connection is leased from its pool for one request, which
+``http_flight`` moves. Time is bounded twice: no step takes longer than ``step`` without progress, and the whole request
+has a deadline, so that a host that moves a byte now and then cannot hold us. Nothing here knows of names or statuses.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import select
 import socket
 import struct
 import time
 from collections.abc import Iterator
-from contextvars import ContextVar
-from http.client import HTTPResponse as HttpReply
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import Any, cast
 
+import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-__all__ = ["BLOCK", "POOL_CLASSES", "Body", "Bounded", "Exchange", "Reply", "Shrunk", "Stale", "TooLong", "exchange"]
+__all__ = ["BLOCK", "REPLY_LIMIT", "STEPS", "Bounded", "Exchange", "Origin", "Pools", "TooLong"]
 
-BLOCK = 256 * 1024  # bytes read from the file and given to the socket at a time, or the other way round
+BLOCK = 256 * 1024  # bytes read from a file and given to a socket at a time, or the other way round
 REPLY_LIMIT = 64 * 1024  # bytes of a whole reply; the error pages of the stock servers are under 1 KiB
 MINIMUM_RATE = 64 * 1024  # bytes per second: a transfer that is slower on the whole is given up
 STEPS = 3  # times ``step`` that a request may take beside its bytes: to connect, to send, to answer
-ANSWER_STEPS = 2  # times ``step`` that an answer may take on the whole, however large the file was
 LONGEST = 24 * 3600.0  # seconds that a file may take to come: its length is only what the host says
 UNSIZED = 3600.0  # the same where the host says no length, so that nothing else bounds a reply that never ends
+KEPT = 64  # connections kept alive for each host: one for each request thread of a usual WSGI server
+POOLS = 1024  # hosts; urllib3 would close the connections of all but the 10 used last
 
 
 class Exchange:
@@ -40,7 +37,7 @@ class Exchange:
 
     ``step`` is how many seconds may pass without progress, ``ends`` when the request has to be over. ``sent`` is
     True from before the first byte of the request went out; ``lost`` where an earlier one of this exchange ended with
-    no status, so that nobody knows whether the host did what it asked for. ``reading`` is True once a file comes.
+    no status, so that nobody knows whether the host did what it asked for.
     """
 
     def __init__(self, step: float) -> None:
@@ -48,14 +45,11 @@ class Exchange:
         self.ends = 0.0
         self.sent = False
         self.lost = False
-        self.reading = False
-        self.reply: Reply | None = None
 
     def begin(self, size: int) -> None:
         """Start the clock of a request with a body of ``size`` bytes."""
         self.ends = time.monotonic() + STEPS * self.step + size / MINIMUM_RATE
         self.sent = False
-        self.reply = None
 
     def next_step(self) -> float:
         """Return the seconds that the next step may take; raise TimeoutError where there are none."""
@@ -66,9 +60,6 @@ class Exchange:
 
     def expect(self, size: int | None) -> None:
         """Let the reply go on for a file of ``size`` bytes, or of a size that nobody knows."""
-        self.reading = True
-        if self.reply is not None:
-            self.reply.lift()
         self.ends += UNSIZED if size is None else min(size / MINIMUM_RATE, LONGEST)
 
     @contextlib.contextmanager
@@ -79,154 +70,35 @@ class Exchange:
         self.ends += time.monotonic() - begun
 
 
-# How an exchange reaches the connection that urllib3 picks for its request.
-exchange: ContextVar[Exchange] = ContextVar("exchange")
-
-
-class Stale(ConnectionResetError):
-    """A connection that had been kept alive turned out to be closed by the host."""
-
-
-class Shrunk(Exception):
-    """The master's file became shorter while it was sent."""
-
-
 class TooLong(Exception):
-    """A reply went on beyond REPLY_LIMIT. No OSError, so that nobody takes it for the end of the reply."""
+    """A reply went on beyond REPLY_LIMIT; ``status`` is what it says, None where it did not come to that."""
 
-    status: int | None = None
+    def __init__(self, status: int | None = None) -> None:
+        super().__init__(status)
+        self.status = status
 
     def __str__(self) -> str:
         return f"its reply is longer than {REPLY_LIMIT} bytes; look at what answers at its URL"
 
 
-class Body(io.RawIOBase):
-    """Exactly ``size`` bytes of a file, read at an offset of its own. A shorter file is an error, never a short PUT."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._fd = file.fileno()
-        self._size = size
-        self._sent = 0
-
-    def read(self, size: int = -1) -> bytes:
-        block = os.pread(self._fd, min(BLOCK, self._size - self._sent), self._sent)
-        if not block and self._sent < self._size:
-            raise Shrunk(f"the master ends at {self._sent} bytes of {self._size}")
-        self._sent += len(block)
-        return block
-
-
-class Reply(io.RawIOBase):
-    """What a socket receives, until the deadline and up to REPLY_LIMIT bytes."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._file = sock.makefile("rb", buffering=0)  # http.client closes the socket before such a reply is read
-        self._ends = time.monotonic() + ANSWER_STEPS * exchange.get().step
-        self._limit: float = REPLY_LIMIT
-        self.received = 0
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Stand in for a socket where http.client asks it for a file."""
-        return io.BufferedReader(self, 8192)
-
-    def lift(self) -> None:
-        """Leave only the deadline: the reply is a file that somebody wants, and is not kept in memory."""
-        self._ends = self._limit = float("inf")
-
-    def let_go(self) -> None:
-        """Let the socket be closed by who owns it; urllib3 leaves a reply open whose headers it does not like."""
-        self._file.close()
-
-    def close(self) -> None:
-        self.let_go()
-        super().close()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self.received >= self._limit:
-            raise TooLong
-        left = self._ends - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long on the whole")
-        work = exchange.get()
-        self._sock.settimeout(min(left, work.next_step()))
-        try:
-            count = self._sock.recv_into(buffer, int(min(len(buffer), self._limit - self.received)))
-        except TimeoutError as error:
-            work.next_step()  # the whole, where it was the shorter of the two
-            raise TimeoutError(f"nothing came within {work.step:g} s") from error
-        self.received += count
-        return count
-
-
 class Bounded(HTTPConnection):
-    """A connection that keeps to the deadline of its request, and knows when it failed for being stale."""
+    """A connection that knows whether it was used before, and that can be ended so that nothing is done late."""
 
-    _used = False
-    _cut = False
+    used = False
 
     def connect(self) -> None:
-        self._used = self._cut = False
+        """Connect, with TLS where it is configured; this may wait. Raises what urllib3 raises, and OSError."""
+        self.used = False
         super().connect()
 
-    def send(self, data: Any) -> None:
-        """Send all of ``data``, whose every part is a step; to sendall the whole block would be one.
-
-        The look at the deadline after connecting also keeps a name that resolved too late from being written to.
-        """
-        if self.sock is None:
-            self.connect()
-        left = memoryview(data)
-        try:
-            while left:
-                self.sock.settimeout(exchange.get().next_step())
-                exchange.get().sent = True  # before it is: a send that fails may have sent something
-                left = left[self.sock.send(left) :]
-        except TimeoutError as error:
-            if self._has_an_answer():  # an early 413, from a host that reads no further
-                self._cut = True
-                raise BrokenPipeError from error  # which urllib3 takes as the word to read it
-            self._reset()
-            raise
-        except BaseException:
-            self._reset()
-            raise
-
-    def getresponse(self) -> Any:
-        reply = exchange.get().reply = Reply(self.sock)
-        self.response_class = lambda _, *args, **kw: HttpReply(reply, *args, **kw)  # type: ignore[assignment,arg-type]
-        used, self._used = self._used, True
-        try:
-            response = super().getresponse()
-        except BaseException as error:
-            reply.let_go()
-            if not isinstance(error, ConnectionError):
-                self._reset()
-            elif used and not reply.received:
-                raise Stale(*error.args) from error
-            raise
-        if response.status < 200 or self._cut:
-            self._reset()
-            self.close()  # the rest of the request, or of the reply, must not meet the next request
-        if response.status < 200:
-            raise OSError(f"answered {response.status}, and no final status")
-        return response
-
-    def _has_an_answer(self) -> bool:
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
-
-    def _reset(self) -> None:
-        """Let the close that follows be a reset, so that the host drops what it has not read of a request.
+    def drop(self) -> None:
+        """Close with a reset, so that the host drops what it has not read of a request.
 
         Else a PUT that was given up could be carried out after the DELETE that withdraws it.
         """
         with contextlib.suppress(OSError, AttributeError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
 
 
 class _BoundedTls(Bounded, HTTPSConnection):
@@ -241,4 +113,63 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _BoundedTls
 
 
-POOL_CLASSES = {"http": _Pool, "https": _TlsPool}
+@dataclass(frozen=True)
+class Origin:
+    """Where the requests for one host go: its pool, what a Host header says of it, and the path before each name."""
+
+    pool: HTTPConnectionPool
+    authority: str
+    path: str
+
+    def lease(self) -> Bounded:
+        """Take a connection: one that is alive, as far as is known without asking, or a new one, to be connected."""
+        connection: Any = self.pool._get_conn()
+        return cast(Bounded, connection)
+
+    def new(self) -> Bounded:
+        """Return a connection that was never used, to be connected."""
+        connection: Any = self.pool._new_conn()
+        return cast(Bounded, connection)
+
+    def give_back(self, connection: Bounded) -> None:
+        """Keep a connection for the next request, or close it where enough are kept."""
+        kept = self.pool.pool
+        if kept is None or kept.full():  # urllib3 would log a warning for each
+            connection.close()
+        else:
+            self.pool._put_conn(connection)
+
+
+class Pools:
+    """urllib3's pools, one for each host; a process that forks gets its own. ``timeout`` is in seconds, to connect."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._own: dict[int, _Own] = {}  # by process, because a fork shares the sockets
+
+    def origin(self, url: str) -> Origin:
+        """Return the origin of a Host.url."""
+        pid = os.getpid()
+        own = self._own.get(pid) or self._own.setdefault(pid, _Own(self._timeout))
+        return own.origins.get(url) or own.origins.setdefault(url, own.origin(url))
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        own = self._own.pop(os.getpid(), None)
+        if own is not None:
+            own.manager.clear()
+
+
+class _Own:
+    """The pools of one process."""
+
+    def __init__(self, timeout: float) -> None:
+        timeouts = urllib3.Timeout(connect=timeout, read=timeout)
+        self.manager = urllib3.PoolManager(POOLS, maxsize=KEPT, timeout=timeouts)
+        self.manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self.origins: dict[str, Origin] = {}
+
+    def origin(self, url: str) -> Origin:
+        _, _, rest = url.partition("//")
+        authority, slash, path = rest.partition("/")
+        return Origin(self.manager.connection_from_url(url), authority, slash + path)

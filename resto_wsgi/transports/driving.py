@@ -1,0 +1,111 @@
+"""Many jobs with hosts in one thread: each is moved when its connection is ready, and given up when its time is up.
+
+A job is one errand at one host, which may take several requests, one after the other. For each it may need a connection
+that is not there yet; to connect is to wait, so it is not driven on then, but handed back (``cold``). No job waits for
+another here. A transport that can be driven makes the jobs, the fan-out drives many and connects in threads.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+__all__ = ["Job", "drive", "finish"]
+
+
+class Job(Protocol):
+    """One errand. It is ``over``, or ``cold``: it needs ``connect`` to be called; else it is under way.
+
+    Under way, ``fd`` is to be watched for the poll events ``wants``, and ``until`` is a time.monotonic(). One thread at
+    a time calls; nothing here raises but what interrupts the thread.
+    """
+
+    over: bool
+    cold: bool
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of the connection."""
+
+    @property
+    def wants(self) -> int:
+        """The poll events to wait for."""
+
+    @property
+    def until(self) -> float:
+        """When to give up."""
+
+    def start(self) -> None:
+        """Go ahead on a connection that is there, or become cold."""
+
+    def connect(self) -> None:
+        """Connect, which may wait, and go ahead."""
+
+    def advance(self, events: int) -> None:
+        """Go on; the connection showed these poll events."""
+
+    def expire(self) -> None:
+        """Go on without what did not come in time."""
+
+    def abandon(self) -> None:
+        """End as it stands: nobody waits for it any more."""
+
+
+def finish(job: Job) -> None:
+    """See one job to its end, in this thread."""
+    if not (job.over or job.cold):
+        drive([job], lambda landed: ())
+    while not job.over:
+        job.connect()
+        drive([job], lambda landed: ())
+
+
+def drive(jobs: Iterable[Job], landed: Callable[[Job], Iterable[Job]]) -> None:
+    """Move jobs until none is under way. ``landed`` is told of each that is over or cold, and may return others.
+
+    Where this thread is interrupted, those under way are abandoned.
+    """
+    poll = select.poll()
+    flying: dict[int, Job] = {}
+    wanted: dict[int, int] = {}
+
+    def watch(job: Job) -> None:
+        todo = [job]
+        while todo:
+            each = todo.pop()
+            if each.over or each.cold:
+                todo.extend(landed(each))
+            else:
+                flying[each.fd], wanted[each.fd] = each, each.wants
+                poll.register(each.fd, each.wants)
+
+    def moved(fd: int, job: Job) -> None:
+        if not (job.over or job.cold) and job.fd == fd:
+            if job.wants != wanted[fd]:
+                wanted[fd] = job.wants
+                poll.modify(fd, job.wants)
+            return
+        del flying[fd], wanted[fd]
+        poll.unregister(fd)
+        watch(job)
+
+    try:
+        for job in jobs:
+            watch(job)
+        while flying:
+            patience = min(job.until for job in flying.values()) - time.monotonic()
+            for fd, events in poll.poll(max(0, math.ceil(patience * 1000))):
+                job = flying[fd]
+                job.advance(events)
+                moved(fd, job)
+            now = time.monotonic()
+            for fd, job in [(fd, job) for fd, job in flying.items() if job.until <= now]:
+                job.expire()
+                moved(fd, job)
+    except BaseException:
+        for job in flying.values():
+            job.abandon()
+        raise
