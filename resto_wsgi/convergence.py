@@ -20,20 +20,26 @@ retries or logs; the replicator and the worker call this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from . import breaker
-from .errors import DeliveryError, MediaRootError, OutboxError
-from .fanout import Fanout, Outcome
+from .errors import DeliveryError, MediaRootError, OutboxError, RestoError
+from .fanout import Fanout, Outcome, Task
 from .hosts import Host
-from .media_root import MediaRoot, Publication
+from .media_root import Master, MediaRoot, Publication
 from .outbox import Delivery, Failure, HostState, Outbox
 from .replicas import Replicas
-from .transports import Transport
 
-__all__ = ["Attempt", "Convergence"]
+__all__ = ["Attempt", "Convergence", "Pair", "Results"]
 
 ROUNDS = 5  # times that the master may change under way before somebody else has to come back later
+
+Pair = tuple[Host, str]
+"""A host, and a name that it has to match."""
+
+Results = dict[Pair, "DeliveryError | None"]
+"""For each pair: None where the host matches the master, else why not."""
 
 Attempt = tuple[Host, Delivery, "DeliveryError | None"]
 """What came of one delivery: None where the host matched the master."""
@@ -46,7 +52,6 @@ class Convergence:
         self,
         media_root: MediaRoot,
         outbox: Outbox,
-        transport: Transport,
         fanout: Fanout,
         hosts: Sequence[Host],
         replicas: Replicas | None,
@@ -55,7 +60,6 @@ class Convergence:
     ) -> None:
         self._media_root = media_root
         self._outbox = outbox
-        self._transport = transport
         self._fanout = fanout
         self._urls = frozenset(host.url for host in hosts)
         self._replicas = replicas
@@ -64,23 +68,33 @@ class Convergence:
 
     def converge(self, name: str, hosts: Iterable[Host]) -> Outcome:
         """Make all of ``hosts`` match at the same time. The caller holds the lock and has recorded the deliveries."""
-        return self._fanout.run(name, lambda host: self.deliver(host, name), hosts)
+        pairs = [(host, name) for host in hosts]
+        results: Results = {}
+        self.deliver(pairs, set(), results, at_once=len(pairs))
+        return {host.label: results[host, name] for host, name in pairs}
 
-    def deliver(self, host: Host, name: str) -> None:
-        """Make one host match. The same duties; raises DeliveryError."""
-        untouched = True
-        try:
-            for _ in range(ROUNDS):
-                seen = self._send(host, name)
-                untouched = False
-                if seen == self._media_root.state(name):
-                    return
-        except (MediaRootError, OutboxError) as error:
-            raise DeliveryError(host.label, name, f"this side: {error}", untouched=untouched, ours=True) from error
-        except DeliveryError as error:
-            error.untouched = error.untouched and untouched  # an earlier round was carried out
-            raise
-        raise DeliveryError(host.label, name, "the master changes faster than it can be sent", ours=True)
+    def deliver(
+        self,
+        pairs: Sequence[Pair],
+        tried: set[Pair],
+        results: Results,
+        *,
+        at_once: int,
+        go_on: Callable[[DeliveryError | None], bool] = lambda error: True,
+    ) -> None:
+        """Make hosts match in names, up to ``at_once`` at the same time. The same duties, for each name.
+
+        ``go_on`` is told how each ended, and says whether more are to be begun. Those that were begun are in ``tried``,
+        those whose end is known in ``results``, also where this is interrupted.
+        """
+        again = self._round(_Round(pairs, set(), tried, results, go_on), at_once)
+        for _ in range(ROUNDS - 1):
+            if not again:
+                return
+            again = self._round(_Round(again, set(again), tried, results, lambda error: True), at_once)
+        for host, name in again:
+            reason = "the master changes faster than it can be sent"
+            results[host, name] = DeliveryError(host.label, name, reason, ours=True)
 
     def settle(self, attempts: Iterable[Attempt], states: dict[str, HostState]) -> None:
         """Note what came of deliveries. The caller still holds the locks of their names.
@@ -131,24 +145,125 @@ class Convergence:
         self._outbox.settle((), present=name, sha256=digest)
         self._media_root.drop(name)
 
-    def _send(self, host: Host, name: str) -> object:
-        """Look, and make the host match what was seen; return that state of the master."""
-        try:
-            master = self._media_root.open(name)
-        except FileNotFoundError:
-            self._send_absent(host, name)
-            return None
-        with master.file:
-            self._transport.put(host, name, master.file, master.size, master.mtime)
-        return master.state
+    def _round(self, work: _Round, at_once: int) -> list[Pair]:
+        """Look, send and look again; return those whose master changed meanwhile.
 
-    def _send_absent(self, host: Host, name: str) -> None:
+        Where this is interrupted, those that were sent by then are looked at all the same.
+        """
+        again: list[Pair] = []
+        try:
+            with work:
+                self._fanout.run(self._tasks(work), work.ended, at_once)
+        finally:
+            for pair in work.sent:
+                try:
+                    changed = self._media_root.state(pair[1]) != work.seen[pair[1]]
+                except MediaRootError as error:
+                    work.results[pair] = _ours(pair, error)
+                    continue
+                if changed:
+                    again.append(pair)
+                else:
+                    work.results[pair] = None
+        return again
+
+    def _tasks(self, work: _Round) -> Iterator[Task]:
+        """Look at the master of each name, when its turn has come, and say what is to be sent."""
+        for pair in work.pairs:
+            if work.stopped:
+                return
+            work.tried.add(pair)
+            try:
+                task = self._task(work, pair)
+            except (MediaRootError, OutboxError) as error:
+                work.results[pair] = _ours(pair, error, untouched=pair not in work.carried)
+                continue
+            if task is None:
+                work.sent.append(pair)
+            else:
+                yield task
+
+    def _task(self, work: _Round, pair: Pair) -> Task | None:
+        """Return what makes a host match what is seen; None where there is nothing to do."""
+        host, name = pair
+        master = work.look(name, self._media_root.open)
+        if master is not None:
+            return Task(host, name, master)
         self._media_root.check_here()
         if self._replicas is None:
-            self._transport.delete(host, name)
-            return
+            return Task(host, name)
         gone = self._outbox.is_gone(name)
         if gone:
-            self._transport.delete(host, name)
-        elif gone is False:
-            self._replicas.fill(host, name)
+            return Task(host, name)
+        return None if gone is None else Task(host, name, work=lambda: self._fill(self._replicas, pair))
+
+    def _fill(self, replicas: Replicas | None, pair: Pair) -> None:
+        if replicas is not None:
+            try:
+                replicas.fill(*pair)
+            except (MediaRootError, OutboxError) as error:
+                raise _ours(pair, error) from error
+
+
+class _Round:
+    """What is seen and what is done in one round of deliveries. The masters that it looks at are open until its end.
+
+    ``carried`` are those that an earlier round has sent, ``sent`` those that this one has, as it believes until the
+    second look; ``seen`` is the state of each name's master at the first.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        carried: set[Pair],
+        tried: set[Pair],
+        results: Results,
+        go_on: Callable[[DeliveryError | None], bool],
+    ) -> None:
+        self.pairs = pairs
+        self.carried = carried
+        self.tried = tried
+        self.results = results
+        self.stopped = False
+        self.sent: list[Pair] = []
+        self.seen: dict[str, object] = {}
+        self._go_on = go_on
+        self._masters: dict[str, Master] = {}
+        self._left = Counter(name for _, name in pairs)  # hosts that have not yet ended with each name
+
+    def look(self, name: str, open_master: Callable[[str], Master]) -> Master | None:
+        """Return the master of a name, the same for all hosts of this round; None where there is none."""
+        if name not in self.seen:
+            try:
+                self._masters[name] = master = open_master(name)
+            except FileNotFoundError:
+                self.seen[name] = None
+            else:
+                self.seen[name] = master.state
+        return self._masters.get(name)
+
+    def ended(self, task: Task, error: DeliveryError | None) -> None:
+        """Note how one ended; see ``fanout.Ended``."""
+        pair = task.host, task.name
+        if error is None:
+            self.sent.append(pair)
+        else:
+            error.untouched = error.untouched and pair not in self.carried  # an earlier round was carried out
+            self.results[pair] = error
+        if not self._go_on(error):
+            self.stopped = True
+        self._left[task.name] -= 1
+        if not self._left[task.name] and task.master is not None:
+            task.master.file.close()
+
+    def __enter__(self) -> None:
+        """Nothing is open yet."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        for master in self._masters.values():
+            master.file.close()
+
+
+def _ours(pair: Pair, error: RestoError, *, untouched: bool = False) -> DeliveryError:
+    host, name = pair
+    return DeliveryError(host.label, name, f"this side: {error}", untouched=untouched, ours=True)

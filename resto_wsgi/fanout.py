@@ -1,23 +1,31 @@
-"""One piece of work on many hosts at once, and what came of it on each.
+"""Sending to many hosts at once, in the thread that asks for it, and what came of each.
 
-Each host has threads of its own, started when they are first needed, so that a slow or dead host holds up only
-the work for itself. Work is bounded in time by the transport; the wait here is for all hosts. Nothing is
-known here of names, files or policies. The replicator calls it.
+    task ── a connection is there ──────> driven here, with all others (``transports.driving``)
+      └──── none, or it was closed ─────> a thread of that host connects, and sees this task to its end
+
+So a request costs no thread and no hand-over while its connections are kept alive, and a host that is cold, slow or
+dead delays no other. Each caller drives its own tasks: requests share connections, not an engine, since to hand a
+small file to another thread and back takes longer than to send it. What cannot be driven (a transport that offers no
+jobs, work that reads from hosts) is done by the threads. Nothing is known here of policies; the convergence calls this.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
 from .errors import DeliveryError
 from .hosts import Host
+from .media_root import Master
+from .transports import DrivenTransport, Transport
+from .transports.driving import Job, drive, finish
 
-__all__ = ["Fanout", "Outcome"]
+__all__ = ["Ended", "Fanout", "Outcome", "Task"]
 
-THREADS = 16  # for each host: requests of as many uploads at once; more wait their turn
+THREADS = 16  # for each host: as many connect to it at once; more wait their turn
 
 Outcome = dict[str, "DeliveryError | None"]
 """For each host, by its label: None where the work was done, else why not."""
@@ -25,71 +33,168 @@ Outcome = dict[str, "DeliveryError | None"]
 log = logging.getLogger("resto_wsgi")
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """``host`` is to hold ``master`` under ``name``, or not to hold it where that is None; else ``work`` is to be done.
+
+    ``work`` raises DeliveryError where it fails.
+    """
+
+    host: Host
+    name: str
+    master: Master | None = None
+    work: Callable[[], None] | None = None
+
+
+Ended = Callable[[Task, "DeliveryError | None"], None]
+"""Is told of each task that has ended, in any thread; it must neither wait nor raise."""
+
+
 class Fanout:
-    """Threads for each host of a replicator. Any thread may call; a process that forks gets its own."""
+    """Sends over one transport. Any thread may call; a process that forks gets its own threads."""
 
-    def __init__(self, hosts: Iterable[Host]) -> None:
-        self._hosts = tuple(hosts)
-        self._lanes: dict[int, dict[str, ThreadPoolExecutor]] = {}  # by process: threads do not survive a fork
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._threads: dict[int, dict[str, ThreadPoolExecutor]] = {}  # by process: threads do not survive a fork
 
-    def run(self, name: str, work: Callable[[Host], None], hosts: Iterable[Host] | None = None) -> Outcome:
-        """Do ``work`` for each of ``hosts``, by default all, at the same time and return when all have ended.
+    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
+        """Do all ``tasks``, up to ``at_once`` at the same time, and return when all have ended.
 
-        A DeliveryError is that host's outcome. Any other exception is a defect; it is logged, and is that
-        host's outcome too, so that the caller can still put things right on the others.
+        A task is taken when there is room for it, so whoever makes them can stop making them. A defect is logged and is
+        a DeliveryError, so that the caller can still put things right. Where this thread is interrupted, what it
+        drives is abandoned, and ``ended`` is not told of that; what a thread has begun is waited for.
         """
-        hosts = self._hosts if hosts is None else tuple(hosts)
-        if len(hosts) == 1:
-            return {hosts[0].label: _attempt(name, work, hosts[0])}
-        lanes = self._own_lanes()
-        futures: dict[str, Future[DeliveryError | None]] = {host.label: Future() for host in hosts}
+        run = _Run(iter(tasks), ended, at_once, self._job, self._submit)
         try:
-            for host in hosts:
-                _begin(lanes[host.label], futures[host.label], name, work, host)
-            wait(futures.values())
+            run.go()
         except BaseException:  # a worker that is told to exit: whoever goes on must come after what is under way
-            wait([future for future in futures.values() if not future.cancel()])
+            run.stop()
             raise
-        return {label: future.result() for label, future in futures.items()}
 
     def close(self) -> None:
         """Wait for the work under way and end the threads."""
-        for lane in self._lanes.pop(os.getpid(), {}).values():
-            lane.shutdown(wait=True)
+        for threads in list(self._threads.pop(os.getpid(), {}).values()):
+            threads.shutdown(wait=True)
 
-    def _own_lanes(self) -> dict[str, ThreadPoolExecutor]:
-        pid = os.getpid()
-        lanes = self._lanes.get(pid)
-        if lanes is None:
-            fresh = {host.label: ThreadPoolExecutor(THREADS, f"resto {host.label}") for host in self._hosts}
-            lanes = self._lanes.setdefault(pid, fresh)
-        return lanes
+    def _job(self, task: Task) -> Job:
+        transport, master = self._transport, task.master
+        if task.work is not None or not isinstance(transport, DrivenTransport):
+            return _Waiting(task, transport)
+        if master is None:
+            return transport.delete_job(task.host, task.name)
+        return transport.put_job(task.host, task.name, master.file, master.size, master.mtime)
 
-
-def _begin(
-    lane: ThreadPoolExecutor, future: Future[DeliveryError | None], name: str, work: Callable[[Host], None], host: Host
-) -> None:
-    """Begin the work on a thread, or do it here where there is none to be had: too many, or the program is ending."""
-
-    def attempt() -> None:
-        if future.set_running_or_notify_cancel():
-            try:
-                future.set_result(_attempt(name, work, host))
-            except BaseException as error:
-                future.set_exception(error)  # for the one who waits, as ThreadPoolExecutor does
-
-    try:
-        lane.submit(attempt)
-    except RuntimeError:
-        attempt()
+    def _submit(self, host: Host, work: Callable[[], None]) -> Future[None]:
+        """Have a thread of the host do the work, or do it here where there is none: too many, or the program ends."""
+        own = self._threads.setdefault(os.getpid(), {})
+        threads = own.get(host.url) or own.setdefault(host.url, ThreadPoolExecutor(THREADS, f"resto {host.label}"))
+        try:
+            return threads.submit(work)
+        except RuntimeError:
+            done: Future[None] = Future()
+            work()
+            done.set_result(None)
+            return done
 
 
-def _attempt(name: str, work: Callable[[Host], None], host: Host) -> DeliveryError | None:
-    try:
-        work(host)
-    except DeliveryError as error:
-        return error
-    except Exception as error:
-        log.exception("defect while delivering to %s", host.label)
-        return DeliveryError(host.label, name, f"not delivered: {type(error).__name__}", ours=True)
-    return None
+class _Run:
+    """One call of ``Fanout.run``."""
+
+    def __init__(
+        self,
+        tasks: Iterator[Task],
+        ended: Ended,
+        at_once: int,
+        job_of: Callable[[Task], Job],
+        submit: Callable[[Host, Callable[[], None]], Future[None]],
+    ) -> None:
+        self._tasks = tasks
+        self._ended = ended
+        self._at_once = at_once
+        self._job_of = job_of
+        self._submit = submit
+        self._driven: dict[Job, Task] = {}
+        self._in_threads: set[Future[None]] = set()
+
+    def go(self) -> None:
+        drive(self._begin(), self._landed)
+        while self._in_threads:
+            done, self._in_threads = wait(self._in_threads, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            drive(self._begin(), self._landed)
+
+    def stop(self) -> None:
+        """Abandon what is driven, and wait for what the threads have begun."""
+        for job in self._driven:
+            job.abandon()
+        wait([future for future in self._in_threads if not future.cancel()])
+
+    def _begin(self) -> list[Job]:
+        """Take tasks while there is room, and begin them."""
+        begun: list[Job] = []
+        while len(self._driven) + len(self._in_threads) < self._at_once:
+            task = next(self._tasks, None)
+            if task is None:
+                break
+            job = self._job_of(task)
+            self._driven[job] = task
+            job.start()
+            begun.append(job)
+        return begun
+
+    def _landed(self, job: Job) -> list[Job]:
+        if job.cold and len(self._driven) == 1:  # nobody else would wait while it connects
+            finish(job)
+        task = self._driven.pop(job)
+        if job.cold:
+            self._in_threads.add(self._submit(task.host, lambda: self._finish(job, task)))
+        else:
+            self._ended(task, job.outcome)
+        return self._begin()
+
+    def _finish(self, job: Job, task: Task) -> None:
+        finish(job)
+        self._ended(task, job.outcome)
+
+
+class _Waiting:
+    """What cannot be driven, as a job that is cold until it has been done; see ``driving.Job``."""
+
+    fd = wants = 0
+    until = float("inf")
+
+    def __init__(self, task: Task, transport: Transport) -> None:
+        self.cold, self.over = True, False
+        self.outcome: DeliveryError | None = None
+        self._task = task
+        self._transport = transport
+
+    def start(self) -> None:
+        """It waits, so a thread does it."""
+
+    def connect(self) -> None:
+        task = self._task
+        try:
+            self._do(task, task.master)
+        except DeliveryError as error:
+            self.outcome = error
+        except Exception as error:
+            log.exception("defect while delivering to %s", task.host.label)
+            self.outcome = DeliveryError(
+                task.host.label, task.name, f"not delivered: {type(error).__name__}", ours=True
+            )
+        self.cold, self.over = False, True
+
+    def _do(self, task: Task, master: Master | None) -> None:
+        if task.work is not None:
+            task.work()
+        elif master is None:
+            self._transport.delete(task.host, task.name)
+        else:
+            self._transport.put(task.host, task.name, master.file, master.size, master.mtime)
+
+    def advance(self, events: int) -> None:
+        """It is never driven."""
+
+    expire = abandon = start

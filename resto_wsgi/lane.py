@@ -16,11 +16,11 @@ import contextlib
 from collections.abc import Callable
 
 from . import breaker
-from .convergence import Attempt, Convergence
+from .convergence import Convergence, Pair, Results
 from .errors import DeliveryError
 from .hosts import Host
 from .media_root import MediaRoot
-from .outbox import Delivery, Outbox
+from .outbox import Outbox
 from .transports import Transport
 
 __all__ = ["IDLE", "Lane"]
@@ -28,6 +28,7 @@ __all__ = ["IDLE", "Lane"]
 IDLE = 1.0  # seconds after which to look again where nothing is known to become due: other processes record too
 BUSY = 0.5  # seconds until a name that somebody else holds is looked at again
 BULK = 1024 * 1024  # bytes: what is sent while other names are locked as well
+AT_ONCE = 4  # deliveries under way at the same time
 BATCH = 64  # deliveries at most: each costs a descriptor for its lock
 QUICK, SLOW = 0.1, 0.5  # seconds: a batch that took less is followed by a larger one, more by a smaller one
 
@@ -113,27 +114,28 @@ class Lane:
         """Converge names whose locks are held, and settle them together."""
         began = self._clock()
         claimed = self._outbox.claim(self.host.url, names)
-        attempts: list[Attempt] = []
-        tried = 0
-        try:
-            for delivery in claimed:
-                tried += 1
-                error = self._attempt(delivery)
-                attempts.append((self.host, delivery, error))
-                if error is not None:
-                    self._report(error)
-                    if not error.permanent:
-                        break
-                if self._clock() - began > SLOW:  # these names are locked all the while, and a stop waits for us
-                    break
-        finally:  # where this is interrupted, the one under way stays begun, and so becomes unsure
-            self._outbox.release(claimed[tried:], self._clock())
-            self._convergence.settle(attempts, self._outbox.host_states())
-        self._adapt(self._clock() - began)
+        tried: set[Pair] = set()
+        results: Results = {}
 
-    def _attempt(self, delivery: Delivery) -> DeliveryError | None:
-        """Deliver in this thread. A defect is logged, and fails this delivery only: else it would block all others."""
-        return self._convergence.converge(delivery.name, [self.host])[self.host.label]
+        def go_on(error: DeliveryError | None) -> bool:
+            """Stop where the host fails, and in time: these names are locked all the while, and a stop waits for us."""
+            return (error is None or error.permanent) and self._clock() - began <= SLOW
+
+        try:
+            pairs = [(self.host, delivery.name) for delivery in claimed]
+            for portion, at_once in ((pairs[:1], 1), (pairs[1:], AT_ONCE)):  # a host that fails is asked once
+                self._convergence.deliver(portion, tried, results, at_once=at_once, go_on=go_on)
+                if not all(go_on(error) for error in results.values()):
+                    break
+        finally:  # where this is interrupted, those under way stay begun, and so become unsure
+            by_pair = {(self.host, delivery.name): delivery for delivery in claimed}
+            self._outbox.release([by_pair[pair] for pair in by_pair.keys() - tried], self._clock())
+            attempts = [(self.host, by_pair[pair], error) for pair, error in results.items()]
+            self._convergence.settle(attempts, self._outbox.host_states())
+        for error in results.values():
+            if error is not None:
+                self._report(error)
+        self._adapt(self._clock() - began)
 
     def _adapt(self, took: float) -> None:
         if took < QUICK:

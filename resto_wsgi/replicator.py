@@ -96,10 +96,10 @@ class Replicator:
             path, identity=root.identity, kind=kind, fsync=settings.fsync, clock=clock
         )
         transport = self._transport = parts.transport or HttpTransport(settings.timeout)
-        self._fanout = parts.fanout or Fanout(hosts)
+        self._fanout = parts.fanout or Fanout(transport)
         distributed = settings.mode == "distributed"
         replicas = self._replicas = Replicas(root, outbox, transport, hosts, clock) if distributed else None
-        convergence = Convergence(root, outbox, transport, self._fanout, hosts, replicas, clock, chance)
+        convergence = Convergence(root, outbox, self._fanout, hosts, replicas, clock, chance)
         self._convergence = convergence
         report = Reporter(settings.show_traceback, clock)
         lanes = [Lane(host, root, outbox, transport, convergence, report, clock, chance) for host in hosts]

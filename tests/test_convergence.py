@@ -80,22 +80,24 @@ class Scripted:
             raise self.fails[host.label]
 
 
-class Interfered(HttpTransport):
+class Interfered:
     """HTTP, but whatever is in ``meanwhile`` happens, one after the other, before a request has its answer."""
 
     def __init__(self) -> None:
-        super().__init__(5.0)
+        self._http = HttpTransport(5.0)
+        self.head, self.get = self._http.head, self._http.get
+        self.probe, self.close = self._http.probe, self._http.close
         self.meanwhile: list[Callable[[], object]] = []
         self.asked: list[str] = []
 
     def put(self, *arguments: Any) -> None:
         self.asked.append("PUT")
-        super().put(*arguments)
+        self._http.put(*arguments)
         self._happen()
 
     def delete(self, *arguments: Any) -> None:
         self.asked.append("DELETE")
-        super().delete(*arguments)
+        self._http.delete(*arguments)
         self._happen()
 
     def _happen(self) -> None:
@@ -115,11 +117,11 @@ class Party:
         self.outbox = Outbox(str(folder / "outbox.sqlite3"), clock=self.clock)
         for host in self.hosts:
             self.outbox.admit(host.url)
-        self.fanout = Fanout(self.hosts)
+        self.fanout = Fanout(transport)
         parts = (self.media_root, self.outbox, transport)
         self.distributed = distributed
         replicas = Replicas(*parts, self.hosts, self.clock) if distributed else None
-        self.convergence = Convergence(*parts, self.fanout, self.hosts, replicas, self.clock, lambda: 0.0)
+        self.convergence = Convergence(self.media_root, self.outbox, self.fanout, self.hosts, replicas, self.clock, lambda: 0.0)
 
     def write(self, content: bytes = CAT, name: str = "cat") -> None:
         """Change the master as somebody does who knows of no lock."""

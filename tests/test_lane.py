@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import subprocess
 import sys
 import textwrap
@@ -24,7 +25,7 @@ from resto_wsgi.convergence import Convergence
 from resto_wsgi.errors import DeliveryError, MediaRootError, OutboxError
 from resto_wsgi.fanout import Fanout
 from resto_wsgi.hosts import Host
-from resto_wsgi.lane import BATCH, BUSY, IDLE, SLOW, Lane
+from resto_wsgi.lane import AT_ONCE, BATCH, BUSY, IDLE, SLOW, Lane
 from resto_wsgi.media_root import LOCKS, MediaRoot
 from resto_wsgi.outbox import CONVERGED, LATE, Delivery, HostState, Outbox
 from resto_wsgi.transports.http import HttpTransport
@@ -77,9 +78,9 @@ class Counted(HttpTransport):
 
     calls = 0
 
-    def put(self, *arguments: Any) -> None:
+    def put_job(self, *arguments: Any) -> Any:
         self.calls += 1
-        super().put(*arguments)
+        return super().put_job(*arguments)
 
     def probe(self, host: Host) -> None:
         self.calls += 1
@@ -96,10 +97,10 @@ class Party:
         self.root = folder / "media"
         self.media_root = MediaRoot(str(self.root), fsync=False)
         self.outbox = Outbox(str(folder / "outbox.sqlite3"), clock=self.clock)
-        self.fanout = Fanout([host])
+        self.fanout = Fanout(transport)
         self.reported: list[DeliveryError] = []
         parts = (self.media_root, self.outbox, transport)
-        convergence = Convergence(*parts, self.fanout, [host], None, self.clock, lambda: 0.0)
+        convergence = Convergence(self.media_root, self.outbox, self.fanout, [host], None, self.clock, lambda: 0.0)
         self.lane = Lane(host, *parts, convergence, self.reported.append, self.clock, lambda: 0.0)
 
     def owe(self, *names: str) -> tuple[str, ...]:
@@ -225,7 +226,7 @@ def test_batches_shrink_where_the_host_is_slow(make: Make) -> None:
         before = party.owed
         assert party.lane.step() == 0.0
         sizes.append(before - party.owed)
-    assert sizes == [2, 2, 2, 2, 1, 1]
+    assert sizes == [5, 5, 4, 2, 1, 1]  # one, and as many as are under way when the time is up
     assert party.outbox.due(party.host.url, party.clock.now, 100) != []
     assert not party.begun(names[-1])
 
@@ -333,18 +334,40 @@ def test_what_others_settled_meanwhile_is_not_sent(make: Make, monkeypatch: pyte
 
 
 def test_the_first_failure_of_the_host_ends_the_batch(make: Make) -> None:
-    """The rest is given back as it was: not begun, not failed, and due."""
+    """The rest is given back as it was: not begun, not failed, and due. The first of a batch is asked alone."""
     party = make()
-    party.owe(*numbered(3))
+    party.owe(*numbered(15))
     party.run()
-    names = party.owe(*(f"dog-{number}" for number in range(4)))
-    party.transport.act = raising(refusal("dog-1"), "dog-1")
+    names = party.owe(*(f"dog-{number:02}" for number in range(16)))
+    party.transport.act = raising(refusal("dog-00"), "dog-00")
     party.lane.step()
-    assert party.transport.asked[3:] == ["dog-0", "dog-1"]
-    assert [error.name for error in party.reported] == ["dog-1"]
-    assert party.outbox.due(party.host.url, party.clock.now, 10) == ["dog-2", "dog-3"]
-    assert (party.row("dog-1").attempts, party.row("dog-2").attempts) == (1, 0)
-    assert not any(party.begun(name) for name in names[1:])
+    assert party.transport.asked[15:] == ["dog-00"]
+    assert [error.name for error in party.reported] == ["dog-00"]
+    assert party.outbox.due(party.host.url, party.clock.now, 20) == list(names[1:])
+    assert (party.row("dog-00").attempts, party.row("dog-01").attempts) == (1, 0)
+    assert not any(party.begun(name) for name in names)
+
+
+def test_a_failure_amid_a_batch_leaves_what_was_under_way_to_its_end(make: Make) -> None:
+    """It is settled as it ended; nothing more is begun."""
+    party = make()
+    party.owe(*numbered(15))
+    party.run()
+    names = party.owe(*(f"dog-{number:02}" for number in range(16)))
+    failed = threading.Event()
+
+    def act(name: str) -> None:
+        if name == "dog-02":
+            failed.set()
+            raise refusal(name)
+        assert name == "dog-00" or failed.wait(10)
+
+    party.transport.act = act
+    party.lane.step()
+    asked = party.transport.asked[15:]
+    assert asked[0] == "dog-00" and set(asked[1 : 1 + AT_ONCE]) == set(names[1 : 1 + AT_ONCE])
+    assert {name for name in names if party.outbox.deliveries(name)} == {"dog-02", *names} - (set(asked) - {"dog-02"})
+    assert not any(party.begun(name) for name in names if party.outbox.deliveries(name))
 
 
 def test_a_refusal_of_one_name_does_not_end_the_batch(make: Make) -> None:
@@ -421,16 +444,17 @@ def test_a_host_that_hangs_costs_one_probe_in_each_pause(make: Make, faulty: Any
     """200 names are owed, and it is asked once for each pause, with a request that carries no file."""
 
     def script(connection: socket.socket, reader: BinaryIO) -> None:
-        for _ in range(127):  # batches of 1, 2, 4 ... 64
-            server.read_request(reader)
+        while server.read_request(reader):
+            if len(server.requests) > 127:  # batches of 1, 2, 4 ... 64
+                server.stopped.wait()
+                return
             connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
-        server.stopped.wait()
 
-    server = faulty(script, "hang")
+    server = faulty(script)
     party = make(server, HttpTransport(0.1))
     party.owe(*numbered(327))
     pause = party.run()
-    assert (party.owed, len(server.requests), server.connections) == (200, 127, 1)
+    assert (party.owed, len(server.requests)) == (200, 128)
     pauses = []
     for probes in range(1, 9):
         pauses.append(pause)
@@ -442,7 +466,7 @@ def test_a_host_that_hangs_costs_one_probe_in_each_pause(make: Make, faulty: Any
         assert party.lane.step() == pytest.approx(pause / 2)
         party.clock.now = party.state.retry_at
         pause = party.run()
-        assert (party.owed, server.connections) == (200, 1 + probes)
+        assert (party.owed, len(server.requests)) == (200, 128 + probes)
     assert pauses == pytest.approx([0.25, 0.5, 1, 2, 4, CAP / 2, CAP / 2, CAP / 2])
     assert {error.name for error in party.reported[1:]} == {"/"}
 
@@ -542,15 +566,16 @@ def test_an_interruption_leaves_the_one_under_way_begun_and_gives_back_the_rest(
     party = make()
     party.owe(*numbered(7))
     party.run()
-    names = party.owe(*(f"dog-{number}" for number in range(4)))
+    names = party.owe(*(f"dog-{number}" for number in range(8)))
     party.transport.act = raising(KeyboardInterrupt(), "dog-2")
     with pytest.raises(KeyboardInterrupt):
         party.lane.step()
-    assert party.transport.asked[7:] == ["dog-0", "dog-1", "dog-2"]
-    assert [name for name in names if party.outbox.deliveries(name)] == ["dog-2", "dog-3"]
+    asked = set(party.transport.asked[7:])
+    assert {"dog-0", "dog-2"} <= asked <= set(names[: 1 + 2 * AT_ONCE])
+    assert {name for name in names if party.outbox.deliveries(name)} == {"dog-2", *names} - (asked - {"dog-2"})
     with party.media_root.lock("dog-2", wait=False) as free:
         assert free
-    assert (party.begun("dog-2"), party.begun("dog-3")) == (True, False)
+    assert {name for name in names if party.outbox.deliveries(name) and party.begun(name)} == {"dog-2"}
 
 
 def test_what_a_dead_process_was_sending_is_converged_now_and_once_more(make: Make, nginx: Any) -> None:

@@ -26,11 +26,12 @@ from simulation.operations import Operation, explains
 from simulation.product import InlineFanout
 
 from resto_wsgi.errors import DeliveryError, NameRejected
-from resto_wsgi.fanout import Fanout
+from resto_wsgi.fanout import Fanout, Task
 from resto_wsgi.hosts import Host
 from resto_wsgi.media_root import MediaRoot, Publication
 from resto_wsgi.staging import Staged
 from resto_wsgi.transports import Transport
+from resto_wsgi.transports.http import HttpTransport
 
 HISTORIES = 100
 TRIES = 60  # histories at most until a mutant is caught; each of them is seen in a third of them or more
@@ -446,11 +447,12 @@ def test_the_fan_out_stand_in_translates_failures_as_the_real_one_does() -> None
     """A DeliveryError is that host's outcome, nothing else is caught, and each host has one."""
     hosts = [HOST, Host("y:80", "http://y/media")]
 
-    def work(host: Host) -> None:
-        if host == HOST:
-            raise DeliveryError(host.label, "a", "no")
+    def refuse() -> None:
+        raise DeliveryError(HOST.label, "a", "no")
 
-    for fanout in (Fanout(hosts), InlineFanout(Kernel(random.Random(1)))):
-        outcome = fanout.run("a", work, hosts)
+    for fanout in (Fanout(HttpTransport(1.0)), InlineFanout(Kernel(random.Random(1)), None)):
+        outcome: dict[str, DeliveryError | None] = {}
+        tasks = [Task(host, "a", work=refuse if host == HOST else lambda: None) for host in hosts]
+        fanout.run(iter(tasks), lambda task, error: outcome.update({task.host.label: error}), 2)
         assert (outcome["y:80"], str(outcome["x:80"])) == (None, "x:80: 'a': no")
         fanout.close()

@@ -17,11 +17,12 @@ Duties of each transport, which the fan-out, the worker and the replicator rely 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from ..hosts import Host
+from .driving import Job
 
-__all__ = ["Transport"]
+__all__ = ["DrivenTransport", "Transport"]
 
 
 class Transport(Protocol):
@@ -48,3 +49,14 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close all connections."""
+
+
+@runtime_checkable
+class DrivenTransport(Transport, Protocol):
+    """One whose PUT and DELETE can be driven, many in one thread: the same errands as jobs that were not started."""
+
+    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> Job:
+        """As ``put``; ``file`` is open until the job is over."""
+
+    def delete_job(self, host: Host, name: str) -> Job:
+        """As ``delete``."""

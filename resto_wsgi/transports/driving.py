@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from ..errors import DeliveryError
+
 __all__ = ["Job", "drive", "finish"]
 
 
@@ -20,11 +22,13 @@ class Job(Protocol):
     """One errand. It is ``over``, or ``cold``: it needs ``connect`` to be called; else it is under way.
 
     Under way, ``fd`` is to be watched for the poll events ``wants``, and ``until`` is a time.monotonic(). One thread at
-    a time calls; nothing here raises but what interrupts the thread.
+    a time calls; nothing here raises but what interrupts the thread. ``outcome`` is None where an errand that is over
+    has succeeded, else why it has not.
     """
 
     over: bool
     cold: bool
+    outcome: DeliveryError | None
 
     @property
     def fd(self) -> int:

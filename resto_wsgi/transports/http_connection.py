@@ -158,6 +158,8 @@ class Pools:
         own = self._own.pop(os.getpid(), None)
         if own is not None:
             own.manager.clear()
+            for origin in list(own.origins.values()):  # else they are closed when nobody refers to their pool any more
+                origin.pool.close()
 
 
 class _Own:

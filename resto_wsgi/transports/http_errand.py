@@ -69,13 +69,16 @@ class Errand:
 
     def broken(self, error: Exception) -> DeliveryError:
         """Say what an exception means that ended a request without an answer."""
-        if isinstance(error, TooLong):
-            return self.failed(str(error), status=error.status)
         untouched = not (self.exchange.sent or self.exchange.lost)
-        if not isinstance(error, FAULTS):
+        if isinstance(error, TooLong):
+            failure = self.failed(str(error), status=error.status)
+        elif isinstance(error, FAULTS):
+            failure = self.failed(_reason(error, self.exchange.step), untouched=untouched)
+        else:
             log.error("defect while delivering to %s", self.host.label, exc_info=error)
-            return self.failed(f"not delivered: {type(error).__name__}", untouched=untouched, ours=True)
-        return self.failed(_reason(error, self.exchange.step), untouched=untouched)
+            failure = self.failed(f"not delivered: {type(error).__name__}", untouched=untouched, ours=True)
+        failure.__cause__ = error
+        return failure
 
     def refused(self, answer: Answer) -> DeliveryError:
         """Say what a status means that is not the one that was wanted."""

@@ -133,6 +133,7 @@ class SimulatedTransport:
 
     def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
         self.kernel.step(f"{host.label}: connect, to PUT {name}")
+        file.seek(0)  # it is open once for all hosts
         content = file.read()
         assert len(content) == size
         self._change(host, name, content, f"PUT {name} {content!r}")

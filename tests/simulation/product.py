@@ -7,14 +7,14 @@ the product runs in a thread of its own here; the lanes of the worker are steppe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import DeliveryError, OutboxError
-from resto_wsgi.fanout import Outcome
-from resto_wsgi.hosts import Host
+from resto_wsgi.fanout import Ended, Task
 from resto_wsgi.outbox import Outbox
 from resto_wsgi.replicator import Parts, Replicator
 
@@ -44,9 +44,11 @@ class Machine:
     def __post_init__(self) -> None:
         self.outbox_refuses = self.plan["outbox_refuses"]
 
-    def fanout(self, process: Process) -> Any:
-        """Return the fan-out of a process: with threads, or one host after the other."""
-        return ActorsFanout(self.kernel, process) if self.plan["threads"] else InlineFanout(self.kernel)
+    def fanout(self, process: Process, transport: Any) -> Any:
+        """Return the fan-out of a process: all at once, or one task after the other."""
+        if self.plan["threads"]:
+            return ActorsFanout(self.kernel, transport, process)
+        return InlineFanout(self.kernel, transport)
 
 
 class SteppingOutbox:
@@ -85,52 +87,69 @@ class SteppingOutbox:
 
 
 class InlineFanout:
-    """The face of ``resto_wsgi.fanout.Fanout``, on the caller's thread, one host after the other, in any order."""
+    """The face of ``resto_wsgi.fanout.Fanout``, on the caller's thread, one task after the other."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, transport: Any) -> None:
         self._kernel = kernel
+        self._transport = transport
 
-    def run(self, name: str, work: Callable[[Host], None], hosts: Iterable[Host]) -> Outcome:
-        return {host.label: self._attempt(name, work, host) for host in self._shuffled(hosts)}
+    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
+        """Some tasks at a time, in any order, as the real one may send them."""
+        iterator = iter(tasks)
+        while batch := list(itertools.islice(iterator, at_once)):
+            self._kernel.chance.shuffle(batch)
+            for task in batch:
+                ended(task, self._attempt(task))
 
     def close(self) -> None:
         """Nothing is open."""
 
-    def _shuffled(self, hosts: Iterable[Host]) -> list[Host]:
-        ordered = list(hosts)
-        self._kernel.chance.shuffle(ordered)
-        return ordered
-
-    def _attempt(self, name: str, work: Callable[[Host], None], host: Host) -> DeliveryError | None:
+    def _attempt(self, task: Task) -> DeliveryError | None:
         """As the real one does, but that a defect is not logged: it makes the history fail."""
         try:
-            work(host)
+            if task.work is not None:
+                task.work()
+            elif task.master is None:
+                self._transport.delete(task.host, task.name)
+            else:
+                master = task.master
+                self._transport.put(task.host, task.name, master.file, master.size, master.mtime)
         except DeliveryError as error:
             return error
         except Exception as error:
-            self._kernel.defect(host.label)
-            return DeliveryError(host.label, name, f"not delivered: {type(error).__name__}")
+            self._kernel.defect(task.host.label)
+            return DeliveryError(task.host.label, task.name, f"not delivered: {type(error).__name__}", ours=True)
         return None
 
 
 class ActorsFanout(InlineFanout):
-    """The same with an actor for each host, all at the same time, as the real one has threads."""
+    """The same with an actor for each task, all at the same time, as flights are and the real one's threads."""
 
-    def __init__(self, kernel: Kernel, process: Process) -> None:
-        super().__init__(kernel)
+    def __init__(self, kernel: Kernel, transport: Any, process: Process) -> None:
+        super().__init__(kernel, transport)
         self._process = process
 
-    def run(self, name: str, work: Callable[[Host], None], hosts: Iterable[Host]) -> Outcome:
-        outcome: Outcome = {}
-        ordered = self._shuffled(hosts)
+    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
+        under_way: set[Task] = set()
+        todo: list[Task] = []
+        iterator = iter(tasks)
 
-        def attempt(host: Host) -> None:
-            outcome[host.label] = self._attempt(name, work, host)
+        def attempt(task: Task) -> None:
+            error = self._attempt(task)
+            ended(task, error)
+            under_way.discard(task)
 
-        for host in ordered:
-            self._kernel.spawn(self._process, f"to {host.label}", lambda host=host: attempt(host))  # type: ignore[misc]
-        self._kernel.wait_until(lambda: len(outcome) == len(ordered), f"waits for all hosts to take {name}")
-        return outcome
+        while True:
+            todo.extend(itertools.islice(iterator, at_once - len(under_way)))
+            if not todo and not under_way:
+                return
+            self._kernel.chance.shuffle(todo)
+            while todo:
+                task = todo.pop()
+                under_way.add(task)
+                label = f"to {task.host.label}: {task.name}"
+                self._kernel.spawn(self._process, label, lambda task=task: attempt(task))  # type: ignore[misc]
+            self._kernel.wait_until(lambda: len(under_way) < at_once, "waits for some delivery to end")
 
 
 class ReplicatorProcess(Process):
@@ -158,7 +177,7 @@ class ReplicatorProcess(Process):
             media_root=media_root,
             outbox=outbox,
             transport=transport,
-            fanout=machine.fanout(self),
+            fanout=machine.fanout(self, transport),
             clock=kernel.clock,
             sleep=kernel.sleep,
             chance=kernel.chance.random,
