@@ -121,7 +121,9 @@ class Party:
         parts = (self.media_root, self.outbox, transport)
         self.distributed = distributed
         replicas = Replicas(*parts, self.hosts, self.clock) if distributed else None
-        self.convergence = Convergence(self.media_root, self.outbox, self.fanout, self.hosts, replicas, self.clock, lambda: 0.0)
+        self.convergence = Convergence(
+            self.media_root, self.outbox, self.fanout, self.hosts, replicas, self.clock, lambda: 0.0
+        )
 
     def write(self, content: bytes = CAT, name: str = "cat") -> None:
         """Change the master as somebody does who knows of no lock."""

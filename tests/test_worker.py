@@ -168,7 +168,8 @@ def test_a_forked_child_has_a_worker_of_its_own(python: Any, tmp_path: Path) -> 
             class host:
                 label, url = "media", "http://media"
             def step(self):
-                print(json.dumps([mark, os.getpid()]), flush=True)
+                # One write each: another thread prints as well.
+                print(json.dumps([mark, os.getpid()]) + "\\n", end="", flush=True)
                 return 0.1
         signal.alarm(30)
         mark = "parent"
@@ -188,9 +189,9 @@ def test_a_forked_child_has_a_worker_of_its_own(python: Any, tmp_path: Path) -> 
             os.write(say, json.dumps([before, stopped, threading.active_count()]).encode())
             os.read(ended, 1)
             os._exit(0 if worker.stop(5) else 1)
-        print(json.dumps(["child", *json.loads(os.read(said, 100))]), flush=True)
+        print(json.dumps(["child", *json.loads(os.read(said, 100))]) + "\\n", end="", flush=True)
         sys.stdin.readline()
-        print(json.dumps(["stopped", worker.stop(5)]), flush=True)
+        print(json.dumps(["stopped", worker.stop(5)]) + "\\n", end="", flush=True)
         sys.stdin.readline()
         os.close(end)
         print(json.dumps(["ended", os.waitpid(child, 0)[1]]), flush=True)
@@ -226,7 +227,7 @@ CANDIDATE = """
     class Told(MediaRoot):
         def sweep(self):
             if sweeping:
-                print("leads", flush=True)
+                print("leads\\n", end="", flush=True)  # one write: the other thread prints as well
             super().sweep()
     sweeping = False
     root = Told(sys.argv[1], fsync=False)
@@ -234,7 +235,7 @@ CANDIDATE = """
     replicator = Replicator(media_root=sys.argv[1], media_hosts=sys.argv[2:], timeout=60, fsync=False,
                             parts=Parts(media_root=root))
     replicator.start()
-    print("candidate", flush=True)
+    print("candidate\\n", end="", flush=True)
     sys.stdin.read()
 """
 
