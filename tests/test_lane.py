@@ -9,10 +9,10 @@ import os
 import shutil
 import signal
 import socket
-import threading
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
