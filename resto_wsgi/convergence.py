@@ -155,17 +155,25 @@ class Convergence:
             with work:
                 self._fanout.run(self._tasks(work), work.ended, at_once)
         finally:
-            for pair in work.sent:
-                try:
-                    changed = self._media_root.state(pair[1]) != work.seen[pair[1]]
-                except MediaRootError as error:
-                    work.results[pair] = _ours(pair, error)
-                    continue
-                if changed:
-                    again.append(pair)
-                else:
-                    work.results[pair] = None
+            self._look_again(work, again)
         return again
+
+    def _look_again(self, work: _Round, again: list[Pair]) -> None:
+        changed: dict[str, bool | MediaRootError] = {}
+        for pair in work.sent:
+            name = pair[1]
+            if name not in changed:
+                try:
+                    changed[name] = self._media_root.state(name) != work.seen[name]
+                except MediaRootError as error:
+                    changed[name] = error
+            found = changed[name]
+            if isinstance(found, MediaRootError):
+                work.results[pair] = _ours(pair, found)
+            elif found:
+                again.append(pair)
+            else:
+                work.results[pair] = None
 
     def _tasks(self, work: _Round) -> Iterator[Task]:
         """Look at the master of each name, when its turn has come, and say what is to be sent."""

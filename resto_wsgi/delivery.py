@@ -6,12 +6,12 @@ Times are seconds since 1970. Nothing is decided here and nothing is read; the o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Delivery", "Failure", "HostState", "Owed"]
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One row. Times are seconds since 1970; ``reason`` and ``status`` are of the last failure since it was recorded.
 
     ``host`` is Host.url. ``since`` is when it was first owed, ``due`` before when the worker does not try it,

@@ -33,7 +33,7 @@ Outcome = dict[str, "DeliveryError | None"]
 log = logging.getLogger("resto_wsgi")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Task:
     """``host`` is to hold ``master`` under ``name``, or not to hold it where that is None; else ``work`` is to be done.
 
@@ -55,6 +55,7 @@ class Fanout:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._driven = transport if isinstance(transport, DrivenTransport) else None
         self._threads: dict[int, dict[str, ThreadPoolExecutor]] = {}  # by process: threads do not survive a fork
 
     def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
@@ -77,12 +78,12 @@ class Fanout:
             threads.shutdown(wait=True)
 
     def _job(self, task: Task) -> Job:
-        transport, master = self._transport, task.master
-        if task.work is not None or not isinstance(transport, DrivenTransport):
-            return _Waiting(task, transport)
+        driven, master = self._driven, task.master
+        if driven is None or task.work is not None:
+            return _Waiting(task, self._transport)
         if master is None:
-            return transport.delete_job(task.host, task.name)
-        return transport.put_job(task.host, task.name, master.file, master.size, master.mtime)
+            return driven.delete_job(task.host, task.name)
+        return driven.put_job(task.host, task.name, master.file, master.size, master.mtime)
 
     def _submit(self, host: Host, work: Callable[[], None]) -> Future[None]:
         """Have a thread of the host do the work, or do it here where there is none: too many, or the program ends."""

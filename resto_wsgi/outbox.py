@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from typing import Any
 
 from . import outbox_tables as sql
@@ -98,15 +98,17 @@ class Outbox:
                     connection.execute(sql.EXPEL, (host,))
             old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
             generation = _next_generation(connection)
-            recorded = {}
+            recorded: dict[str, Delivery] = {}
+            rows: list[tuple[object, ...]] = []
             for host in hosts:
                 since, unsure_until, begun = old.get(host, (now, 0.0, None))
                 if begin:
                     unsure_until = unsure_until if begun is None else max(unsure_until, now + LATE)
                     begun = generation
                 row = (host, name, generation, since, due, 0, False, unsure_until, None, "")
-                connection.execute(sql.PUT, (*row, begun))
+                rows.append((*row, begun))
                 recorded[host] = Delivery(*row, fresh=host not in old)
+            connection.executemany(sql.PUT, rows)
             return recorded
 
         if not hosts and not gone:
@@ -149,8 +151,7 @@ class Outbox:
         now = self._clock()
 
         def work(connection: Connection) -> None:
-            for delivery in done:
-                _settle(connection, delivery, now)
+            _settle(connection, done, now)
             for failure in failed:
                 _note_failure(connection, failure)
             for state in hosts:
@@ -355,7 +356,7 @@ class Outbox:
 
 def _delivery(row: tuple[Any, ...]) -> Delivery:
     found = Delivery(*row)
-    return replace(found, parked=bool(found.parked))
+    return found._replace(parked=bool(found.parked))
 
 
 def _key(delivery: Delivery) -> dict[str, object]:
@@ -371,11 +372,12 @@ def _entomb(connection: Connection, name: str, now: float) -> None:
     connection.execute(sql.ENTOMB, (name, now))
 
 
-def _settle(connection: Connection, delivery: Delivery, now: float) -> None:
-    values = {**_key(delivery), "now": now, "late": LATE, "set_back": SET_BACK, "reason": CONVERGED}
-    for statement in (sql.REMOVE_SURE, sql.AGAIN, sql.CLEAR):
-        if connection.execute(statement, values).rowcount:
-            return
+def _settle(connection: Connection, done: Sequence[Delivery], now: float) -> None:
+    more = {"now": now, "late": LATE, "set_back": SET_BACK, "reason": CONVERGED}
+    values = [{**_key(delivery), **more} for delivery in done]
+    if connection.executemany(sql.REMOVE_SURE, values).rowcount < len(done):  # of a row that is gone the rest is true
+        connection.executemany(sql.CLEAR, values)
+        connection.executemany(sql.AGAIN, values)
 
 
 def _note_failure(connection: Connection, failure: Failure) -> None:

@@ -63,7 +63,8 @@ class SqliteFile:
         self.path = os.path.realpath(path)
         self._application = application
         self._steps = steps
-        self._inodes: list[tuple[int, int]] = []  # of the file, -wal and -shm, as long as there is a connection
+        self._log, self._index = f"{self.path}-wal", f"{self.path}-shm"
+        self._inodes: tuple[tuple[int, int], ...] = ()  # of the file, -wal and -shm, as long as there is a connection
         self._made: tuple[int, int] | None = None  # the file that was opened first
         self._begin_anew()
         with _forks:
@@ -226,8 +227,8 @@ class SqliteFile:
         assert self._connection is not None  # noqa: S101 - for mypy: _connect has just set it
         return self._connection
 
-    def _look(self) -> list[tuple[int, int]]:
-        return [_inode(self.path + suffix) for suffix in ("", "-wal", "-shm")]
+    def _look(self) -> tuple[tuple[int, int], ...]:
+        return _inode(self.path), _inode(self._log), _inode(self._index)
 
     def _gone(self) -> OutboxError:
         remedy = "put it back, or restart the application and run `resto sync` for each host"

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -390,7 +389,7 @@ def test_what_was_recorded_again_under_way_stays_owed(make: Make) -> None:
     for error in (None, refusal(413, permanent=True)):
         party.settle(sent, error)
         row = party.outbox.deliveries("cat")[ONE.url]
-        assert row == replace(later, unsure_until=row.unsure_until)
+        assert row == later._replace(unsure_until=row.unsure_until)
     party.settle(later)
     assert party.owing() == set()
 

@@ -18,7 +18,6 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,8 @@ def test_what_is_recorded_is_owed_by_each_host(outbox: Outbox) -> None:
     """A first recording is fresh; what is read back is the same but for that."""
     recorded = outbox.record("cat", [HOST, OTHER], begin=True, due=NOW + 30)
     expected = Delivery(HOST, "cat", 1, NOW, NOW + 30, 0, False, 0.0, None, "", fresh=True)
-    assert recorded == {HOST: expected, OTHER: replace(expected, host=OTHER)}
-    assert row(outbox) == replace(expected, fresh=False)
+    assert recorded == {HOST: expected, OTHER: expected._replace(host=OTHER)}
+    assert row(outbox) == expected._replace(fresh=False)
 
 
 def test_recording_again_supersedes_but_remembers_since_when(outbox: Outbox, clock: Clock) -> None:
@@ -348,7 +347,7 @@ def test_postponing_moves_the_time_and_nothing_else(outbox: Outbox) -> None:
     """Somebody else is busy with it, which is no failure; what is not owed stays unowed."""
     before = record(outbox)
     outbox.postpone(HOST, ["cat", "dog"], NOW + 3)
-    assert row(outbox) == replace(before, due=NOW + 3, fresh=False)
+    assert row(outbox) == before._replace(due=NOW + 3, fresh=False)
     assert outbox.deliveries("dog") == {}
 
 

@@ -153,5 +153,5 @@ def _name_facts(status: NameStatus) -> dict[str, object]:
         "name": status.name,
         "present": status.present,
         "holding": list(status.holding),
-        "owing": {host: dataclasses.asdict(delivery) for host, delivery in status.owing.items()},
+        "owing": {host: delivery._asdict() for host, delivery in status.owing.items()},
     }

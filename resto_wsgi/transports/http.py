@@ -12,6 +12,7 @@ import errno
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from http.client import HTTPResponse
 from typing import Any, BinaryIO
 
@@ -31,6 +32,7 @@ ABSENT = frozenset({404, 410})
 FOLDER_KEPT = frozenset({400, 403, 405, 409})  # what servers answer to a DELETE of a folder that is not to be a tree
 NO_FOLDER = frozenset({404, 409})  # lighttpd and Apache on a PUT under a missing folder (RFC 4918, section 9.7.1)
 OUT_OF_SERVICE = frozenset({429, 502, 503, 504})  # overloaded, or what stands before the host does not reach it
+CACHED = 256  # names and times that are about to be sent to the next host, too
 
 
 class HttpTransport:
@@ -119,7 +121,7 @@ class HttpTransport:
 
     def _putting(self, errand: Errand, file: BinaryIO, size: int, mtime: float) -> Requests:
         """PUT (RFC 9110, section 9.3.4) with a length, never chunked; nginx takes Date as the file's mtime."""
-        fields = {"Content-Length": str(size), "Date": formatdate(mtime, usegmt=True)}
+        fields = {"Content-Length": str(size), "Date": _date(mtime)}
         request = Request("PUT", _target(errand.name), fields, file, size)
         answer = yield request
         if answer.status in NO_FOLDER and "/" in errand.name:
@@ -171,8 +173,14 @@ def _is_folder(name: str, answer: Answer) -> bool:
     return answer.status in (301, 308) and location.endswith(f"{_target(name).rpartition('/')[2]}/")
 
 
+@lru_cache(CACHED)
 def _target(name: str) -> str:
     return f"/{quote(name)}"
+
+
+@lru_cache(CACHED)
+def _date(mtime: float) -> str:
+    return formatdate(mtime, usegmt=True)
 
 
 def _result(job: HttpJob) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import socket
 import struct
 import time
@@ -133,11 +134,10 @@ class Origin:
 
     def give_back(self, connection: Bounded) -> None:
         """Keep a connection for the next request, or close it where enough are kept."""
-        kept = self.pool.pool
-        if kept is None or kept.full():  # urllib3 would log a warning for each
+        try:
+            self.pool.pool.put(connection, block=False)  # type: ignore[union-attr]
+        except (queue.Full, AttributeError):  # enough are kept, of which urllib3 would log a warning; or it was closed
             connection.close()
-        else:
-            self.pool._put_conn(connection)
 
 
 class Pools:

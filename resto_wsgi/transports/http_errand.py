@@ -10,7 +10,6 @@ import logging
 import ssl
 import time
 from collections.abc import Mapping
-from email.message import Message
 from http.client import HTTPException, IncompleteRead
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from ..hosts import Host
 from . import http_headers
 from .http_connection import Exchange, TooLong
 from .http_flight import NoAnswer, Shrunk
+from .http_reply import Fields
 
 __all__ = ["FAULTS", "READ_REMEDIES", "Answer", "Errand"]
 
@@ -51,7 +51,7 @@ class Answer(NamedTuple):
     """The final answer to a request; the header names are looked up in any case. ``early``: before it had all of it."""
 
     status: int
-    headers: Message
+    headers: Fields
     early: bool = False
 
 

@@ -1,20 +1,19 @@
 """One request and its reply on one connection, moved only when it can be moved without waiting.
 
-    sending ── all of it is with the kernel ──> answering ── the reply is whole ───────────────> over: ``response``
+    sending ── all of it is with the kernel ──> answering ── the reply is whole ───────────────> over: ``head``
        │                                            └─────── closed, reset, silent, not HTTP ──> over: ``error``
        ├── a reply comes before its end ──> no byte more is sent, and the head of the reply is waited for
        └── the host takes no byte more, or the file ends too early ──> over: ``error``
 
 Head and body of a small file go out in one send. A larger body goes from the file to the socket in the kernel
 (sendfile), each host at an offset of its own, or through one block of memory under TLS. A reply is collected up to
-REPLY_LIMIT and parsed by http.client; it is trusted for its status once its head is whole, but not where it says that
+REPLY_LIMIT; it is trusted for its status once its head is whole, but not where it says that
 all is well and does not end. Where a file is wanted (``streamed``), the flight is over with the head, and ``Reply``
 reads on, waiting. A connection whose flight did not end well is reset. ``driving`` moves many flights in one thread.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import select
@@ -23,12 +22,12 @@ import ssl
 import time
 from collections.abc import Mapping
 from http.client import HTTPResponse
-from typing import Any
 
 from .http_connection import BLOCK, REPLY_LIMIT, Bounded, Exchange, TooLong
 from .http_headers import end_of_chunks
+from .http_reply import Head, open_reply, read_head
 
-__all__ = ["Body", "Flight", "NoAnswer", "Reply", "Shrunk", "request_head"]
+__all__ = ["Body", "Flight", "NoAnswer", "Shrunk", "request_head"]
 
 SMALL = 64 * 1024  # bytes of a body that goes out with the head of its request
 SPAN = 4 * 1024 * 1024  # bytes after which a host that takes all at once lets the others have their turn
@@ -36,7 +35,6 @@ ANSWER_STEPS = 2  # times ``step`` that an answer may take on the whole, however
 
 END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 CONTINUE = re.compile(rb"HTTP/1\.[01] 100[ \r\n]")  # RFC 9110, section 15.2: to be passed over, even if not asked for
-CONTROL = re.compile(r"[\x00-\x20\x7f-\U0010ffff]")
 CLOSED = (ConnectionError, ssl.SSLZeroReturnError, ssl.SSLEOFError)
 
 
@@ -50,13 +48,12 @@ class NoAnswer(TimeoutError):
 
 def request_head(method: str, target: str, authority: str, fields: Mapping[str, str]) -> bytes:
     """Return a request up to its body (RFC 9112, section 3). ``target`` is percent-encoded, ``fields`` are our own."""
-    if CONTROL.search(method + target + authority):
-        raise ValueError(f"no request line can be made of {method!r}, {target!r} and {authority!r}")
     lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
-    if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a header field cannot have a line break in it")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+    head = "\r\n".join([*lines, "", ""])
+    if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1 or " " in target:
+        raise ValueError("a request cannot have a line break in it, nor its target a space")
+    return head.encode("ascii")
 
 
 class Body:
@@ -97,9 +94,8 @@ class Flight:
     """One request on a connected connection.
 
     ``until`` is the time.monotonic() at which ``expire`` is to be called, ``wants`` the poll events for which
-    ``advance`` is. ``over`` is True at the end: then ``response`` is the reply, its headers read, or ``error`` says why
-    there is none. ``cut`` is True where the host answered before it had all of the request, ``streaming`` where the
-    body of the reply is still to be read.
+    ``advance`` is. ``over`` is True at the end: then ``head`` is the answer, or ``error`` says why there is none;
+    ``cut`` where the host answered before it had all of the request. ``reply`` is there where it is still to be read.
     """
 
     def __init__(
@@ -115,8 +111,9 @@ class Flight:
         self._sock: socket.socket = connection.sock  # which the caller has connected
         self.fd = self._sock.fileno()
         self.wants = select.POLLIN | select.POLLOUT
-        self.over = self.cut = self.reusable = self.streaming = False
-        self.response: HTTPResponse | None = None
+        self.over = self.cut = self.reusable = False
+        self.head: Head | None = None
+        self.reply: HTTPResponse | None = None
         self.error: Exception = NoAnswer("not over")
         self._exchange = exchange
         self._method = method
@@ -131,7 +128,8 @@ class Flight:
         self._broken: Exception | None = None  # why no more could be sent
         self._answer_ends = float("inf")
         self._used, connection.used = connection.used, True
-        self._sock.settimeout(0)
+        if self._sock.gettimeout() != 0:
+            self._sock.settimeout(0)
 
     @property
     def stale(self) -> bool:
@@ -141,7 +139,7 @@ class Flight:
     def start(self) -> None:
         """Send what can be sent."""
         try:
-            self._step()
+            self._step()  # which also looks whether it is too late to begin
             self._block = memoryview(self._head + self._body.read(SMALL) if self._body.size <= SMALL else self._head)
             self._exchange.sent = True  # before it is: a send that fails may have sent something
             self._send()
@@ -160,7 +158,7 @@ class Flight:
 
     def expire(self) -> None:
         """The time is up: the host made no progress, or too little."""
-        if self.response is not None:
+        if self.head is not None:
             self._end()  # its status is clear
             return
         try:
@@ -196,7 +194,8 @@ class Flight:
                 sent = self._sock.send(self._block)
                 self._block = self._block[sent:]
                 span -= sent
-                self._step()
+                if not self._is_all_sent():
+                    self._step()
         except (BlockingIOError, ssl.SSLWantWriteError):
             return
         except ssl.SSLWantReadError:  # TLS has something to settle first
@@ -262,19 +261,19 @@ class Flight:
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except (ConnectionError, ssl.SSLError):
-                if self.response is None:
+                if self.head is None:
                     raise
                 data = b""
             self._take(data)
 
     def _take(self, data: bytes) -> None:
         self._received += data
-        if data:
-            self._step()
-        if self.response is None:
+        if self.head is None:
             self._parse_head(at_end=not data)
-        if self.response is not None and not self.over:
-            self._look_for_the_end(self.response, at_end=not data)
+        if self.head is not None and not self.over:
+            self._look_for_the_end(self.head, at_end=not data)
+        if not self.over:
+            self._step()
 
     def _parse_head(self, *, at_end: bool) -> None:
         found = END_OF_HEAD.search(self._received)
@@ -287,41 +286,33 @@ class Flight:
             return
         if not self._received:
             raise self._broken or ConnectionResetError("Remote end closed connection without response")
-        response = HTTPResponse(_Source(bytes(self._received)), method=self._method)  # type: ignore[arg-type]
-        response.begin()
+        head = read_head(bytes(self._received), self._method)
         if not found:  # http.client is content with a head that is cut off
             raise TooLong if too_long else ConnectionResetError("the host closed the connection amid its answer")
-        if response.status < 200:
-            raise OSError(f"answered {response.status}, and no final status")
+        if head.status < 200:
+            raise OSError(f"answered {head.status}, and no final status")
         self._end_of_head = found.end()
-        self.response = response
+        self.head = head
 
-    def _look_for_the_end(self, response: HTTPResponse, *, at_end: bool) -> None:
-        if self._streamed and response.status == 200:
-            self._stream(response)
+    def _look_for_the_end(self, head: Head, *, at_end: bool) -> None:
+        if self._streamed and head.status == 200:
+            self.reply = open_reply(self._sock, bytes(self._received), self._method, self._exchange)
+            self._end()
         elif self.cut or at_end:
             self._end()
-        elif response.chunked:
+        elif head.chunked:
             self._end_of_head, last = end_of_chunks(self._received, self._end_of_head)
             self._whole = self._end_of_head if last else 0
-        elif response.length is not None:
-            self._whole = self._end_of_head + response.length
+        elif head.length is not None:
+            self._whole = self._end_of_head + head.length
         if self.over:
             return
         if self._whole and len(self._received) >= self._whole:
-            self._end(kept=len(self._received) == self._whole and not response.will_close)
+            self._end(kept=len(self._received) == self._whole and not head.closes)
         elif len(self._received) >= REPLY_LIMIT:
-            if response.status < 300:  # others may have a long page; what they say is clear without it
-                raise TooLong(response.status)
+            if head.status < 300:  # others may have a long page; what they say is clear without it
+                raise TooLong(head.status)
             self._end()
-
-    def _stream(self, response: HTTPResponse) -> None:
-        """Have http.client read the rest from the connection itself, and what has come of it before."""
-        self._end()
-        self.streaming = True
-        reply = Reply(self._sock, bytes(self._received), self._exchange)
-        self.response = HTTPResponse(reply, method=self._method)  # type: ignore[arg-type]
-        self.response.begin()
 
     # The end
 
@@ -335,43 +326,5 @@ class Flight:
 
     def _fail(self, error: Exception) -> None:
         self.error = self._broken if self._broken is not None and isinstance(error, OSError) else error
-        self.response = None
+        self.head = None
         self.over = True
-
-
-class _Source:
-    """Stands in for a socket where http.client asks it for a file."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, mode: str) -> io.BytesIO:
-        return io.BytesIO(self._data)
-
-
-class Reply(io.RawIOBase):
-    """What a socket receives after ``begun``, until the deadlines of its exchange; reading waits."""
-
-    def __init__(self, sock: socket.socket, begun: bytes, exchange: Exchange) -> None:
-        self._sock = sock
-        self._begun = memoryview(begun)
-        self._exchange = exchange
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Stand in for a socket where http.client asks it for a file."""
-        return io.BufferedReader(self, 8192)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._begun:
-            count = min(len(buffer), len(self._begun))
-            buffer[:count], self._begun = self._begun[:count], self._begun[count:]
-            return count
-        self._sock.settimeout(self._exchange.next_step())
-        try:
-            return self._sock.recv_into(buffer)
-        except TimeoutError as error:
-            self._exchange.next_step()  # the whole, where it was the shorter of the two
-            raise TimeoutError(f"nothing came within {self._exchange.step:g} s") from error

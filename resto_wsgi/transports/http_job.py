@@ -150,7 +150,7 @@ class HttpJob:
         flight = self._flight
         if not flight.over:
             return
-        if flight.response is None:
+        if flight.head is None:
             self._let_go(kept=False)
             if flight.stale and not self._repeated:
                 self.errand.exchange.lost = True  # the host may have read it, and died of it
@@ -158,14 +158,14 @@ class HttpJob:
             else:
                 self._end(self.errand.broken(flight.error))
             return
-        if flight.streaming:
-            self.reply = flight.response
+        if flight.reply is not None:
+            self.reply = flight.reply
         elif flight.reusable or flight.cut:
             self._let_go(kept=flight.reusable)
         elif self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._next(Answer(flight.response.status, flight.response.headers, flight.cut))
+        self._next(Answer(flight.head.status, flight.head.fields, flight.cut))
 
     def _let_go(self, *, kept: bool) -> None:
         connection, self._connection = self._connection, None
