@@ -87,7 +87,8 @@ class Publisher:
             if not self._later:
                 self._settle(owed, outcome)
                 self._log(_failures(outcome), "save")
-        self._worker.wake()
+        if self._later:  # else there is nothing to do for it yet, and it would only take the processor from uploads
+            self._worker.wake()
         return outcome, publication
 
     def withdraw(self, publication: Publication) -> None:
