@@ -28,7 +28,7 @@ __all__ = ["IDLE", "Lane"]
 IDLE = 1.0  # seconds after which to look again where nothing is known to become due: other processes record too
 BUSY = 0.5  # seconds until a name that somebody else holds is looked at again
 BULK = 1024 * 1024  # bytes: what is sent while other names are locked as well
-AT_ONCE = 4  # deliveries under way at the same time
+AT_ONCE = 8  # deliveries under way at the same time
 BATCH = 64  # deliveries at most: each costs a descriptor for its lock
 QUICK, SLOW = 0.1, 0.5  # seconds: a batch that took less is followed by a larger one, more by a smaller one
 
@@ -94,10 +94,8 @@ class Lane:
         return 0.0
 
     def _bytes_of(self, name: str) -> int:
-        try:
-            return self._media_root.size(name)
-        except FileNotFoundError:
-            return 0
+        state = self._media_root.state(name)
+        return 0 if state is None else state[2]
 
     def _is_back(self) -> bool:
         """Ask the host for a sign of life, which is cheaper than a file that it does not take."""

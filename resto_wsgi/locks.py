@@ -1,7 +1,9 @@
-"""Lock files: flock on a file of its own for each holder, so that it excludes threads and processes alike.
+"""Locks on a file, or on one place in it, by a descriptor of its own for each holder: they exclude threads as well.
 
-The kernel releases a lock when the last copy of its descriptor is closed, and a fork copies descriptors. So that a
-lock ends with the process that took it, kill -9 included, a forked child closes its copies before it runs anything.
+A whole file is locked by flock, a place in it by an open file description lock (fcntl, F_OFD_SETLK), of which one file
+holds as many as there are places. The kernel releases a lock when the last copy of its descriptor is closed, and a fork
+copies descriptors. So that a lock ends with the process that took it, kill -9 included, a forked child closes its
+copies before it runs anything.
 
     fork while         the parent                       the child
     a lock is held     holds it until it releases it    its ``FileLock`` is not held; ``release`` does nothing
@@ -14,8 +16,10 @@ Nothing of the media root is known here: staging locks its rooms with this, and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import struct
 import threading
 
 __all__ = ["FileLock", "no_fork"]
@@ -32,11 +36,13 @@ def no_fork() -> threading.RLock:
 class FileLock:
     """A lock on the file ``path``, which is open only while it is held or waited for. Taken and released by one thread.
 
-    ``flags`` are those of ``os.open``; by default the file is made where it is missing.
+    ``place`` is the byte that is locked, up to 2**62, whether the file has it or not; None is all of the file, which
+    does not exclude a place in it. ``flags`` are those of ``os.open``; by default the file is made where it is missing.
     """
 
-    def __init__(self, path: str, flags: int = os.O_CREAT) -> None:
+    def __init__(self, path: str, flags: int = os.O_CREAT, place: int | None = None) -> None:
         self._path = path
+        self._place = place
         self._flags = os.O_RDWR | os.O_CLOEXEC | flags
         self._fd = -1
         self._process = 0
@@ -59,10 +65,14 @@ class FileLock:
             self._fd, self._process = os.open(self._path, self._flags, 0o600), os.getpid()
             _opened.add(self)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._place is None:
+                fcntl.flock(self._fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+                fcntl.fcntl(self._fd, command, _struct_flock(fcntl.F_WRLCK, self._place))
         except BaseException as error:
             self.release()
-            if isinstance(error, BlockingIOError):
+            if isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
             raise
         return True
@@ -76,9 +86,20 @@ class FileLock:
                 return
             try:
                 if self._process == os.getpid():  # else a fork that Python was not told of: it is the parent's lock
-                    fcntl.flock(fd, fcntl.LOCK_UN)  # a process that is forked to run a program has a copy until then
+                    self._unlock(fd)  # a process that is forked to run a program has a copy until then
             finally:
                 os.close(fd)
+
+    def _unlock(self, fd: int) -> None:
+        if self._place is None:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        else:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _struct_flock(fcntl.F_UNLCK, self._place))
+
+
+def _struct_flock(kind: int, place: int) -> bytes:
+    """Return the struct flock of fcntl(2) for one byte: type, whence, start, length, pid."""
+    return struct.pack("hhqqi0q", kind, os.SEEK_SET, place, 1, 0)
 
 
 def _stop_opening() -> None:

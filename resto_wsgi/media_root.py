@@ -14,8 +14,8 @@ in place. ``.resto`` is 0700.
     dropped      the same, and the folders above   as it is; an empty folder may be left
                  it that are empty
 
-Where staged files lie, and who sweeps them, is the matter of ``staging``. A name is locked (flock on one of 4096
-files) while it is published, replaced or removed and its hosts converge. ``.resto/id`` tells this media root from
+Where staged files lie, and who sweeps them, is the matter of ``staging``. A name is locked (a place in one file for
+each) while it is published, replaced or removed and its hosts converge. ``.resto/id`` tells this media root from
 the empty folder that is seen where its disk is not mounted. The replicator calls this.
 """
 
@@ -44,7 +44,7 @@ State = tuple[int, int, int, int]  # device, inode, size, mtime in ns: what tell
 
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})  # ENXIO: a socket
 FOLDERS_MADE = 50  # times that the folder of a name is made again, because another process found it empty and pruned it
-LOCKS = 4096  # two names share a lock once in 4096 times, which costs a wait and nothing else
+PLACES = 7  # bytes of a digest that are the place of a name's lock: two names that share one do not occur
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,10 @@ class MediaRoot:
         self._fsync = fsync
         self._own = os.path.join(self.root, ".resto")
         self._staging = Staging(os.path.join(self._own, "staging"), fsync=fsync)
-        self._locks = os.path.join(self._own, "locks")
+        self._locks = os.path.join(self._own, "names.lock")
         with disk("make", ".resto"):
             os.makedirs(self.root, 0o755, exist_ok=True)
-            for folder in (self._staging.path, self._locks):
-                make_hidden(folder)
+            make_hidden(self._staging.path)
         make_private(self._own)
         self.identity = identity_of(self._own, self._staging.path)
         with disk("make", ".resto"):
@@ -292,16 +291,16 @@ class MediaRoot:
     def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
         """Hold a name against every other thread and process that would write it; yields True.
 
-        Without ``wait`` it yields False, at once, where somebody else holds it. Two names may share a lock, so who
-        holds one must not wait for another. A process that is forked meanwhile does not hold it.
+        Without ``wait`` it yields False, at once, where somebody else holds it. A process that is forked meanwhile does
+        not hold it.
         """
-        bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % LOCKS
-        lock = FileLock(os.path.join(self._locks, f"{bucket:03x}"))
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:PLACES], "big")
+        lock = FileLock(self._locks, place=place)
         with disk("lock", name):
             try:
                 held = lock.acquire(wait)
             except FileNotFoundError:  # somebody removed .resto
-                make_hidden(self._locks)
+                make_hidden(self._staging.path)
                 held = lock.acquire(wait)
         try:
             yield held

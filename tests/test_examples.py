@@ -161,7 +161,7 @@ def serving(framework: str, kind: str, folder: Path, hosts: Iterable[str]) -> An
 def files(root: Any) -> set[str]:
     """The names of all files under a folder, but for locks, the outbox and the id."""
     found = (path.relative_to(root) for path in Path(root).rglob("*") if path.is_file())
-    return {str(path) for path in found if path.suffix != ".lock" and path.parent.name not in ("locks", ".resto")}
+    return {str(path) for path in found if path.suffix != ".lock" and path.parent.name != ".resto"}
 
 
 def staged(media_root: Path) -> set[str]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import itertools
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,7 +23,7 @@ from resto_wsgi.errors import DeliveryError, MediaRootError, OutboxError
 from resto_wsgi.fanout import Fanout
 from resto_wsgi.hosts import Host
 from resto_wsgi.lane import AT_ONCE, BATCH, BUSY, IDLE, SLOW, Lane
-from resto_wsgi.media_root import LOCKS, MediaRoot
+from resto_wsgi.media_root import MediaRoot
 from resto_wsgi.outbox import CONVERGED, LATE, Delivery, HostState, Outbox
 from resto_wsgi.transports.http import HttpTransport
 
@@ -298,25 +295,6 @@ def test_a_name_that_is_busy_is_not_waited_for(make: Make) -> None:
     assert party.owed == 0, "and nobody took it for begun, for then it would be unsure"
 
 
-def test_two_names_that_share_a_lock_do_not_wait_for_each_other(make: Make) -> None:
-    """They would for ever, in one thread; the second comes with a later batch."""
-    party = make()
-    seen: dict[int, str] = {}
-    for number in itertools.count():
-        name = f"twin-{number}"
-        bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % LOCKS
-        if twin := seen.get(bucket):
-            break
-        seen[bucket] = name
-    party.owe("first", twin, name)
-    party.lane.step()
-    assert party.run() == pytest.approx(BUSY)
-    assert party.owed == 1
-    party.clock.now += BUSY
-    party.run()
-    assert party.owed == 0
-
-
 def test_what_others_settled_meanwhile_is_not_sent(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look and the lock a request may have done it."""
     party = make()
@@ -426,11 +404,12 @@ def test_our_own_failures_are_raised_and_lose_nothing(make: Make, monkeypatch: p
             with pytest.raises(OutboxError):
                 party.lane.step()
             assert party.owed == 3
-    shutil.rmtree(party.root / ".resto/locks")
-    (party.root / ".resto/locks").touch()
+    lock = party.root / ".resto/names.lock"
+    lock.unlink()
+    lock.mkdir()
     with pytest.raises(MediaRootError):
         party.lane.step()
-    (party.root / ".resto/locks").unlink()
+    lock.rmdir()
     party.run()
     party.clock.now += LATE
     party.run()

@@ -267,3 +267,53 @@ def test_a_signal_handler_that_forks_amid_the_bookkeeping_does_not_hang(tmp_path
     thread.start()
     thread.join(10)
     assert codes == [7, True]
+
+
+def test_places_of_one_file_are_locked_apart_from_each_other(tmp_path: Path) -> None:
+    """In one process as in another; a place far beyond the end of the file is one, too."""
+    path = str(tmp_path / "lock")
+    far = 2**56 - 1
+    first, second = FileLock(path, place=7), FileLock(path, place=far)
+    assert first.acquire(wait=False) and second.acquire(wait=False)
+    assert [FileLock(path, place=place).acquire(wait=False) for place in (7, far)] == [False, False]
+    script = """
+        import json, sys
+        from resto_wsgi.locks import FileLock
+        print(json.dumps([FileLock(sys.argv[1], place=int(each)).acquire(wait=False) for each in sys.argv[2:]]))
+    """
+    assert run(script, path, 6, 7, 8, far) == [True, False, True, False]
+    first.release()
+    assert run(script, path, 7, far) == [True, False]
+    second.release()
+    assert os.path.getsize(path) == 0
+
+
+def test_a_place_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
+    """Also where a child that he forked lives on."""
+    script = """
+        import os, sys, time
+        from resto_wsgi.locks import FileLock
+        lock = FileLock(sys.argv[1], place=7)
+        lock.acquire()
+        if not os.fork():
+            time.sleep(60)
+            os._exit(0)
+        print("held", os.getpid(), flush=True)
+        time.sleep(60)
+    """
+    path = str(tmp_path / "lock")
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), path], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().startswith("held")
+        lock = FileLock(path, place=7)
+        assert not lock.acquire(wait=False)
+        process.kill()
+        process.wait()
+        assert lock.acquire(wait=True)
+        lock.release()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()

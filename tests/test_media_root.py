@@ -967,9 +967,8 @@ def test_a_lock_is_released_though_a_process_was_forked_under_it(tmp_path: Path)
 
 
 def test_a_lock_that_cannot_be_had_is_an_error_of_the_media_root(media_root: MediaRoot) -> None:
-    """Somebody put a file in the place of the folder of the locks."""
-    os.rmdir(os.path.join(media_root.root, ".resto/locks"))
-    Path(media_root.root, ".resto/locks").touch()
+    """Somebody made a folder in the place of the file of the locks."""
+    os.mkdir(os.path.join(media_root.root, ".resto/names.lock"))
     with pytest.raises(MediaRootError, match="cannot lock 'cat'"), media_root.lock("cat"):
         pass
 
@@ -1108,7 +1107,7 @@ KILLED = """
         if action == "drop":
             media_root.drop("a/cat")
             left |= set(os.listdir(root)) - {".resto"}
-        elsewhere = set(os.listdir(f"{root}/.resto")) - {"id", "locks", "staging"}
+        elsewhere = set(os.listdir(f"{root}/.resto")) - {"id", "names.lock", "staging"}
         found.append([content, sorted(left | elsewhere), len(os.listdir(own)), len(visible)])
         media_root.close()
     print(json.dumps(found))

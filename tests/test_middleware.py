@@ -91,7 +91,7 @@ def files(root: Any) -> dict[str, bytes]:
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in Path(root).rglob("*")
-        if path.is_file() and not path.name.endswith(".lock") and path.parent.name not in ("locks", ".resto")
+        if path.is_file() and not path.name.endswith(".lock") and path.parent.name != ".resto"
     }
 
 

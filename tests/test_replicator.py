@@ -59,7 +59,7 @@ def files(root: str | Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in Path(root).rglob("*")
-        if path.is_file() and path.suffix != ".lock" and path.parent.name not in ("locks", ".resto")
+        if path.is_file() and path.suffix != ".lock" and path.parent.name != ".resto"
     }
 
 
