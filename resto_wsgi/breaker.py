@@ -15,12 +15,12 @@ again hourly, then daily, for whoever mends the host need not know of us. The ou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from .errors import DeliveryError
 from .outbox import LATE, Delivery, Failure, HostState
 
-__all__ = ["after_failure", "after_success", "failure", "is_away", "is_paused", "may_come_late"]
+__all__ = ["after_failure", "after_success", "are_calm", "failure", "is_away", "is_paused", "may_come_late"]
 
 BASE = 0.5  # seconds: the first pause, about what a restart of a web server takes
 CAP = 15.0  # seconds: the longest pause of a host that is away, whose probe is one small request
@@ -77,9 +77,14 @@ def after_failure(state: HostState | None, host: str, error: DeliveryError, now:
     return _changed(state, seen, failures, now, now + pause if pause else 0.0, error.reason)
 
 
+def are_calm(states: Iterable[HostState]) -> bool:
+    """True where none of these hosts is known to be in trouble."""
+    return all(state.state == "up" and not state.failures and not state.retry_at for state in states)
+
+
 def after_success(state: HostState | None, host: str, now: float) -> HostState | None:
     """Return what is known of a host after it took a delivery; None where that is no news."""
-    if state is None or (state.state == "up" and not state.failures and not state.retry_at):
+    if state is None or are_calm([state]):
         return None
     return _changed(state, "up", 0, now, 0.0, "")
 

@@ -79,13 +79,14 @@ class Publisher:
                 self._recall(name)
             owed = self._record(name, gone=self._replicas is not None)
             publication = self._give_name(staged, name, overwrite, owed)
-            outcome = self._replicate(publication, owed)
+            states = self._states()
+            outcome = self._replicate(publication, owed, states)
             done = sum(error is None for error in outcome.values())
             if done < self._needed and not self._later:
                 self._take_back(publication, owed, _failures(outcome))
                 raise ReplicationError("save", name, _failures(outcome), done=done, required=self._needed)
             if not self._later:
-                self._settle(owed, outcome)
+                self._settle(owed, outcome, states)
                 self._log(_failures(outcome), "save")
         if self._later:  # else there is nothing to do for it yet, and it would only take the processor from uploads
             self._worker.wake()
@@ -120,8 +121,9 @@ class Publisher:
             if self._later:
                 self._worker.wake()
                 return
-            outcome = self._send(name, self._hosts, len(self._hosts) if self._settings.fatal_exceptions else 0)
-            self._settle(owed, outcome)
+            states = self._states()
+            outcome = self._send(name, self._hosts, len(self._hosts) if self._settings.fatal_exceptions else 0, states)
+            self._settle(owed, outcome, states)
         failures = _failures(outcome)
         if failures and self._settings.fatal_exceptions:
             done = len(outcome) - len(failures)
@@ -176,7 +178,7 @@ class Publisher:
             finally:
                 copy.staged.discard()
 
-    def _replicate(self, publication: Publication, owed: Owed) -> Outcome:
+    def _replicate(self, publication: Publication, owed: Owed, states: dict[str, HostState]) -> Outcome:
         """Make a new name durable, and send it to the hosts; in mode async, say that this is still to come.
 
         Where this is interrupted the hosts are told of the withdrawal, but the deliveries stay begun: nobody knows any
@@ -192,19 +194,19 @@ class Publisher:
         if self._later:
             return {host.label: _not_sent(host, name, "owed, and delivered in the background") for host in self._hosts}
         try:
-            return self._send(name, self._hosts, self._needed)
+            return self._send(name, self._hosts, self._needed, states)
         except BaseException:
             self._undo(publication)
-            self._send(name, self._hosts, needed=0)
+            self._send(name, self._hosts, 0, states)
             raise
 
-    def _send(self, name: str, hosts: Iterable[Host], needed: int) -> Outcome:
+    def _send(self, name: str, hosts: Iterable[Host], needed: int, states: Mapping[str, HostState]) -> Outcome:
         """Converge hosts; one that is known to be away is asked only where fewer than ``needed`` would be left.
 
         What is owed to it brings the worker to it, which asks for a sign of life; uploads need not pay for that.
         """
         hosts = list(hosts)
-        states, now = self._states(), self._clock()
+        now = self._clock()
         away = {host for host in hosts if breaker.is_away(states.get(host.url), now)}
         if len(hosts) - len(away) < needed:
             away = set()
@@ -226,15 +228,19 @@ class Publisher:
             log.warning("what is known of the media servers cannot be read: %s", error)
             return {}
 
-    def _settle(self, owed: Owed, outcome: Outcome) -> None:
-        """Settle what was sent. What cannot be settled stays owed, and is made again without harm."""
+    def _settle(self, owed: Owed, outcome: Outcome, states: dict[str, HostState]) -> None:
+        """Settle what was sent. What cannot be settled stays owed, and is made again without harm.
+
+        ``states`` is what was known of the hosts before; where one of them was in trouble, or is, it is read anew.
+        """
         attempts = [
             (host, owed[host.url], outcome[host.label])
             for host in self._hosts
             if host.label in outcome and host.url in owed
         ]
         try:
-            self._convergence.settle(attempts, self._states())
+            calm = not any(outcome.values()) and breaker.are_calm(states.values())
+            self._convergence.settle(attempts, states if calm else self._states())
         except RestoError as error:
             log.error("not settled, and delivered once more: %s", error)  # noqa: TRY400 - it says all that there is
 
@@ -251,8 +257,9 @@ class Publisher:
         self._cancel(owed, untouched)
         if not self._later:
             heard = [host for host in self._hosts if host.label not in untouched and host.label not in late]
-            again = {**late, **self._send(publication.name, heard, needed=0)}
-            self._settle(owed, again)
+            states = self._states()
+            again = {**late, **self._send(publication.name, heard, 0, states)}
+            self._settle(owed, again, states)
             self._drop_spool(publication.name)
             self._log(_failures(again), "withdraw")
 
