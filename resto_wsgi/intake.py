@@ -24,7 +24,7 @@ from .staging import Staged
 
 __all__ = ["EmptyPart", "FilePart", "Form", "Limits", "TextPart", "media_type", "receive", "receive_urlencoded"]
 
-BLOCK = 128 * 1024  # bytes asked of the client at a time; the parser is fastest from 64 KiB on
+BLOCK = 64 * 1024  # bytes asked of the client at a time; of larger ones the allocator gives each back to the kernel
 BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, section 5.1.1
 BOUNDARY_PARAMETER = re.compile(r"(?<![^;\s])boundary[*0-9]*\s*=", re.IGNORECASE)  # "boundary*=" is RFC 2231's
 LENGTH = re.compile(r"[0-9]{1,18}")  # RFC 9110, section 8.6: digits alone; 18 of them are an exabyte
@@ -213,6 +213,8 @@ class _Receiver:
 
     Beside the parser runs a window over the same bytes: ``_at`` is where the part of it begins that no piece
     holds yet. The parser's events say how long each part's data is; what lies between goes to the literals.
+    The window is one block, and ``_rest`` what was left of those before, at places below 0: the two are joined
+    where a literal needs them, not for a file, each of whose blocks may end as a boundary begins.
     """
 
     def __init__(
@@ -229,6 +231,7 @@ class _Receiver:
         )
         self._delimiter = b"--" + boundary.encode("latin-1")
         self._window = b""
+        self._rest = b""
         self._at = 0
         self._literal: list[bytes] = []
         self._form_size = 0
@@ -242,8 +245,10 @@ class _Receiver:
 
     def feed(self, block: bytes) -> None:
         """Take the next bytes of the body."""
-        self._window = self._window[self._at :] + block if self._at < len(self._window) else block
-        self._at = 0
+        self._join()
+        self._rest = self._window[self._at :]
+        self._window = block
+        self._at = -len(self._rest)
         for event in self._parser.parse(block):
             if event is None:
                 self._end_part()
@@ -259,6 +264,7 @@ class _Receiver:
     def finish(self) -> Form:
         """Return the form after the last byte. Raises MultipartError where the final boundary did not come."""
         self._parser.close()
+        self._join()
         self._keep(len(self._window))
         self._check_form_size()
         self._flush()
@@ -272,6 +278,7 @@ class _Receiver:
         self._form.discard()
 
     def _begin_part(self, segment: MultipartSegment) -> None:
+        self._join()
         header = self._window.index(b"\r\n\r\n", self._window.index(self._delimiter, self._at))
         self._keep(header + 4)
         if len({name for name, _ in segment.headerlist}) != len(segment.headerlist):
@@ -304,6 +311,7 @@ class _Receiver:
         self._text += data
         if len(self._text) > self._limits.max_field_size:
             raise UploadRejected(f"A text field is over {_size(self._limits.max_field_size)}.", 413)
+        self._join()
         self._keep(self._at + len(data))
         self._check_form_size()
 
@@ -334,6 +342,11 @@ class _Receiver:
         self._literal.append(self._window[self._at : end])
         self._form_size += end - self._at
         self._at = end
+
+    def _join(self) -> None:
+        if self._at < 0:
+            self._window = self._rest[self._at :] + self._window
+            self._at = 0
 
     def _flush(self) -> None:
         self._form.pieces.append(b"".join(self._literal))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -18,6 +17,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from .errors import MediaRootError
+from .hashing import Hasher
 from .locks import FileLock, no_fork
 
 __all__ = ["KEPT", "Staged", "Staging", "disk", "make_hidden", "unlink"]
@@ -33,23 +33,25 @@ class Staged:
         self.path = path
         self.size = 0
         self._fsync = fsync
-        self._digest = hashlib.sha256()
+        self._hasher = Hasher()
         with disk("stage", "an upload"):
             self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
 
     @property
     def sha256(self) -> str:
         """The SHA-256 of all that was written so far, in hexadecimal."""
-        return self._digest.hexdigest()
+        return self._hasher.hexdigest()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``. Raises MediaRootError where the disk refuses; the caller then discards."""
-        self._digest.update(data)
+        self._hasher.update(data)
         self.size += len(data)
-        view = memoryview(data)
         with disk("stage", "an upload"):
-            while view:
-                view = view[os.write(self._fd, view) :]
+            written = os.write(self._fd, data)
+            while written < len(data):
+                written += os.write(self._fd, memoryview(data)[written:])
+        if not isinstance(data, bytes):
+            self._hasher.wait()  # the caller may change it now
 
     def seal(self) -> None:
         """Make the bytes durable and close the descriptor; nothing is written afterwards."""
@@ -59,6 +61,7 @@ class Staged:
             if self._fsync:
                 with disk("stage", "an upload"):
                     os.fsync(self._fd)
+            self._hasher.wait()
         finally:
             self._close()
 
@@ -73,8 +76,11 @@ class Staged:
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        try:
+            self._hasher.end()
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
 
 class Staging:

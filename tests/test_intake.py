@@ -7,6 +7,7 @@ import errno
 import hashlib
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from resto_wsgi import intake
 from resto_wsgi.errors import ConfigError, MediaRootError, UploadRejected
+from resto_wsgi.hashing import START
 from resto_wsgi.intake import EmptyPart, FilePart, Form, Limits, TextPart, media_type, receive
 from resto_wsgi.media_root import MediaRoot, Staged
 
@@ -114,8 +116,10 @@ class Room:
 
     @contextlib.contextmanager
     def left_as_it_was(self) -> Iterator[None]:
-        """Check that the block leaves no staged file and no descriptor."""
+        """Check that the block leaves no staged file, no descriptor and no thread."""
+        before = threading.enumerate()
         yield
+        assert set(threading.enumerate()) <= set(before)
         assert self.staged() == []
         assert self.opened() == []
 
@@ -575,6 +579,29 @@ def test_an_interrupt_while_reading_goes_on_with_nothing_left(room: Room) -> Non
     with room.left_as_it_was(), mock.patch.object(intake, "BLOCK", 50), pytest.raises(KeyboardInterrupt):
         room.receive(environ_of(source, CONTENT_LENGTH="1000"))
     assert room.begun == 2
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), KeyboardInterrupt()])
+def test_a_large_file_that_is_cut_leaves_nothing(room: Room, error: BaseException) -> None:
+    """Where its hashing has a thread of its own, that ends with the request."""
+    large = b"x" * (START + 8 * intake.BLOCK)
+    source = Input(file("a", large)[:-9], error=error)
+    environ = environ_of(source, CONTENT_LENGTH=str(2 * len(large)))
+    with room.left_as_it_was(), pytest.raises((UploadRejected, KeyboardInterrupt)):
+        room.receive(environ)
+    assert room.begun == 1
+
+
+@pytest.mark.parametrize("content", [b"\r\n", b"\r\n--", b"\r\n------WebKitFormBoundary7MA4YWxkTrZu0g"])
+def test_a_large_file_like_boundaries_is_staged_byte_for_byte(room: Room, content: bytes) -> None:
+    """Each of its blocks ends as a boundary begins, and its hashing has a thread of its own."""
+    large = content * (1 + (START + 8 * intake.BLOCK) // len(content))
+    body = text("before") + file("a", large) + text("after") + END
+    with room.left_as_it_was():
+        form = room.receive(environ_of(body))
+        assert joined(form) == body
+        assert form.files[0].staged.sha256 == hashlib.sha256(large).hexdigest()
+        form.discard()
 
 
 # Limits

@@ -1,0 +1,123 @@
+"""SHA-256 of a file while it is written: beside the writing, in a thread of its own, where there is much of it.
+
+    inline ── more than START bytes ──> beside ── end, or the owner is gone ──> ended
+       └── no thread to be had ──> inline for good
+
+hashlib lets other threads run while it works, so a large file costs the longer of the two instead of both. At most
+DEPTH blocks wait to be hashed, which bounds memory. The thread knows the blocks and nothing of their owner: one that is
+forgotten ends it. A forked child has no such thread, and is told so. Staging alone calls this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from queue import SimpleQueue
+from typing import Any
+
+__all__ = ["Hasher"]
+
+START = 4 * 1024**2  # bytes: 2 ms of hashing; to start and end a thread costs a tenth of that
+DEPTH = 16  # blocks: enough that neither waits for the other's slowest one
+LEAST = 16 * 1024  # bytes of a block: handing over a smaller one costs more than to hash it
+
+Block = bytes | bytearray | memoryview
+
+
+class Hasher:
+    """A SHA-256 under way. Used by one thread; whoever is done with it calls ``end``."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._inline = False
+        self._beside: _Beside | None = None
+
+    def update(self, block: Block) -> None:
+        """Take the next block. Unless it is of ``bytes`` it must not change before ``wait`` returns."""
+        self._size += len(block)
+        beside = self._beside or self._begin()
+        if beside is not None and len(block) >= LEAST:
+            beside.take(block)
+        else:
+            self.wait()
+            self._digest.update(block)
+
+    def wait(self) -> None:
+        """Return when every block was taken in. Raises RuntimeError in a process forked meanwhile."""
+        if self._beside is not None:
+            self._beside.wait()
+
+    def hexdigest(self) -> str:
+        """Return the digest of all blocks so far, in hexadecimal."""
+        self.wait()
+        return self._digest.hexdigest()
+
+    def end(self) -> None:
+        """End the thread, if there is one; no block is taken afterwards. Safe to repeat."""
+        self._inline = True
+        if self._beside is not None:
+            self._beside.end()
+
+    def _begin(self) -> _Beside | None:
+        """Start the thread, where it is time; it has its owner before it starts, so that none is left behind."""
+        if self._inline or self._size <= START:
+            return None
+        self._beside = _Beside(self._digest)
+        if not self._beside.start():
+            self._beside, self._inline = None, True
+        return self._beside
+
+
+class _Beside:
+    """The owner's end of the thread: what it was given goes one way, what it has done comes back the other."""
+
+    def __init__(self, digest: Any) -> None:
+        self._given: SimpleQueue[Block | None] = SimpleQueue()
+        self._done: SimpleQueue[bool] = SimpleQueue()
+        self._under_way = 0
+        self._process = os.getpid()
+        arguments = digest, self._given, self._done
+        self._thread = threading.Thread(target=_hash, args=arguments, name="resto hashing", daemon=True)
+
+    def start(self) -> bool:
+        """Return False where there can be no more threads."""
+        try:
+            self._thread.start()
+        except (RuntimeError, MemoryError):
+            return False
+        return True
+
+    def take(self, block: Block) -> None:
+        self.wait(DEPTH - 1)
+        self._under_way += 1
+        self._given.put(block)
+
+    def wait(self, left: int = 0) -> None:
+        """Return when at most ``left`` blocks are under way."""
+        if self._under_way > left and self._process != os.getpid():
+            raise RuntimeError("a file is finished by the process that began it, not by one forked meanwhile")
+        while self._under_way > left:
+            if not self._done.get():
+                raise RuntimeError("the thread that hashed a file has failed")
+            self._under_way -= 1
+
+    def end(self) -> None:
+        self._given.put(None)
+        if self._process == os.getpid() and self._thread.ident is not None:
+            self._thread.join()
+
+    def __del__(self) -> None:
+        self._given.put(None)
+
+
+def _hash(digest: Any, given: SimpleQueue[Block | None], done: SimpleQueue[bool]) -> None:
+    """The thread. It holds no block while it waits for the next."""
+    try:
+        while (block := given.get()) is not None:
+            digest.update(block)
+            del block
+            done.put(True)
+    finally:
+        done.put(False)
