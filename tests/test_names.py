@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from hypothesis import assume, example, given
@@ -240,6 +241,28 @@ def test_clean_looks_at_both_ends_of_a_huge_filename(monkeypatch):
     assert names.clean("a" * 5_000_000 + ".png") == "a" * 196 + ".png"
 
 
+PLAINISH = st.text(st.sampled_from("aZ0_-. ~/\\é"), max_size=12) | st.builds(
+    str.__add__, st.sampled_from(["con.", "nul", "a" * 197, "a" * 237]), st.text(st.sampled_from("ab. /"), max_size=5)
+)
+
+
+@given(PLAINISH)
+@example("a\n")
+def test_what_is_plain_at_a_glance_is_judged_and_cleaned_as_all_else(text):
+    """The quick look at plain names and filenames changes no answer."""
+
+    def answers() -> tuple[str, str]:
+        try:
+            return names.clean(text), names.check(text)
+        except NameRejected as error:
+            return names.clean(text), error.reason
+
+    quick = answers()
+    never = re.compile("(?!)")
+    with mock.patch.multiple(names, _PLAIN_NAME=never, _PLAIN_FILENAME=never):
+        assert answers() == quick
+
+
 # extensions, suffixes, tokens
 
 
@@ -314,6 +337,7 @@ def test_random_tokens_differ_and_hold_no_confusing_character():
     assert len(tokens) == 1000
     assert all(re.fullmatch(r"[0-9a-hjkmnp-tv-z]{10}", token) for token in tokens)
     assert len(set(names.TOKEN_ALPHABET)) == 32
+    assert set("".join(tokens)) == set(names.TOKEN_ALPHABET)
 
 
 # quote
