@@ -17,7 +17,7 @@ import stat
 from .errors import MediaRootError
 from .staging import Staging, disk
 
-__all__ = ["identity_of", "make_private", "read_identity"]
+__all__ = ["identity_of", "identity_state", "make_private", "read_identity"]
 
 NAME = ".resto/id"
 FORM = re.compile(rb"[0-9a-f]{32}\n?")  # 128 random bits; editors like a line to end
@@ -45,6 +45,15 @@ def read_identity(own: str) -> str | None:
         problem = "it holds no id; restore it from a backup, or remove it and a new one is made at the next start"
         raise MediaRootError("use", NAME, OSError(errno.EINVAL, problem))
     return content.decode().strip()
+
+
+def identity_state(own: str) -> tuple[int, int, int, int] | None:
+    """Return what changes with the file of the id, without reading it; None where there is none to be seen."""
+    try:
+        status = os.stat(os.path.join(own, "id"))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def make_private(own: str) -> None:

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from .errors import MediaRootError, NameRejected
-from .identity import identity_of, make_private, read_identity
+from .identity import identity_of, identity_state, make_private, read_identity
 from .locks import FileLock
 from .staging import KEPT, Staged, Staging, disk, make_hidden, unlink
 from .walk import walk
@@ -81,6 +81,7 @@ class MediaRoot:
             make_hidden(self._staging.path)
         make_private(self._own)
         self.identity = identity_of(self._own, self._staging.path)
+        self._seen: object = None  # the state of the file that was found to hold it
         with disk("make", ".resto"):
             self._sync_folder(os.path.join(self._own, "id"))
             self._sync_folder(self._own)
@@ -90,11 +91,15 @@ class MediaRoot:
 
         To be asked before anything is concluded from a file that is missing: its disk may have been unmounted.
         """
+        state = identity_state(self._own)
+        if state is not None and state == self._seen:
+            return
         found = read_identity(self._own)
         if found != self.identity:
             problem = "it is gone" if found is None else "it is the id of another media root"
             problem += "; see that the right disk is mounted, then start again if it is"
             raise MediaRootError("find", ".resto/id", OSError(errno.ENOENT if found is None else errno.ESTALE, problem))
+        self._seen = state
 
     # Reading
 

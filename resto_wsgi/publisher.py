@@ -205,7 +205,8 @@ class Publisher:
 
         What is owed to it brings the worker to it, which asks for a sign of life; uploads need not pay for that.
         """
-        hosts = list(hosts)
+        if not (hosts := list(hosts)):
+            return {}
         now = self._clock()
         away = {host for host in hosts if breaker.is_away(states.get(host.url), now)}
         if len(hosts) - len(away) < needed:
@@ -222,6 +223,8 @@ class Publisher:
 
     def _states(self) -> dict[str, HostState]:
         """Return what is known of the hosts; nothing where that cannot be read, which costs a timeout at most."""
+        if not self._hosts:
+            return {}
         try:
             return self._outbox.host_states()
         except OutboxError as error:
@@ -238,6 +241,8 @@ class Publisher:
             for host in self._hosts
             if host.label in outcome and host.url in owed
         ]
+        if not attempts:
+            return
         try:
             calm = not any(outcome.values()) and breaker.are_calm(states.values())
             self._convergence.settle(attempts, states if calm else self._states())

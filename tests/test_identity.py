@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -204,6 +205,24 @@ def test_a_disk_that_is_not_there_any_more_is_told(tmp_path: Path) -> None:
     root.unlink()
     (tmp_path / "aside").rename(root)
     media_root.check_here()
+
+
+def test_another_identity_under_the_same_path_is_seen_at_once(tmp_path: Path) -> None:
+    """A file of the same size and times, and the same file with another content; and ours again, in a new file."""
+    media_root = MediaRoot(str(tmp_path))
+    media_root.check_here()
+    path, fresh = tmp_path / ".resto/id", tmp_path / ".resto/fresh"
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    for content, ours in ((b"0" * 32 + b"\n", False), (path.read_bytes(), True)):
+        fresh.write_bytes(content)
+        os.utime(fresh, ns=times)
+        fresh.rename(path)
+        with contextlib.nullcontext() if ours else pytest.raises(MediaRootError):
+            media_root.check_here()
+    path.write_bytes(b"1" * 32 + b"\n")
+    os.utime(path)
+    with pytest.raises(MediaRootError, match="of another media root"):
+        media_root.check_here()
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o711, 0o770, 0o701, 0o2777])
