@@ -160,12 +160,13 @@ class _Joined(io.RawIOBase):
             return 0
         index = bisect.bisect_right(self._starts, self._at) - 1
         piece, offset = self._pieces[index], self._at - self._starts[index]
-        if isinstance(piece, Staged):
+        content = piece.held if isinstance(piece, Staged) else piece
+        if isinstance(piece, Staged) and content is None:
             file = self._opened(piece)
             file.seek(offset)
             count: int = file.readinto(memoryview(buffer)[: _size(piece) - offset])  # type: ignore[attr-defined]
         else:
-            data = memoryview(piece)[offset : offset + len(buffer)]
+            data = memoryview(content or b"")[offset : offset + len(buffer)]
             count = len(data)
             buffer[:count] = data
         self._at += count
@@ -204,9 +205,7 @@ class _Field(cgi_FieldStorage):  # type: ignore[misc]
         self.type_options: Mapping[str, str] = {}
         self.disposition = "form-data"
         self.disposition_options = {"name": part.field, "filename": part.filename}
-        self.headers = Message()  # as cgi's, whose keys have no case
-        if part.type_header:
-            self.headers["Content-Type"] = part.type_header
+        self._type_header = part.type_header
         self.length = part.staged.size
         self.list = None
         self.done = 1
@@ -214,9 +213,18 @@ class _Field(cgi_FieldStorage):  # type: ignore[misc]
         self._file: BinaryIO | None = None
 
     @property
+    def headers(self) -> Message:
+        """What was sent of the file's Content-Type; as cgi's, the keys have no case."""
+        headers = Message()
+        if self._type_header:
+            headers["Content-Type"] = self._type_header
+        return headers
+
+    @property
     def file(self) -> BinaryIO:
         if self._file is None:
-            self._file = _buffered(self._staged.open())
+            held = self._staged.held
+            self._file = _buffered(self._staged.open()) if held is None else io.BytesIO(held)
         return self._file
 
     def close(self) -> None:

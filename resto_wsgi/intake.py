@@ -22,7 +22,7 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 from .errors import ConfigError, UploadRejected
 from .staging import Staged
 
-__all__ = ["EmptyPart", "FilePart", "Form", "Limits", "TextPart", "media_type", "receive", "receive_urlencoded"]
+__all__ = ["HOLD", "EmptyPart", "FilePart", "Form", "Limits", "TextPart", "media_type", "receive", "receive_urlencoded"]
 
 BLOCK = 64 * 1024  # bytes asked of the client at a time; of larger ones the allocator gives each back to the kernel
 BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, section 5.1.1
@@ -32,6 +32,8 @@ PLAIN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
 QUOTED = r'"(?:\\.|[^"\\])*"'  # the same, section 5.6.4
 PARAMETER = rf" *; *({PLAIN})=({PLAIN}|{QUOTED})"
 DISPOSITION = re.compile(rf"form-data(?:{PARAMETER})*(?: *;)? *", re.IGNORECASE)  # RFC 7578, section 4.2
+HOLD = 64 * 1024  # bytes of a file that is kept in memory until it is published: half of the time of a small one
+HELD = 2 * 1024**2  # bytes of all that are: half of what the text of a form may have
 FIRST_READ = 256  # bytes: what is asked for doubles while it comes quickly, so that a slow client is looked at often
 QUICK = 0.25  # seconds that a read may take before less is asked for
 PLAIN_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})  # RFC 7578, section 4.7 deprecates the others
@@ -235,6 +237,7 @@ class _Receiver:
         self._at = 0
         self._literal: list[bytes] = []
         self._form_size = 0
+        self._held = 0
         self._form = Form()
         self._segment: MultipartSegment  # the part under way, from its first event to its last
         self._filename: str | None = None
@@ -319,7 +322,7 @@ class _Receiver:
         name = _decoded(self._segment.name)
         type_header = self._segment.header("Content-Type") or ""
         if self._staged is not None:
-            self._staged.seal()
+            self._seal(self._staged)
             filename = self._filename or ""
             self._form.parts.append(FilePart(name, filename, self._content_type(), type_header, self._staged))
             self._form.pieces.append(self._staged)
@@ -328,6 +331,14 @@ class _Receiver:
             self._form.parts.append(TextPart(name, bytes(self._text), type_header))
         else:
             self._form.parts.append(EmptyPart(name))
+
+    def _seal(self, staged: Staged) -> None:
+        if staged.held is not None:
+            self._held += staged.size
+            if self._held > HELD:
+                self._held -= staged.size
+                staged.spill()
+        staged.seal()
 
     def _content_type(self) -> str:
         return self._segment.content_type or "application/octet-stream"

@@ -172,9 +172,9 @@ class MediaRoot:
 
     # Writing
 
-    def stage(self) -> Staged:
-        """Begin a file that nobody sees."""
-        return self._staging.stage()
+    def stage(self, hold: int = 0) -> Staged:
+        """Begin a file that nobody sees, of which ``hold`` bytes may stay in memory."""
+        return self._staging.stage(hold)
 
     def publish(self, staged: Staged, name: str) -> Publication:
         """Give a sealed file its name. Raises FileExistsError where the name is taken."""

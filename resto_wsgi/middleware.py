@@ -24,7 +24,7 @@ from .answer import HeldAnswer
 from .config import Settings
 from .errors import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError, UploadRejected
 from .handoff import check_urlencoded, hand_over, referenced
-from .intake import FilePart, Form, Limits, media_type, receive, receive_urlencoded
+from .intake import HOLD, FilePart, Form, Limits, media_type, receive, receive_urlencoded
 from .replicator import Replicator
 from .uploads import Upload, Uploads
 
@@ -150,7 +150,7 @@ class UploadMiddleware:
             return None
         if self._authorize is not None and not self._authorize(environ):
             raise UploadRejected("You may not upload here.", 403)
-        form = receive(environ, self.limits, self.replicator.stage, self._admit)
+        form = receive(environ, self.limits, lambda: self.replicator.stage(HOLD), self._admit)
         try:
             uploads = {id(part): self._upload(part, environ) for part in form.files}
             if self._handoff == "reference":
@@ -169,8 +169,7 @@ class UploadMiddleware:
         """Refuse a file before it is staged."""
         if self._types is not None and content_type.lower() not in self._types:
             raise UploadRejected(f"Files of this type are not accepted, only {', '.join(sorted(self._types))}.", 415)
-        extension = names.extension_of(names.clean(filename))
-        if self._extensions is not None and extension not in self._extensions:
+        if self._extensions is not None and names.extension_of(names.clean(filename)) not in self._extensions:
             accepted = ", ".join(f".{each}" for each in sorted(self._extensions))
             raise UploadRejected(f"Files of this extension are not accepted, only {accepted}.", 415)
 

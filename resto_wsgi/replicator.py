@@ -291,9 +291,9 @@ class Replicator:
 
     # The parts of a save, for callers that stage and decide in their own time
 
-    def stage(self) -> Staged:
-        """Begin a file that nobody sees; publish it or discard it."""
-        return self._media_root.stage()
+    def stage(self, hold: int = 0) -> Staged:
+        """Begin a file that nobody sees, of which ``hold`` bytes may stay in memory; publish it or discard it."""
+        return self._media_root.stage(hold)
 
     def publish(self, staged: Staged, name: str, *, overwrite: bool = False) -> tuple[Stored, Publication]:
         """Give a staged file its name (already checked) on the master and every host.

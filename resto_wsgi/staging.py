@@ -13,7 +13,8 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable
 from typing import BinaryIO
 
 from .errors import MediaRootError
@@ -27,15 +28,35 @@ LOCK = ".lock"  # how the path of a room's lock ends; the rest is the path of th
 
 
 class Staged:
-    """A file being written aside, and its SHA-256. Written by one thread; sealed once; discarded once."""
+    """A file being written aside, and its SHA-256. Written by one thread; sealed once; discarded once.
 
-    def __init__(self, path: str, *, fsync: bool) -> None:
-        self.path = path
+    ``create`` makes the file and returns its path and descriptor. The first ``hold`` bytes may stay in memory until the
+    file is larger, or somebody asks for its path; any thread may ask.
+    """
+
+    def __init__(self, create: Callable[[], tuple[str, int]], *, fsync: bool, hold: int = 0) -> None:
         self.size = 0
+        self._create = create
         self._fsync = fsync
+        self._hold = hold
+        self._held: bytes | None = b""
+        self._sealed = False
+        self._path, self._fd, self._there = "", -1, False
         self._hasher = Hasher()
-        with disk("stage", "an upload"):
-            self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        self._lock = threading.Lock()  # an application may share an upload with threads of its own
+        if not hold:
+            self.spill()
+
+    @property
+    def path(self) -> str:
+        """Where the file is. Raises MediaRootError where it was in memory, and the disk refuses it."""
+        self.spill()
+        return self._path
+
+    @property
+    def held(self) -> bytes | None:
+        """The bytes, where they are in memory, else None."""
+        return self._held
 
     @property
     def sha256(self) -> str:
@@ -46,33 +67,74 @@ class Staged:
         """Append ``data``. Raises MediaRootError where the disk refuses; the caller then discards."""
         self._hasher.update(data)
         self.size += len(data)
-        with disk("stage", "an upload"):
-            written = os.write(self._fd, data)
-            while written < len(data):
-                written += os.write(self._fd, memoryview(data)[written:])
+        if self._held is not None:
+            if self.size <= self._hold:
+                self._held += data
+                return
+            self.spill()
+        self._put(data)
         if not isinstance(data, bytes):
             self._hasher.wait()  # the caller may change it now
 
     def seal(self) -> None:
-        """Make the bytes durable and close the descriptor; nothing is written afterwards."""
-        if self._fd < 0:
+        """Make the bytes durable, unless they are in memory, and close the descriptor; nothing is written afterwards.
+
+        What is in memory becomes durable when it goes to the disk.
+        """
+        if self._sealed:
             return
+        self._sealed = True
         try:
-            if self._fsync:
-                with disk("stage", "an upload"):
-                    os.fsync(self._fd)
+            self._sync()
             self._hasher.wait()
         finally:
             self._close()
 
+    def spill(self) -> None:
+        """Move what is in memory to the disk, for good. Raises MediaRootError where that refuses; it can be repeated.
+
+        Nobody sees a part of it: the path is told when all is there, and durable if the file is sealed.
+        """
+        with self._lock:
+            if self._held is None:
+                return
+            try:
+                self._path, self._fd = self._create()
+                self._there = True
+                self._put(self._held)
+                if self._sealed:
+                    self._sync()
+                    self._close()
+            except BaseException:
+                self._remove()
+                raise
+            self._held = None
+
     def open(self) -> BinaryIO:
-        """Return the staged bytes as an unbuffered binary file at its beginning."""
+        """Return the staged bytes as an unbuffered binary file at its beginning. Raises what ``path`` raises."""
         return open(self.path, "rb", buffering=0)
 
     def discard(self) -> None:
         """Remove the staged file, whatever state it is in. A published name keeps its bytes. Safe to repeat."""
+        self._held = None
+        self._remove()
+
+    def _put(self, data: bytes | bytearray | memoryview) -> None:
+        with disk("stage", "an upload"):
+            written = os.write(self._fd, data) if data else 0
+            while written < len(data):
+                written += os.write(self._fd, memoryview(data)[written:])
+
+    def _sync(self) -> None:
+        if self._fsync and self._fd >= 0:
+            with disk("stage", "an upload"):
+                os.fsync(self._fd)
+
+    def _remove(self) -> None:
         self._close()
-        unlink(self.path)
+        if self._there:
+            unlink(self._path)
+            self._there = False
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -91,17 +153,9 @@ class Staging:
         self._fsync = fsync
         self._own: _Room | None = None
 
-    def stage(self) -> Staged:
-        """Begin a file in this process's room. A staging folder that somebody removed is made again, once."""
-        room = self._room()
-        try:
-            return self._staged(room)
-        except MediaRootError as error:
-            if error.errno != errno.ENOENT:
-                raise
-        self._forget(room)
-        room.leave()
-        return self._staged(self._room())
+    def stage(self, hold: int = 0) -> Staged:
+        """Begin a file in this process's room, of which ``hold`` bytes may stay in memory. Raises MediaRootError."""
+        return Staged(self._create, fsync=self._fsync, hold=hold)
 
     def close(self) -> None:
         """Leave this process's room. A save that is under way in another thread fails, and can still be taken back."""
@@ -117,8 +171,17 @@ class Staging:
                     with contextlib.suppress(OSError):
                         _sweep(os.path.join(self.path, entry))
 
-    def _staged(self, room: _Room) -> Staged:
-        return Staged(os.path.join(room.path, secrets.token_hex(8)), fsync=self._fsync)
+    def _create(self) -> tuple[str, int]:
+        """Make a file, and return its path and descriptor. A folder that somebody removed is made again, once."""
+        room = self._room()
+        try:
+            return room.create()
+        except MediaRootError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        self._forget(room)
+        room.leave()
+        return self._room().create()
 
     def _room(self) -> _Room:
         room = self._own
@@ -166,6 +229,12 @@ class _Room:
         """False in a process that was forked from the one that opened it, and after it was left."""
         return self._lock.held
 
+    def create(self) -> tuple[str, int]:
+        """Make a file that nobody has, and return its path and descriptor. Raises MediaRootError."""
+        path = os.path.join(self.path, secrets.token_hex(8))
+        with disk("stage", "an upload"):
+            return path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+
     def leave(self) -> bool:
         """Remove the room with what is staged; return False, and stay, where a version is kept to be put back."""
         with contextlib.suppress(FileNotFoundError):
@@ -208,12 +277,20 @@ def unlink(path: str) -> None:
         os.unlink(path)
 
 
-@contextlib.contextmanager
-def disk(action: str, name: str, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
-    """Translate what the disk refuses into MediaRootError, but for one kind that the caller expects."""
-    try:
-        yield
-    except but:
-        raise
-    except OSError as error:
-        raise MediaRootError(action, name, error) from error
+class disk:
+    """Translate what the disk refuses into MediaRootError, but for one kind that the caller expects.
+
+    A class, not a generator: it is entered at each step of each file.
+    """
+
+    __slots__ = "_action", "_but", "_name"
+
+    def __init__(self, action: str, name: str, but: type[OSError] | tuple[()] = ()) -> None:
+        self._action, self._name, self._but = action, name, but
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, self._but):
+            raise MediaRootError(self._action, self._name, error) from error

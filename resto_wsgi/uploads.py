@@ -56,14 +56,15 @@ class Upload:
     def path(self) -> str:
         """Where the bytes are: the staged file until the upload is published, then the master's copy.
 
-        In mode distributed the staged file, which is there until the request ends.
+        In mode distributed the staged file, which is there until the request ends. Raises MediaRootError where the
+        upload is so small that it was in memory, and the disk refuses it.
         """
         if self._publication is None or self._replicator.settings.mode == "distributed":
             return self._staged.path
         return self._replicator.path(self.name)
 
     def open(self) -> BinaryIO:
-        """Open the bytes for reading, as an unbuffered binary file; until the request ends."""
+        """Open the bytes for reading, as an unbuffered binary file; until the request ends. Raises as ``path`` does."""
         return self._staged.open()
 
     def discard(self) -> None:
@@ -79,6 +80,7 @@ class Upload:
         """Publish and replicate, once. Raises what ``Replicator.publish`` raises."""
         self._check_open()
         if self._publication is None and not self._discarded:
+            self._staged.spill()  # where the disk refuses it, nobody has heard of the name yet
             self.stored, self._publication = self._replicator.publish(self._staged, self.name, overwrite=overwrite)
 
     def withdraw(self) -> None:

@@ -127,16 +127,17 @@ def model_outcome(model: io.BytesIO, operation: tuple[Any, ...]) -> Any:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    pieces=st.lists(st.tuples(st.booleans(), chunks), max_size=6),
+    pieces=st.lists(st.tuples(st.sampled_from(["literal", "on disk", "held"]), chunks), max_size=6),
     todo=operations,
     buffer=st.integers(1, 50) | st.just(handoff.BUFFER),
 )
 def test_a_body_of_pieces_behaves_as_one_file(
-    root: MediaRoot, pieces: list[tuple[bool, bytes]], todo: list[tuple[Any, ...]], buffer: int
+    root: MediaRoot, pieces: list[tuple[str, bytes]], todo: list[tuple[Any, ...]], buffer: int
 ) -> None:
     """Reads, lines, iteration and seeks, in any order and at any offset, give what io.BytesIO gives."""
     model = io.BytesIO(b"".join(content for _, content in pieces))
-    form = Form(pieces=[staged(root, content) if on_disk else content for on_disk, content in pieces])
+    holds = {"on disk": 0, "held": 200}
+    form = Form(pieces=[content if at not in holds else staged(root, content, holds[at]) for at, content in pieces])
     environ: dict[str, Any] = {}
     with mock.patch.object(handoff, "BUFFER", buffer):
         body = hand_over(environ, [], form.pieces)
@@ -151,8 +152,8 @@ def test_a_body_of_pieces_behaves_as_one_file(
     assert opened(root) == 0
 
 
-def staged(root: MediaRoot, content: bytes) -> Staged:
-    file = root.stage()
+def staged(root: MediaRoot, content: bytes, hold: int = 0) -> Staged:
+    file = root.stage(hold)
     file.write(content)
     file.seal()
     return file

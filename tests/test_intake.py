@@ -215,18 +215,33 @@ epilogues = st.sampled_from([b"", b"\r\n", b"\r\n\r\nepilogue", b"\r\n--b\r\nnot
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=4),
     block=st.integers(1, 40) | st.integers(41, 400) | st.just(intake.BLOCK),
     known=st.booleans(),
+    hold=st.sampled_from([0, 3, intake.HOLD]),
+    held=st.sampled_from([0, 10, intake.HELD]),
 )
 def test_any_form_in_reads_of_any_size_gives_its_bytes_and_its_parts(
-    shared_room: Room, parts: list[Sent], preamble: bytes, epilogue: bytes, sizes: list[int], block: int, known: bool
+    shared_room: Room,
+    parts: list[Sent],
+    preamble: bytes,
+    epilogue: bytes,
+    sizes: list[int],
+    block: int,
+    known: bool,
+    hold: int,
+    held: int,
 ) -> None:
     """The pieces joined are the body, each part is what was sent, each staged file has its bytes, size and SHA-256."""
     body = preamble + b"".join(part.wire for part in parts) + b"--b--" + epilogue
     environ = (environ_of if known else chunked)(Input(body, sizes))
     environ["CONTENT_TYPE"] = "multipart/form-data; boundary=b"
     admitted: list[tuple[str, str, str]] = []
-    with mock.patch.object(intake, "BLOCK", block):
-        form = shared_room.receive(environ, admit=lambda *told: admitted.append(told))
+    with mock.patch.multiple(intake, BLOCK=block, HELD=held):
+        form = shared_room.receive(
+            environ, admit=lambda *told: admitted.append(told), stage=lambda: shared_room.root.stage(hold)
+        )
     try:
+        in_memory = [part.staged.size for part in form.files if part.staged.held is not None]
+        assert sum(in_memory) <= held and max(in_memory, default=0) <= hold
+        assert len(shared_room.staged()) == len(form.files) - len(in_memory)
         assert joined(form) == body
         assert environ["wsgi.input"].taken == len(body)
         assert [as_sent(part) for part in form.parts] == [part.meant for part in parts]

@@ -101,6 +101,9 @@ class MemoryStaged:
             self.inode = root.disk.inode(bytes(self._content), root.kernel.clock())
             root.disk.staged[self.path] = (root.process, self.inode)
 
+    def spill(self) -> None:
+        pass  # it is on the disk from its beginning
+
     def open(self) -> BinaryIO:
         return io.BytesIO(bytes(self._content))
 
@@ -187,7 +190,7 @@ class MemoryMediaRoot:
 
     # Writing
 
-    def stage(self) -> MemoryStaged:
+    def stage(self, hold: int = 0) -> MemoryStaged:
         self._write("stage", "stage", "an upload")
         self._staged += 1
         return MemoryStaged(self, f"{ROOT}/.resto/staging/{self.process.label}/{self._staged}")
