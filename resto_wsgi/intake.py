@@ -13,12 +13,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from email.utils import decode_rfc2231
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
+from .disposition import decoded, filename_of
 from .errors import ConfigError, UploadRejected
 from .staging import Staged
 
@@ -28,10 +27,6 @@ BLOCK = 64 * 1024  # bytes asked of the client at a time; of larger ones the all
 BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, section 5.1.1
 BOUNDARY_PARAMETER = re.compile(r"(?<![^;\s])boundary[*0-9]*\s*=", re.IGNORECASE)  # "boundary*=" is RFC 2231's
 LENGTH = re.compile(r"[0-9]{1,18}")  # RFC 9110, section 8.6: digits alone; 18 of them are an exabyte
-PLAIN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
-QUOTED = r'"(?:\\.|[^"\\])*"'  # the same, section 5.6.4
-PARAMETER = rf" *; *({PLAIN})=({PLAIN}|{QUOTED})"
-DISPOSITION = re.compile(rf"form-data(?:{PARAMETER})*(?: *;)? *", re.IGNORECASE)  # RFC 7578, section 4.2
 HOLD = 64 * 1024  # bytes of a file that is kept in memory until it is published: half of the time of a small one
 HELD = 2 * 1024**2  # bytes of all that are: half of what the text of a form may have
 FIRST_READ = 256  # bytes: what is asked for doubles while it comes quickly, so that a slow client is looked at often
@@ -229,15 +224,13 @@ class _Receiver:
             boundary,
             max_header_size=limits.max_header_size,
             max_header_count=limits.max_header_count,
-            header_charset="latin-1",  # never fails; _decoded takes what is really UTF-8
+            header_charset="latin-1",  # never fails; decoded takes what is really UTF-8
         )
         self._delimiter = b"--" + boundary.encode("latin-1")
-        self._window = b""
-        self._rest = b""
+        self._window = self._rest = b""
         self._at = 0
         self._literal: list[bytes] = []
-        self._form_size = 0
-        self._held = 0
+        self._form_size = self._held = 0
         self._form = Form()
         self._segment: MultipartSegment  # the part under way, from its first event to its last
         self._filename: str | None = None
@@ -289,7 +282,7 @@ class _Receiver:
         if (segment.header("Content-Transfer-Encoding") or "").strip().lower() not in PLAIN_ENCODINGS:
             raise UploadRejected("Parts with a Content-Transfer-Encoding are not supported (RFC 7578, section 4.7).")
         self._segment = segment
-        self._filename = _filename(segment)
+        self._filename = filename_of(segment.header("Content-Disposition") or "", segment.filename)
         self._text = bytearray()
         if self._filename:
             self._staged = self._begin_file(self._filename)
@@ -298,7 +291,7 @@ class _Receiver:
 
     def _begin_file(self, filename: str) -> Staged:
         self._count("files", self._limits.max_files)
-        self._admit(_decoded(self._segment.name), filename, self._content_type())
+        self._admit(decoded(self._segment.name), filename, self._content_type())
         self._flush()
         return self._stage()
 
@@ -319,7 +312,7 @@ class _Receiver:
         self._check_form_size()
 
     def _end_part(self) -> None:
-        name = _decoded(self._segment.name)
+        name = decoded(self._segment.name)
         type_header = self._segment.header("Content-Type") or ""
         if self._staged is not None:
             self._seal(self._staged)
@@ -333,11 +326,9 @@ class _Receiver:
             self._form.parts.append(EmptyPart(name))
 
     def _seal(self, staged: Staged) -> None:
-        if staged.held is not None:
-            self._held += staged.size
-            if self._held > HELD:
-                self._held -= staged.size
-                staged.spill()
+        if staged.held is not None and self._held + staged.size > HELD:
+            staged.spill()
+        self._held += len(staged.held or b"")
         staged.seal()
 
     def _content_type(self) -> str:
@@ -393,38 +384,6 @@ def _content_length(environ: Mapping[str, Any]) -> int | None:
     if not environ.get("wsgi.input_terminated"):
         raise UploadRejected("The request needs a Content-Length.", 411)
     return None
-
-
-def _filename(segment: MultipartSegment) -> str | None:
-    """Return the filename the client gave, None for a text field.
-
-    ``filename*`` (RFC 5987), which some clients send beside the plain one, must say the same. Whatever parsers read
-    differently is refused: else a file for the application could be a text for us, and pass unchecked.
-    """
-    header = segment.header("Content-Disposition") or ""
-    given = re.findall(PARAMETER, header) if DISPOSITION.fullmatch(header) else []
-    values = {key.lower(): value for key, value in given}
-    odd = {key for key in values if key.startswith(("name", "filename"))} - {"name", "filename", "filename*"}
-    if not given or len(values) != len(given) or odd:
-        raise UploadRejected("A part of the form has a Content-Disposition that parsers read differently.")
-    plain = None if segment.filename is None else _decoded(segment.filename)
-    if "filename*" not in values:
-        return plain
-    charset, _, value = decode_rfc2231(values["filename*"].strip('"'))
-    raw = unquote_to_bytes(value)
-    extended = raw.decode("latin-1" if (charset or "").lower() == "iso-8859-1" else "utf-8", "replace")
-    if plain is not None and plain != extended and not plain.startswith("=?"):  # .NET encodes the plain one (RFC 2047)
-        raise UploadRejected("A part of the form has two filenames that differ.")
-    return extended
-
-
-def _decoded(text: str | None) -> str:
-    """Decode a header's text: UTF-8 as browsers send it, else Latin-1, in which every byte is a character."""
-    raw = (text or "").encode("latin-1", "replace")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
 
 
 def _lower(error: MultipartError) -> str:
