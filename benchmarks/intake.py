@@ -7,8 +7,10 @@ number of files is allowed to all.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -22,6 +24,7 @@ __all__ = ["IntakeRow", "rows"]
 BOUNDARY = "----WebKitFormBoundary7MA4YWxkTrZu0gW"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 HALF = "ours, half of it"
+FLOOR = "the file system alone"
 PEERS = {"Werkzeug": "werkzeug", "Django": "django", "python-multipart": "python_multipart", "WebOb": "webob"}
 SLOWEST = "WebOb"
 LINEAR = 2.5  # twice as much takes twice as long, and 4 times where time grows with the square; the rest is noise
@@ -32,9 +35,19 @@ Files = Iterable[Iterable[bytes]]
 """The content of each file, in pieces."""
 
 
+def _received(figures: Figures) -> float:
+    """Return the seconds until the application is called, of a peer those until it has the files, which is the same."""
+    return float(figures.get("received", figures["seconds"]))
+
+
 class IntakeRow(Row):
-    def __init__(self, scale: Scale, key: str, title: str, says: str, whole: Files, half: Files | None) -> None:
+    """``many`` is how many small files there are, where that is what the row is about."""
+
+    def __init__(
+        self, scale: Scale, key: str, title: str, says: str, whole: Files, half: Files | None, many: int = 0
+    ) -> None:
         super().__init__(scale)
+        self._many = many
         self.key, self.title, self.says = key, title, says
         self._forms = {"whole": whole} | ({} if half is None else {"half": half})
         self._facts: dict[str, dict[str, Any]] = {}
@@ -49,6 +62,9 @@ class IntakeRow(Row):
             self.calls[HALF] = f"{__name__}:ours"
             fastest = Line(FASTEST, seconds, "s", Reach("<=", 1.2))
             self.lines = [fastest, Line(HALF, seconds, "s", Reach("<=", LINEAR)), *every.values()]
+        if many:
+            self.calls[FLOOR] = f"{__name__}:file_system"
+            self.lines[1:1] = [Line(FASTEST, _received, "s until called"), Line(FLOOR, seconds, "s")]
 
     def prepare(self, place: Place, folder: str) -> None:
         for form, files in self._forms.items():
@@ -60,7 +76,9 @@ class IntakeRow(Row):
 
     def arguments(self, side: str, place: Place, folder: str) -> dict[str, Any]:
         facts = self._of(side)
-        root = {"root": os.path.join(folder, "master")} if side in (OURS, HALF) else {}
+        root = {"root": os.path.join(folder, "master")} if side in (OURS, HALF, FLOOR) else {}
+        if side == FLOOR:
+            return {"count": self._many, **root}
         return {"body": facts["path"], "length": facts["length"], **root}
 
     def problems(self, side: str, figures: Figures, place: Place, folder: str) -> list[str]:
@@ -80,8 +98,12 @@ def rows(scale: Scale) -> list[Row]:
     def parts(count: int) -> Files:
         return [[payload(number, PART)] for number in range(count)]
 
-    saved = "parsed, hashed, staged and published on a master without hosts, fsync=False, by the middleware before a "
-    saved += "trivial application; the peers parse and keep the files for a request, and neither hash nor publish them"
+    saved = (
+        "parsed, hashed, staged and published on a master in use, without hosts, fsync=False, by the middleware before "
+    )
+    saved += (
+        "a trivial application; the peers parse and keep the files for a request, and neither hash nor publish them"
+    )
     megabytes, lines = f"{scale.upload / BLOCK:g} MiB", f"{scale.crlf / BLOCK:g} MiB"
     return [
         IntakeRow(
@@ -104,9 +126,12 @@ def rows(scale: Scale) -> list[Row]:
             scale,
             "parts",
             f"{scale.parts:,} parts of 1 KiB",
-            f"{scale.parts:,} files in one form, {saved}; not what larger ones cost: these the peers keep in memory.",
+            f"{scale.parts:,} files in one form, {saved}; not what larger ones cost: these the peers keep in memory. "
+            f"What {FLOOR} takes is for as many durable names, each made aside, linked and unlinked there, and nothing "
+            'else; what is "until called" is without the publishing, which comes after the application.',
             parts(scale.parts),
             parts(scale.parts // 2),
+            scale.parts,
         ),
     ]
 
@@ -170,19 +195,26 @@ def _read(
 
 def ours(body: str, length: int, root: str) -> dict[str, Any]:
     from resto_wsgi import UploadMiddleware
+    from resto_wsgi.media_root import LOCKS
 
     os.makedirs(root)
     uploads: list[Any] = []
+    times: list[float] = []
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        times.append(time.perf_counter())
         uploads.extend(environ["resto.uploads"])
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
         return [b"ok"]
 
     middleware = UploadMiddleware(application, media_root=root, fsync=False, max_files=MANY)
+    for number in range(LOCKS):  # each is made by the first name that needs it, and a media root in use has them
+        with open(os.path.join(root, ".resto", "locks", f"{number:03x}"), "wb"):
+            pass
 
     def parse(environ: dict[str, Any]) -> list[str]:
         uploads.clear()
+        times[:] = [time.perf_counter()]
         answers: list[str] = []
         answer = middleware(environ, lambda status, headers, exc_info=None: answers.append(status))
         try:
@@ -194,9 +226,32 @@ def ours(body: str, length: int, root: str) -> dict[str, Any]:
         return [upload.name for upload in uploads]
 
     try:
-        return _read(body, length, parse, lambda names: [middleware.replicator.open(name) for name in names])
+        figures = _read(body, length, parse, lambda names: [middleware.replicator.open(name) for name in names])
     finally:
         middleware.replicator.close()
+    return {**figures, "received": times[1] - times[0]}
+
+
+def file_system(root: str, count: int) -> dict[str, Any]:
+    """Hash, write, link and unlink, with nothing around it: no form, no lock, no check."""
+    contents = [payload(number, PART) for number in range(count)]
+    aside, public = os.path.join(root, "aside"), os.path.join(root, "public")
+    for folder in (aside, public):
+        os.makedirs(folder)
+    with Clock() as clock:
+        for number, content in enumerate(contents):
+            hashlib.sha256(content).hexdigest()
+            path = f"{aside}/{number}"
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+            os.write(descriptor, content)
+            os.close(descriptor)
+            os.link(path, f"{public}/{number}")
+            os.unlink(path)
+    digests = []
+    for number in range(count):
+        with open(f"{public}/{number}", "rb") as file:
+            digests.append(digest_of_file(file).encode("ascii"))
+    return clock.figures(count, digest=digest(digests))
 
 
 def werkzeug(body: str, length: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """SHA-256 of a file while it is written: beside the writing, in a thread of its own, where there is much of it.
 
     inline ── more than START bytes ──> beside ── end, or the owner is gone ──> ended
-       └── no thread to be had ──> inline for good
+       └── no thread to be had, or but one processor ──> inline for good
 
 hashlib lets other threads run while it works, so a large file costs the longer of the two instead of both. At most
 DEPTH blocks wait to be hashed, which bounds memory. The thread knows the blocks and nothing of their owner: one that is
@@ -63,6 +63,9 @@ class Hasher:
     def _begin(self) -> _Beside | None:
         """Start the thread, where it is time; it has its owner before it starts, so that none is left behind."""
         if self._inline or self._size <= START:
+            return None
+        if len(os.sched_getaffinity(0)) < 2:  # with one processor to use, taking turns is only dearer
+            self._inline = True
             return None
         self._beside = _Beside(self._digest)
         if not self._beside.start():

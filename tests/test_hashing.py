@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -40,7 +40,8 @@ def begun_beside() -> Hasher:
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left():
+def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     yield
     gc.collect()
     until(lambda: not threads())
@@ -123,6 +124,16 @@ def test_without_a_thread_it_is_hashed_inline(monkeypatch: pytest.MonkeyPatch, e
     hasher.end()
     assert hasher.hexdigest() == hashlib.sha256(BLOCK * (ENOUGH + 5)).hexdigest()
     assert len(tried) == 1
+
+
+def test_with_one_processor_it_is_hashed_inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads would only take turns."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    hasher = Hasher()
+    for _ in range(ENOUGH + 5):
+        hasher.update(BLOCK)
+    assert not threads()
+    assert hasher.hexdigest() == hashlib.sha256(BLOCK * (ENOUGH + 5)).hexdigest()
 
 
 def test_an_interruption_of_the_start_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
