@@ -27,7 +27,7 @@ BLOCK = 64 * 1024  # bytes asked of the client at a time; of larger ones the all
 BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, section 5.1.1
 BOUNDARY_PARAMETER = re.compile(r"(?<![^;\s])boundary[*0-9]*\s*=", re.IGNORECASE)  # "boundary*=" is RFC 2231's
 LENGTH = re.compile(r"[0-9]{1,18}")  # RFC 9110, section 8.6: digits alone; 18 of them are an exabyte
-HOLD = 64 * 1024  # bytes of a file that is kept in memory until it is published: half of the time of a small one
+HOLD = 64 * 1024  # bytes of a file that waits in memory until it is published: refused, it never costs a file
 HELD = 2 * 1024**2  # bytes of all that are: half of what the text of a form may have
 FIRST_READ = 256  # bytes: what is asked for doubles while it comes quickly, so that a slow client is looked at often
 QUICK = 0.25  # seconds that a read may take before less is asked for
