@@ -30,6 +30,7 @@ from webob import Request
 
 from resto_wsgi.errors import ConfigError
 from resto_wsgi.media_server import make_server
+from resto_wsgi.media_server.access import Access
 from resto_wsgi.media_server.node import MediaServer
 
 DATE = "Tue, 03 Nov 2026 10:20:30 GMT"
@@ -308,7 +309,7 @@ def test_conditions_are_kept_to(app: MediaServer, root: Path) -> None:
 def test_what_a_dead_process_staged_is_swept(root: Path, app: MediaServer) -> None:
     """At start, what nobody writes any more is removed; an upload that is under way is not."""
     (root / ".resto/staging/put-dead").write_bytes(b"dead")
-    with app._staged() as (path, _):
+    with app._store.stage() as (path, _):
         MediaServer(root)
         assert list(files(root)) == [os.path.relpath(path, root)]
 
@@ -429,7 +430,7 @@ def test_what_is_no_file_is_not_read(app: MediaServer, root: Path) -> None:
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "::2", "192.168.1.1", "", "unix:", "127.0.0.1, 10.0.0.1", None])
 def test_others_can_only_read(app: MediaServer, root: Path, address: str | None) -> None:
-    """An address outside ``writers`` is refused with 403 before its name or body is looked at, and may read."""
+    """An address outside the networks is refused with 403 before its name or body is looked at, and may read."""
     (root / "x").write_bytes(b"x")
     assert ask(app, "PUT", "/y", b"y", REMOTE_ADDR=address).status_code == 403
     assert ask(app, "DELETE", "/x", REMOTE_ADDR=address).status_code == 403
@@ -439,16 +440,16 @@ def test_others_can_only_read(app: MediaServer, root: Path, address: str | None)
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "fd00::7", "::ffff:10.1.2.3"])
 def test_the_given_networks_may_write(root: Path, address: str) -> None:
-    """``writers`` replaces the default; an IPv4 address that comes in over IPv6 counts as itself."""
-    app = MediaServer(root, writers=["10.0.0.0/8", "fd00::/8"])
+    """``networks`` replace the default; an IPv4 address that comes in over IPv6 counts as itself."""
+    app = MediaServer(root, access=Access(["10.0.0.0/8", "fd00::/8"]))
     assert ask(app, "PUT", "/x", b"x", REMOTE_ADDR=address).status_code == 201
     assert ask(app, "PUT", "/x", b"x").status_code == 403
 
 
-def test_a_network_that_is_none_is_an_error(root: Path) -> None:
+def test_a_network_that_is_none_is_an_error() -> None:
     """At start, not at the first request."""
     with pytest.raises(ConfigError, match=r"^writers: wanted networks such as .* '10\.0\.0/8' does not appear"):
-        MediaServer(root, writers=["10.0.0/8"])
+        Access(["10.0.0/8"])
 
 
 def test_other_methods_are_told_what_there_is(app: MediaServer) -> None:
@@ -636,7 +637,7 @@ def test_a_missing_cheroot_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, ap
 
 def test_a_refused_body_without_end_is_not_read_to_its_end(media_servers: Any) -> None:
     """Who may not write, and announces 100 petabytes, has the connection ended after some MiB."""
-    node = media_servers("node", writers=["192.0.2.0/24"])[0]
+    node = media_servers("node", access=Access(["192.0.2.0/24"]))[0]
     with socket.create_connection(("127.0.0.1", node.port), 10) as client:
         client.sendall(b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000000000\r\n\r\n")
         with pytest.raises(ConnectionError):

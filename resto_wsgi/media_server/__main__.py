@@ -9,7 +9,8 @@ import threading
 
 from ..errors import RestoError
 from . import make_server
-from .node import WRITERS, MediaServer
+from .access import LOOPBACK, Access
+from .node import MediaServer
 
 STEP = 1.0  # seconds between two looks whether the server still runs
 
@@ -20,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     host, port = options.listen
     stop = threading.Event()
     try:
-        server = make_server(MediaServer(options.root, writers=options.writer or WRITERS), host, port)
+        server = make_server(MediaServer(options.root, access=Access(options.writer or LOOPBACK)), host, port)
         server.prepare()
     except (RestoError, OSError) as error:
         print(f"media server: {error}", file=sys.stderr)
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--writer",
         action="append",
         metavar="NETWORK",
-        help=f"who may write, such as 10.0.0.0/8; may be repeated; default: {' '.join(WRITERS)}",
+        help=f"who may write, such as 10.0.0.0/8; may be repeated; default: {' '.join(LOOPBACK)}",
     )
     return parser
 
