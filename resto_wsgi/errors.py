@@ -4,6 +4,7 @@
     ├── ConfigError          a setting is unknown, ill-typed, or contradicts another
     ├── NameRejected         a name that could leave the media root, or that some media server cannot hold
     ├── UploadRejected       a request that is answered by us with ``http_status``, before the application
+    ├── SignatureRejected    a request whose signature is missing, not good, too old or seen before
     ├── MediaRootError       the local disk refused: full, read-only, no hard links
     ├── OutboxError          what is owed cannot be recorded or read: no folder, no space, damaged, too new
     ├── DeliveryError        one host did not take one name
@@ -27,6 +28,7 @@ __all__ = [
     "OutboxError",
     "ReplicationError",
     "RestoError",
+    "SignatureRejected",
     "UploadRejected",
     "shown",
 ]
@@ -84,6 +86,17 @@ class UploadRejected(RestoError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class SignatureRejected(RestoError):
+    """The signature of a request is missing or not good. ``reason`` is one line for the client, and holds no secret."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"signature: {self.reason}"
 
 
 class MediaRootError(RestoError):

@@ -18,6 +18,7 @@ from resto_wsgi.errors import (
     NameRejected,
     ReplicationError,
     RestoError,
+    SignatureRejected,
     UploadRejected,
     shown,
 )
@@ -39,6 +40,7 @@ def disk(code: int) -> MediaRootError:
         (NameRejected(None, "is not a string"), "name 'None': is not a string"),
         (NameRejected(HOSTILE, "holds a control character"), f"name {HOSTILE_SHOWN}: holds a control character"),
         (UploadRejected("Too many files."), "Too many files."),
+        (SignatureRejected("it has no nonce"), "signature: it has no nonce"),
         (disk(errno.ENOSPC), "cannot save 'a.jpg' in MEDIA_ROOT: the system's words; free some space there"),
         (disk(errno.EDQUOT), "cannot save 'a.jpg' in MEDIA_ROOT: the system's words; raise the quota there"),
         (disk(errno.EFBIG), "cannot save 'a.jpg' in MEDIA_ROOT: the system's words; raise the file size limit there"),
@@ -198,6 +200,7 @@ def test_shown_is_safe_whatever_a_client_sends(text, limit):
         DeliveryError("media-01", "a.jpg", "answered 403", status=403, permanent=True),
         ReplicationError("save", "a.jpg", {"media-01": DeliveryError("media-01", "a.jpg", "no")}, done=1, required=2),
         UploadRejected("no", 415, [("X-Why", "y")]),
+        SignatureRejected("it has expired"),
         MediaRootError("save", "a.jpg", OSError(28, "No space left on device")),
     ],
 )
