@@ -10,7 +10,8 @@ copies before it runs anything.
     one is waited for  gets it, or goes on waiting      the thread that waited is not there
     one is opened      the fork waits for the opening   as above
 
-Nothing of the media root is known here: staging locks its rooms with this, and the media root its names.
+Nothing of the media root is known here: staging locks its rooms with this, the media root and the media server
+their names.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import struct
 import threading
 
-__all__ = ["FileLock", "no_fork"]
+__all__ = ["FileLock", "name_lock", "no_fork"]
+
+PLACES = 7  # bytes of a digest that are the place of a name's lock: two names that share one do not occur
 
 _guard = threading.RLock()  # held for the moment in which a descriptor is open and not yet in _opened, or the reverse
 _opened: set[FileLock] = set()
@@ -100,6 +104,12 @@ class FileLock:
 def _struct_flock(kind: int, place: int) -> bytes:
     """Return the struct flock of fcntl(2) for one byte: type, whence, start, length, pid."""
     return struct.pack("hhqqi0q", kind, os.SEEK_SET, place, 1, 0)
+
+
+def name_lock(own: str, name: str) -> FileLock:
+    """Return the lock of a name, not taken; ``own`` is the ``.resto`` of what holds the name."""
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:PLACES], "big")
+    return FileLock(os.path.join(own, "names.lock"), place=place)
 
 
 def _stop_opening() -> None:

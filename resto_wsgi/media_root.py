@@ -34,7 +34,7 @@ from typing import BinaryIO
 
 from .errors import MediaRootError, NameRejected
 from .identity import identity_of, identity_state, make_private, read_identity
-from .locks import FileLock
+from .locks import name_lock
 from .staging import KEPT, Staged, Staging, disk, make_hidden, unlink
 from .walk import walk
 
@@ -44,7 +44,6 @@ State = tuple[int, int, int, int]  # device, inode, size, mtime in ns: what tell
 
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})  # ENXIO: a socket
 FOLDERS_MADE = 50  # times that the folder of a name is made again, because another process found it empty and pruned it
-PLACES = 7  # bytes of a digest that are the place of a name's lock: two names that share one do not occur
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ class MediaRoot:
         self._fsync = fsync
         self._own = os.path.join(self.root, ".resto")
         self._staging = Staging(os.path.join(self._own, "staging"), fsync=fsync)
-        self._locks = os.path.join(self._own, "names.lock")
         with disk("make", ".resto"):
             os.makedirs(self.root, 0o755, exist_ok=True)
             make_hidden(self._staging.path)
@@ -299,8 +297,7 @@ class MediaRoot:
         Without ``wait`` it yields False, at once, where somebody else holds it. A process that is forked meanwhile does
         not hold it.
         """
-        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:PLACES], "big")
-        lock = FileLock(self._locks, place=place)
+        lock = name_lock(self._own, name)
         with disk("lock", name):
             try:
                 held = lock.acquire(wait)
