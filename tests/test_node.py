@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import http.client
 import io
 import os
@@ -17,14 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from wsgiref.headers import Headers
 from wsgiref.util import FileWrapper
-from wsgiref.validate import validator
 
 import pytest
+from node_requests import ask, files, open_descriptors
 from servers import LOOPBACK, Node
 from webob import Request
 
@@ -51,41 +48,6 @@ def app(root: Path) -> MediaServer:
 def node(root: Path) -> Iterator[Node]:
     with Node(root) as started:
         yield started
-
-
-@dataclass
-class Reply:
-    status_code: int
-    headers: Headers
-    body: bytes
-
-
-def ask(app: Any, method: str, path: str, body: bytes | None = None, **environ: Any) -> Reply:
-    """Send a request to the application under the eyes of wsgiref's validator; ``path`` is as WSGI shows it.
-
-    An environ variable that is None is left out.
-    """
-    request = Request.blank("/", method=method, environ={"REMOTE_ADDR": "127.0.0.1"}, body=body)
-    request.environ["PATH_INFO"] = path
-    request.environ.update(environ)
-    given = {name: value for name, value in request.environ.items() if value is not None}
-    head: list[Any] = []
-    answer = validator(app)(given, lambda status, headers, exc_info=None: head.extend((status, headers)))
-    try:
-        content = b"".join(answer)
-    finally:
-        answer.close()
-    return Reply(int(head[0][:3]), Headers(head[1]), content)
-
-
-def files(root: Path) -> dict[str, bytes]:
-    """Return the content of every file below a folder, hidden ones too."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def open_descriptors() -> int:
-    gc.collect()  # what other tests have left to it is not ours to count
-    return len(os.listdir("/proc/self/fd"))
 
 
 # Storing
@@ -309,9 +271,9 @@ def test_conditions_are_kept_to(app: MediaServer, root: Path) -> None:
 def test_what_a_dead_process_staged_is_swept(root: Path, app: MediaServer) -> None:
     """At start, what nobody writes any more is removed; an upload that is under way is not."""
     (root / ".resto/staging/put-dead").write_bytes(b"dead")
-    with app._store.stage() as (path, _):
+    with app.store.stage() as staged:
         MediaServer(root)
-        assert list(files(root)) == [os.path.relpath(path, root)]
+        assert list(files(root)) == [os.path.relpath(staged.path, root)]
 
 
 def test_no_reader_sees_a_part(node: Node, root: Path) -> None:
@@ -345,9 +307,6 @@ def test_no_reader_sees_a_part(node: Node, root: Path) -> None:
 # Names and links
 
 HOSTILE = [
-    "/",
-    "",
-    "/d/",
     "/../x",
     "/a/../../x",
     "/a/./x",
@@ -448,17 +407,17 @@ def test_the_given_networks_may_write(root: Path, address: str) -> None:
 
 def test_a_network_that_is_none_is_an_error() -> None:
     """At start, not at the first request."""
-    with pytest.raises(ConfigError, match=r"^writers: wanted networks such as .* '10\.0\.0/8' does not appear"):
+    with pytest.raises(ConfigError, match=r"^allow: wanted networks such as .* '10\.0\.0/8' does not appear"):
         Access(["10.0.0/8"])
 
 
 def test_other_methods_are_told_what_there_is(app: MediaServer) -> None:
-    """405 with Allow, for MKCOL and MOVE too, and OPTIONS answers the same."""
-    for method in ("POST", "PATCH", "MKCOL", "MOVE"):
+    """405 with Allow, for MOVE too, and OPTIONS answers the same."""
+    for method in ("POST", "PATCH", "PROPFIND", "MOVE"):
         refused = Request.blank("/x", method=method, environ={"REMOTE_ADDR": "127.0.0.1"}).get_response(app)
-        assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD, PUT, DELETE, OPTIONS")
+        assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD, PUT, DELETE, MKCOL, OPTIONS")
     reply = ask(app, "OPTIONS", "/x")
-    assert (reply.status_code, reply.headers["Allow"]) == (204, "GET, HEAD, PUT, DELETE, OPTIONS")
+    assert (reply.status_code, reply.headers["Allow"]) == (204, "GET, HEAD, PUT, DELETE, MKCOL, OPTIONS")
 
 
 # Reading
@@ -472,7 +431,6 @@ def test_other_methods_are_told_what_there_is(app: MediaServer) -> None:
         ("bytes=-2", 206, b"89", "bytes 8-9/10"),
         ("bytes=8-99", 206, b"89", "bytes 8-9/10"),
         ("bytes=10-", 416, None, "bytes */10"),
-        ("bytes=0-1,3-4", 200, b"0123456789", None),
         ("bytes=x", 200, b"0123456789", None),
         ("bytes=5-2", 200, b"0123456789", None),
         ("bytes=-99", 206, b"0123456789", "bytes 0-9/10"),
@@ -588,9 +546,9 @@ def test_the_servers_file_wrapper_is_used_and_closed(app: MediaServer, root: Pat
 # The command
 
 
-def test_the_module_serves_until_it_is_told_to_end(root: Path) -> None:
+def test_the_command_serves_until_it_is_told_to_end(root: Path) -> None:
     """It prints its address, answers there, and ends with 0 on SIGTERM."""
-    command = [sys.executable, "-m", "resto_wsgi.media_server", "--root", root, "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "resto_wsgi", "media-server", "--root", root, "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout and process.stderr
@@ -610,17 +568,17 @@ def test_the_module_serves_until_it_is_told_to_end(root: Path) -> None:
 @pytest.mark.parametrize(
     ("listen", "more", "status", "line"),
     [
-        ("127.0.0.1:{taken}", [], 1, "^media server: .*in use"),
-        ("127.0.0.1:0", ["--writer", "everybody"], 1, "^media server: writers: "),
+        ("127.0.0.1:{taken}", [], 1, "^resto: listen: .*in use"),
+        ("127.0.0.1:0", ["--allow", "everybody"], 1, "^resto: allow: "),
         ("8000", [], 2, "wanted HOST:PORT, found '8000'"),
         ("127.0.0.1:99999", [], 2, "wanted HOST:PORT"),
     ],
 )
-def test_the_module_says_in_a_line_why_it_does_not_start(
+def test_the_command_says_in_a_line_why_it_does_not_start(
     root: Path, node: Node, listen: str, more: list[str], status: int, line: str
 ) -> None:
     """A taken port, a network that is none and an address that is none are no tracebacks."""
-    command = [sys.executable, "-m", "resto_wsgi.media_server", "--root", root, *more]
+    command = [sys.executable, "-m", "resto_wsgi", "media-server", "--root", root, *more]
     command += ["--listen", listen.format(taken=node.port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == status
@@ -630,7 +588,7 @@ def test_the_module_says_in_a_line_why_it_does_not_start(
 
 def test_a_missing_cheroot_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, app: MediaServer) -> None:
     """The extra that has it is named."""
-    monkeypatch.setitem(sys.modules, "cheroot.wsgi", None)
+    monkeypatch.setitem(sys.modules, "resto_wsgi.media_server.http_server", None)
     with pytest.raises(ConfigError, match=r"pip install 'resto_wsgi\[server\]'"):
         make_server(app, LOOPBACK, 0)
 

@@ -7,6 +7,7 @@ and keeps its traceback.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -106,3 +107,44 @@ def forget(url: str) -> None:
     from . import owed
 
     sys.exit(owed.forget(url))
+
+
+def _address(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, int]:
+    from .media_server import parse_listen
+
+    try:
+        return parse_listen(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@resto.command("media-server")
+@click.option("--root", required=True, metavar="DIR", help="The folder to serve; made where it is missing.")
+@click.option("--listen", required=True, metavar="HOST:PORT", callback=_address, help="Port 0 picks a free one.")
+@click.option("--allow", multiple=True, metavar="NETWORK", help="Let these addresses write, such as 10.0.0.0/8.")
+@click.option("--allow-anyone", is_flag=True, help="Let everybody write, replace and delete.")
+@click.option("--secret-file", metavar="FILE", help="Let whoever signs with a key of this file write.")
+@click.option("--name", "names", multiple=True, metavar="HOST:PORT", help="Take only signatures for this name of ours.")
+@click.option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate and its chain.")
+@click.option("--tls-key", metavar="FILE", help="The key of that certificate.")
+@click.option("--client-ca", metavar="FILE", help="Let whoever has a certificate of this authority write.")
+@click.option("--inline", is_flag=True, help="Let browsers run HTML, SVG and XML, instead of saving them.")
+@click.option("--threads", type=click.IntRange(1, 1000), default=20, show_default=True, help="Requests at a time.")
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds for the head of a request, and without a byte.",
+)
+def media_server(**options: Any) -> None:
+    """Serve a folder: anybody may read, and only this machine may write unless told otherwise.
+
+    --allow, --secret-file and --client-ca each admit writers of their own, and may be repeated or combined.
+    RESTO_SECRET_FILE in the environment is --secret-file, and RESTO_SECRET may hold what is in that file.
+    Runs until SIGTERM or Ctrl-C.
+    """
+    from .media_server import Options, serve
+
+    sys.exit(serve(Options(**options), os.environ))

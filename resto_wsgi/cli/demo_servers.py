@@ -72,7 +72,7 @@ def port_taken(port: int) -> OSError:
 
 
 class OwnServer:
-    """One ``python -m resto_wsgi.media_server``, started in ``folder`` and listening on ``port`` when built.
+    """One ``resto media-server``, started in ``folder`` and listening on ``port`` when built.
 
     ``check`` is called while waiting, and may raise to give up. Raises `port_taken` where the port was lost
     meanwhile, `RestoError` where the server does not start; neither leaves a process behind.
@@ -84,7 +84,7 @@ class OwnServer:
         self._port = port
         self._log = os.path.join(folder, "log")
         os.makedirs(self.root, exist_ok=True)
-        command = ["-m", "resto_wsgi.media_server", "--root", self.root, "--listen", f"{LOOPBACK}:{port}"]
+        command = ["-m", "resto_wsgi", "media-server", "--root", self.root, "--listen", f"{LOOPBACK}:{port}"]
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, with arguments made here
                 [sys.executable, *command],

@@ -1,48 +1,134 @@
-"""Who may write to the media server. Reads are public and are not asked about.
+"""Who may write to the media server, and see what is in its folders. Reads of files are public.
 
-It judges a request by its environ alone, before its body is read. ``node`` calls it.
+Each means that is given admits on its own: an address, a signature, a client certificate. Where none is given, this
+machine may write, and nobody else. A request is judged by its head alone, before its body is read; a signature
+covers the digest of the body, which ``body`` compares. ``node`` calls this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
-from .refusal import Refused
+from ..digests import parse_digest
+from ..errors import ConfigError, SignatureRejected
+from ..signatures import Key, Message, accepted, verify
+from .answers import Refused
+from .replays import Replays
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["LOOPBACK", "Access"]
+__all__ = ["LOOPBACK", "Access", "message_of"]
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
+PROXIED = ("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
 
 
 class Access:
-    """Admits writers whose address is in one of ``networks``.
+    """Admits a writer whose address is in ``networks``, who signs with one of ``keys``, or who has a certificate.
 
-    The address is the server's REMOTE_ADDR: behind a proxy that is the proxy's, unless the proxy keeps writers out
-    itself. Raises ConfigError where a network is none.
+    networks      of addresses, such as 10.0.0.0/8; the address is the server's REMOTE_ADDR, behind a proxy the proxy's
+    keys          shared secrets, of which any admits
+    authorities   the HOST:PORT that this server is called by; a request that was signed for another one is refused.
+                  Without them, one that was signed for another server with the same key could be repeated here
+    certificates  whether a client certificate that the WSGI server has verified (SSL_CLIENT_VERIFY) admits
+    anyone        has to be True where the networks are all addresses there are
+
+    Raises ConfigError where a network is none, or all of them are everybody's.
     """
 
-    def __init__(self, networks: Iterable[str] = LOOPBACK) -> None:
-        self._networks = [_network(each) for each in networks]
+    def __init__(
+        self,
+        networks: Iterable[str] | None = None,
+        *,
+        keys: Sequence[Key] = (),
+        authorities: Iterable[str] = (),
+        certificates: bool = False,
+        anyone: bool = False,
+    ) -> None:
+        # A proxy on this machine makes every client a local one, so this machine may write by default only where
+        # nothing else was said, and not through a proxy that says that it is one.
+        self._by_default = networks is None and not (keys or certificates or anyone)
+        given = LOOPBACK if self._by_default else tuple(networks or ())
+        self._networks = [_network(each) for each in given]
+        self._keys = tuple(keys)
+        self._authorities = frozenset(each.lower() for each in authorities)
+        self._certificates = certificates
+        self._anyone = anyone
+        if _is_everybody(self._networks) and not anyone:
+            raise ConfigError("allow", "those networks are everybody's; if that is meant, say so with --allow-anyone")
 
-    def admit(self, environ: WSGIEnvironment) -> None:
-        """Return where the request may write; raise Refused else."""
+    def admit(self, environ: WSGIEnvironment, replays: Replays, now: float) -> None:
+        """Return where the request may write, ``now`` in seconds since 1970; raise Refused else."""
+        if self._anyone or self._knows_address(environ) or self._has_certificate(environ):
+            return
+        if not self._keys:
+            raise Refused("403 Forbidden", "from here, and like this, files can only be read")
         try:
-            address = ip_address(environ.get("REMOTE_ADDR", ""))
-        except ValueError:
-            raise Refused("403 Forbidden", "writing needs an IP address") from None
-        address = getattr(address, "ipv4_mapped", None) or address
-        if not any(address in network for network in self._networks):
-            raise Refused("403 Forbidden", "this address may only read")
+            self._judge_signature(message_of(environ), replays, now)
+        except SignatureRejected as error:
+            # RFC 9110, section 15.5.2 wants a challenge; there is no registered scheme for signatures.
+            challenge = [("WWW-Authenticate", "Signature"), ("Accept-Signature", accepted(environ["REQUEST_METHOD"]))]
+            raise Refused("401 Unauthorized", f"this request has to be signed: {error.reason}", challenge) from None
+
+    def _knows_address(self, environ: WSGIEnvironment) -> bool:
+        if self._by_default and any(each in environ for each in PROXIED):
+            return False
+        address = _address(environ.get("REMOTE_ADDR", ""))
+        return address is not None and any(address in network for network in self._networks)
+
+    def _has_certificate(self, environ: WSGIEnvironment) -> bool:
+        return self._certificates and environ.get("SSL_CLIENT_VERIFY") == "SUCCESS"
+
+    def _judge_signature(self, message: Message, replays: Replays, now: float) -> None:
+        if self._authorities and message.authority not in self._authorities:
+            raise SignatureRejected("it is not for this server")
+        verified = verify(message, self._keys, now)
+        if message.method == "PUT":
+            _judge_digest(message.headers["repr-digest"])
+        if not replays.is_first(verified, now):
+            raise SignatureRejected("it was used before; sign anew, with another nonce")
+
+
+def message_of(environ: WSGIEnvironment) -> Message:
+    """Return what a signature can cover of a request, as the media server understood it."""
+    headers = {key[5:].replace("_", "-"): value for key, value in environ.items() if key.startswith("HTTP_")}
+    if "CONTENT_LENGTH" in environ:
+        headers["CONTENT-LENGTH"] = environ["CONTENT_LENGTH"]
+    path = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1")
+    scheme, query = environ.get("wsgi.url_scheme", "http"), environ.get("QUERY_STRING", "")
+    return Message.of(environ["REQUEST_METHOD"], scheme, headers.get("HOST", ""), path, query, headers)
+
+
+def _judge_digest(value: str) -> None:
+    """A digest that nobody compares would leave the body to whoever is on the way."""
+    try:
+        if parse_digest(value) is not None:
+            return
+    except ValueError:
+        pass
+    raise SignatureRejected("its Repr-Digest has no sha-256")
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text)
     except ValueError as error:
-        raise ConfigError("writers", f"wanted networks such as 10.0.0.0/8, found: {error}") from error
+        raise ConfigError("allow", f"wanted networks such as 10.0.0.0/8, found: {error}") from error
+
+
+def _is_everybody(networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    v4 = collapse_addresses(each for each in networks if isinstance(each, IPv4Network))
+    v6 = collapse_addresses(each for each in networks if isinstance(each, IPv6Network))
+    # The internet's IPv6 addresses are those of 2000::/3 (RFC 4291, section 2.4).
+    return any(each.prefixlen == 0 for each in v4) or any(each.prefixlen <= 3 for each in v6)

@@ -8,9 +8,13 @@ server, all at once, into memory.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from ..digests import parse_digest
+from .answers import Refused
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -27,27 +31,50 @@ class Body:
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         announced = environ.get("CONTENT_LENGTH", "")
+        self._environ = environ
         self._input = environ["wsgi.input"]
+        # A body in chunks ends who knows where; with a length besides, a proxy before us may see another request in
+        # it (RFC 9112, section 6.1).
+        self._chunked = "HTTP_TRANSFER_ENCODING" in environ
         self.length: int | None = None
-        self.fault = ("411 Length Required", "a PUT needs a Content-Length")
+        self._fault = Refused("411 Length Required", "a PUT needs a Content-Length")
         if announced.isascii() and announced.isdigit() and len(announced) <= LENGTH_DIGITS:
             self.length = int(announced)
         elif announced:
-            self.fault = ("400 Bad Request", "the Content-Length is not a number of bytes")
+            self._fault = Refused("400 Bad Request", "the Content-Length is not a number of bytes")
         self._left = self.length or 0
 
-    def __iter__(self) -> Iterator[bytes]:
-        while self._left and (block := self._read()):
-            self._left -= len(block)
-            yield block
+    def judge(self) -> None:
+        """Refuse what is not the whole content of a file, in one piece and as it is."""
+        environ = self._environ
+        if "HTTP_CONTENT_RANGE" in environ:
+            raise Refused("400 Bad Request", "a part of a file cannot be put (RFC 9110, section 14.5)")
+        if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("identity", ""):
+            raise Refused("415 Unsupported Media Type", "a file is put without a Content-Encoding")
+        if self._chunked and self.length is not None:
+            raise Refused("400 Bad Request", "a request has a Content-Length or is sent in chunks, not both")
+        if self.length is None:
+            raise self._fault
 
-    def copy_to(self, fd: int) -> bool:
-        """Write the body to ``fd``; return whether all of it came."""
+    def copy_to(self, fd: int) -> bytes | None:
+        """Write the body to ``fd``; return its SHA-256 where the sender announced it.
+
+        Refuses a body that is shorter than its length, or is not the one of Repr-Digest or Content-Digest (RFC 9530):
+        without a Content-Encoding both are that of the body.
+        """
+        announced = self._digests()
+        digest = hashlib.sha256()
         for block in self:
+            if announced:
+                digest.update(block)
             view = memoryview(block)
             while view:
                 view = view[os.write(fd, view) :]
-        return not self._left
+        if self._left:
+            raise Refused("400 Bad Request", "the body is shorter than its Content-Length")
+        if any(each != digest.digest() for each in announced):
+            raise Refused("400 Bad Request", "the body does not match its digest")
+        return digest.digest() if announced else None
 
     def discard(self) -> bool:
         """Read what nobody wanted, so that the client reads the answer; return whether that was all of it."""
@@ -55,7 +82,19 @@ class Body:
         for _ in self:
             if self._left < until:
                 break
-        return not self._left
+        return not self._left and not self._chunked
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self._left and (block := self._read()):
+            self._left -= len(block)
+            yield block
+
+    def _digests(self) -> list[bytes]:
+        try:
+            found = [parse_digest(self._environ.get(f"HTTP_{each}_DIGEST", "")) for each in ("REPR", "CONTENT")]
+        except ValueError as error:
+            raise Refused("400 Bad Request", f"the digest cannot be read: {error}") from None
+        return [each for each in found if each is not None]
 
     def _read(self) -> bytes:
         # Servers tell of a client that went away in many ways; each is a body that ends here.

@@ -1,33 +1,32 @@
-"""Our own media server: GET, HEAD, PUT and DELETE of the files below one folder, as a WSGI application.
+"""Our own media server, as a WSGI application: GET, HEAD, PUT, DELETE, MKCOL and OPTIONS of what is below one folder.
 
-    PUT     staged, durable, then published: a reader sees the old file or the new one
-    DELETE  files only, never a folder
-    GET     one range, strong validators; what a browser would run is sent as an attachment
+It only decides: who may write is the matter of ``access``, the body's of ``body``, an answer to a reader that of
+``reading``, and the files' that of ``store``. Names are judged by ``names.check`` alone. It knows nothing of other
+media servers; any WSGI server with blocking input runs it.
 
-It speaks HTTP: the files are the matter of ``store``, and who may write that of ``access``. Names are judged by
-``names.check`` alone. It knows nothing of other media servers; any WSGI server with blocking input runs it.
+A sender may number the versions of a name with ``Resto-Generation``, on PUT and on DELETE. Then an older version
+never replaces a newer one, whatever arrives first, and a file that was deleted does not come back; the same number
+once more is the same change repeated, and is carried out. Without it, the last to finish wins, and what was known
+of the name's generations is forgotten.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import mimetypes
 import os
-import re
 import time
-from collections.abc import Iterable, Iterator
-from datetime import timezone
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-from webob import Request, Response
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from .. import names
 from ..errors import NameRejected, shown
 from .access import Access
-from .body import BLOCK, Body
-from .refusal import Refused
+from .answers import Answer, Refused, plain
+from .body import Body
+from .conditions import http_seconds, judge_write
+from .reading import file_answer, page_answer, page_of
+from .replays import Replays
 from .store import Change, Store
 
 if TYPE_CHECKING:
@@ -37,117 +36,170 @@ __all__ = ["MediaServer"]
 
 NO_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-ONE_RANGE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18}-[0-9]{0,18})|-([0-9]{1,18}))[ \t]*")
-SCRIPTED = re.compile(r"html|[/+]xml|(?:java|ecma)script|/xsl")  # media types that a browser would run, on our origin
+GENERATION_DIGITS = 19  # of a Resto-Generation: enough for nanoseconds since 1970
 
 
 class MediaServer:
     """Serves ``root``, which is made where it is missing; ``access`` says who may write, by default this machine.
 
-    Raises OSError where the root cannot be made.
+    ``inline`` sends HTML, SVG and XML to be shown, not saved: for files of your own alone. ``clock`` returns seconds
+    since 1970. Raises OSError where the root cannot be made.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, access: Access | None = None) -> None:
-        self._store = Store(root)
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        access: Access | None = None,
+        inline: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = Store(root)
         self._access = access or Access()
-        writing = {"PUT": self._put, "DELETE": self._delete}
+        self._replays = Replays(os.path.join(self.store.root, ".resto", "signatures"))
+        self._inline = inline
+        self._clock = clock
+        writing = {"PUT": self._put, "DELETE": self._delete, "MKCOL": self._make_folder}
         self._methods = {"GET": self._get, "HEAD": self._get, **writing, "OPTIONS": self._options}
-        self._allow = ", ".join(self._methods)
+        self._allow = ("Allow", ", ".join(self._methods))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = Body(environ)
         try:
-            response = self._respond(environ, body)
+            answer = self._answer(environ, body)
         except Refused as refused:
-            response = _plain(refused.status, refused.reason)
+            answer = refused.answer()
         except OSError as error:
             print(f"media server: {shown(error, 200)}", file=environ["wsgi.errors"])
-            response = _plain("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
+            answer = plain("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
         if not body.discard():
-            response.headers["Connection"] = "close"  # cheroot then reads no further; it would read all into memory
-        if response.status_code == 405:
-            response.headers["Allow"] = self._allow
-        return response(environ, start_response)  # type: ignore[no-any-return]
+            answer.headers.append(("Connection", "close"))  # the server must not take the rest for a request
+        if environ["REQUEST_METHOD"] == "HEAD":
+            answer.body = ()
+        start_response(answer.status, answer.headers)
+        return answer.body
 
-    def _respond(self, environ: WSGIEnvironment, body: Body) -> Response:
+    def _answer(self, environ: WSGIEnvironment, body: Body) -> Answer:
         method = self._methods.get(environ["REQUEST_METHOD"])
         if method is None:
-            raise Refused("405 Method Not Allowed", f"only {self._allow}")
+            raise Refused("405 Method Not Allowed", f"only {self._allow[1]}", [self._allow])
         return method(environ, body)
 
-    def _options(self, environ: WSGIEnvironment, body: Body) -> Response:
-        return Response(status=204, headerlist=[("Allow", self._allow)])
+    def _options(self, environ: WSGIEnvironment, body: Body) -> Answer:
+        return Answer("204 No Content", [self._allow])
 
-    def _get(self, environ: WSGIEnvironment, body: Body) -> Response:
-        name = _name(environ, "404 Not Found")
-        found = self._store.open(name)
+    def _admit(self, environ: WSGIEnvironment) -> None:
+        self._access.admit(environ, self._replays, self._clock())
+
+    # Reading
+
+    def _get(self, environ: WSGIEnvironment, body: Body) -> Answer:
+        path = _path(environ, "404 Not Found")
+        if not path or path.endswith("/"):
+            return self._list(environ, path)
+        name = _check(path, "404 Not Found")
+        found = self.store.open(name)
         if found is None:
-            raise Refused("404 Not Found", "no such file")
-        return _file_response(environ, *found, name.rpartition("/")[2])
+            tombstone = self.store.generation(name)
+            headers = [] if tombstone is None else [("Resto-Generation", str(tombstone))]
+            raise Refused("404 Not Found", "no such file", headers)
+        file, status = found
+        generation = self.store.generation(name, file.fileno())
+        return file_answer(environ, file, status, name, generation, inline=self._inline)
 
-    def _put(self, environ: WSGIEnvironment, body: Body) -> Response:
-        self._access.admit(environ)
-        name = _name(environ, "400 Bad Request")
-        if "HTTP_CONTENT_RANGE" in environ:
-            raise Refused("400 Bad Request", "a part of a file cannot be put (RFC 9110, section 14.5)")
-        if body.length is None:
-            raise Refused(*body.fault)
-        with _disk_answers(), self._store.stage() as (path, fd):
-            if not body.copy_to(fd):
-                raise Refused("400 Bad Request", "the body is shorter than its Content-Length")
-            _set_mtime(fd, environ.get("HTTP_DATE", ""))
-            os.fsync(fd)
-            with self._store.change(name, make=True) as change:
-                _judge_conditions(environ, change)
-                change.publish(path)
-        return Response(status=204) if change.status else _plain("201 Created", "created")
+    def _list(self, environ: WSGIEnvironment, path: str) -> Answer:
+        """List a folder for those who may write: the public shall not learn names that nobody told it."""
+        self._admit(environ)
+        page = page_of(environ)
+        entries = self.store.entries(_check(path[:-1], "404 Not Found") if path else "", *page)
+        if entries is None:
+            raise Refused("404 Not Found", "no such folder")
+        return page_answer(environ, entries, page)
 
-    def _delete(self, environ: WSGIEnvironment, body: Body) -> Response:
-        self._access.admit(environ)
-        name = _name(environ, "400 Bad Request")
+    # Writing
+
+    def _put(self, environ: WSGIEnvironment, body: Body) -> Answer:
+        self._admit(environ)
+        name = _name(environ)
+        generation = _generation(environ)
+        body.judge()
+        with _disk_answers(), self.store.stage() as staged:
+            sha256 = body.copy_to(staged.fd)
+            staged.seal(_mtime_ns(environ), sha256=sha256, generation=generation)
+            with self.store.change(name) as change:
+                _judge(environ, change, generation)
+                change.publish(staged)
+        return Answer("204 No Content") if change.status else plain("201 Created", "created")
+
+    def _delete(self, environ: WSGIEnvironment, body: Body) -> Answer:
+        self._admit(environ)
+        name = _name(environ)
+        generation = _generation(environ)
         try:
-            with _disk_answers(), self._store.change(name) as change:
-                _judge_conditions(environ, change)
-                change.delete()
+            with _disk_answers(), self.store.change(name) as change:
+                _judge(environ, change, generation)
+                change.delete(generation)
         except FileNotFoundError:
             raise Refused("404 Not Found", "no such file") from None
-        return Response(status=204)
+        self.store.sweep()
+        return Answer("204 No Content")
+
+    def _make_folder(self, environ: WSGIEnvironment, body: Body) -> Answer:
+        """MKCOL (RFC 4918, section 9.3), which a PUT does not need: it makes the folders of its name."""
+        self._admit(environ)
+        name = _check(_path(environ, "400 Bad Request").removesuffix("/"), "400 Bad Request")
+        if body.length != 0 and (body.length or "HTTP_TRANSFER_ENCODING" in environ):
+            raise Refused("415 Unsupported Media Type", "MKCOL takes no body")
+        try:
+            self.store.make_folder(name)
+        except FileExistsError:
+            raise Refused("405 Method Not Allowed", "there is something of that name", [self._allow]) from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise Refused("409 Conflict", "the folder above is missing, or is none") from None
+        return plain("201 Created", "created")
 
 
-class _Blocks:
-    """A file from ``start`` on, in blocks; WebOb asks it for the range that a client wants."""
-
-    def __init__(self, file: BinaryIO, size: int, start: int = 0) -> None:
-        self._file = file
-        self._left = size
-        file.seek(start)
-
-    def app_iter_range(self, start: int, stop: int) -> _Blocks:
-        return _Blocks(self._file, stop - start, start)
-
-    def __iter__(self) -> Iterator[bytes]:
-        while self._left and (block := self._file.read(min(BLOCK, self._left))):
-            self._left -= len(block)
-            yield block
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _plain(status: str, text: str) -> Response:
-    return Response(status=status, text=f"{text}\n", content_type="text/plain")
-
-
-def _name(environ: WSGIEnvironment, fault: str) -> str:
-    """Return the name that is asked for; refuse with ``fault`` what is no name."""
-    path = environ.get("PATH_INFO", "").removeprefix("/")
+def _path(environ: WSGIEnvironment, fault: str) -> str:
     try:
-        return names.check(path.encode("latin-1").decode("utf-8"))  # PEP 3333: the URL's octets, as characters
+        # PEP 3333: the URL's octets, as characters
+        return str(environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8")).removeprefix("/")
     except UnicodeError:
         raise Refused(fault, "the name is not UTF-8") from None
+
+
+def _check(path: str, fault: str) -> str:
+    try:
+        return names.check(path)
     except NameRejected as error:
         raise Refused(fault, f"the name {error.reason}") from None
+
+
+def _name(environ: WSGIEnvironment) -> str:
+    return _check(_path(environ, "400 Bad Request"), "400 Bad Request")
+
+
+def _generation(environ: WSGIEnvironment) -> int | None:
+    text = environ.get("HTTP_RESTO_GENERATION")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= GENERATION_DIGITS):
+        raise Refused("400 Bad Request", f"Resto-Generation is a number of at most {GENERATION_DIGITS} digits")
+    return int(text)
+
+
+def _mtime_ns(environ: WSGIEnvironment) -> int | None:
+    """Return the Date of the request, as nginx does, so that validators agree on every replica."""
+    seconds = http_seconds(environ.get("HTTP_DATE", ""))
+    return None if seconds is None else seconds * 1_000_000_000
+
+
+def _judge(environ: WSGIEnvironment, change: Change, generation: int | None) -> None:
+    """Refuse what is older than what was here, and what is not to replace this version."""
+    known = change.generation if generation is not None else None
+    if generation is not None and known is not None and generation < known:
+        headers = [("Resto-Generation", str(known))]
+        raise Refused("412 Precondition Failed", f"generation {known} of this name was here already", headers)
+    judge_write(environ, change.etag, int(change.status.st_mtime) if change.status else 0)
 
 
 @contextlib.contextmanager
@@ -161,62 +213,3 @@ def _disk_answers() -> Iterator[None]:
         if error.errno in NO_FILE:
             raise Refused("409 Conflict", "the name is a folder, or a folder of it is none") from None
         raise
-
-
-def _set_mtime(fd: int, date: str) -> None:
-    """Set the file's mtime to the request's Date, as nginx does, so that validators agree on every replica.
-
-    Without one it is the time to the nanosecond: the kernel's own is 4 ms coarse, which two versions can share.
-    """
-    stamp = time.time_ns()
-    with contextlib.suppress(ValueError, TypeError, IndexError):
-        parsed = parsedate_to_datetime(date)
-        stamp = int((parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)).timestamp()) * 1_000_000_000
-    with contextlib.suppress(OverflowError):
-        os.utime(fd, ns=(stamp, stamp))
-
-
-def _judge_conditions(environ: WSGIEnvironment, change: Change) -> None:
-    """Refuse where If-Match or If-None-Match says so (RFC 9110, section 13.2.2)."""
-    request, status = Request(environ), change.status
-    wanted = "HTTP_IF_MATCH" not in environ or (status is not None and _etag(status) in request.if_match)
-    if not wanted or (status is not None and _etag(status) in request.if_none_match):
-        raise Refused("412 Precondition Failed", "the file is another version")
-
-
-def _etag(status: os.stat_result) -> str:
-    """The ETag that nginx gives; an mtime that did not come from a Date header adds a third part."""
-    seconds, rest = divmod(status.st_mtime_ns, 1_000_000_000)
-    return f"{seconds:x}-{status.st_size:x}" + (f"-{rest:x}" if rest else "")
-
-
-def _tidy_range(environ: WSGIEnvironment, size: int) -> None:
-    """Leave of a Range header what WebOb gets right: one range that begins at an offset (RFC 9110, section 14.2).
-
-    Of several it would send the first; a suffix longer than the file it would refuse.
-    """
-    match = ONE_RANGE.fullmatch(environ.pop("HTTP_RANGE", ""))
-    if match and environ["REQUEST_METHOD"] == "GET":
-        span, suffix = match.groups()
-        environ["HTTP_RANGE"] = f"bytes={span or f'{max(0, size - int(suffix))}-'}"
-
-
-def _file_response(environ: WSGIEnvironment, file: BinaryIO, status: os.stat_result, last: str) -> Response:
-    _tidy_range(environ, status.st_size)
-    kind, encoding = mimetypes.guess_type(last, strict=False)
-    wrapper: Any = environ.get("wsgi.file_wrapper")
-    whole = wrapper and "HTTP_RANGE" not in environ
-    response = Response(
-        app_iter=wrapper(file, BLOCK) if whole else _Blocks(file, status.st_size),
-        content_type="application/octet-stream" if encoding or kind is None else kind,
-        charset=None,
-        conditional_response=True,
-    )
-    response.content_length = status.st_size
-    response.etag = _etag(status)
-    response.last_modified = int(status.st_mtime)
-    response.accept_ranges = "bytes"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if SCRIPTED.search(response.content_type):
-        response.content_disposition = "attachment"
-    return response

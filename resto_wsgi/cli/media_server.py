@@ -1,0 +1,123 @@
+"""``resto media-server``: what its options and the environment say, and a server that runs until it is told to end.
+
+Secrets come from a file or from the environment, never from the command line, which every user of the machine can
+read. Nothing of them is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+from ..media_server import Access, MediaServer, make_server
+from ..signatures import Key, parse_keys
+
+__all__ = ["Options", "serve"]
+
+SECRET = "RESTO_SECRET"  # noqa: S105 - the name of a variable
+SECRET_FILE = "RESTO_SECRET_FILE"  # noqa: S105 - the name of a variable
+STEP = 1.0  # seconds between two looks whether the server still runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command was told; see its help."""
+
+    root: str
+    listen: tuple[str, int]
+    allow: Sequence[str]
+    allow_anyone: bool
+    secret_file: str | None
+    names: Sequence[str]
+    tls_cert: str | None
+    tls_key: str | None
+    client_ca: str | None
+    inline: bool
+    threads: int
+    timeout: float
+
+
+def serve(options: Options, environ: Mapping[str, str]) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status: 0, or 1 where the server ended by itself.
+
+    Raises ConfigError where the options contradict each other or cannot be used, or nobody can listen there.
+    """
+    access = _access(options, environ)
+    host, port = options.listen
+    stop = threading.Event()
+    server = make_server(
+        _application(options, access), host, port, threads=options.threads, timeout=options.timeout, tls=_tls(options)
+    )
+    try:
+        server.prepare()
+    except OSError as error:
+        raise ConfigError("listen", f"cannot: {error}") from error
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    shown_host = f"[{host}]" if ":" in host else host
+    scheme = "https" if options.tls_cert else "http"
+    print(f"media server {scheme}://{shown_host}:{server.bind_addr[1]}/ of {options.root}", flush=True)
+    thread = threading.Thread(target=server.serve, name="media server", daemon=True)
+    thread.start()
+    while thread.is_alive() and not stop.wait(STEP):
+        pass
+    server.stop()
+    thread.join()
+    return 0 if stop.is_set() else 1
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT, [HOST]:PORT for IPv6. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"wanted HOST:PORT, found {text!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _application(options: Options, access: Access) -> MediaServer:
+    try:
+        return MediaServer(options.root, access=access, inline=options.inline)
+    except OSError as error:
+        raise ConfigError("root", f"cannot be used: {error.strerror or error}") from error
+
+
+def _access(options: Options, environ: Mapping[str, str]) -> Access:
+    if options.client_ca and not options.tls_cert:
+        raise ConfigError("client-ca", "needs --tls-cert and --tls-key")
+    return Access(
+        options.allow or None,
+        keys=_keys(options.secret_file, environ),
+        authorities=options.names,
+        certificates=bool(options.client_ca),
+        anyone=options.allow_anyone,
+    )
+
+
+def _keys(path: str | None, environ: Mapping[str, str]) -> tuple[Key, ...]:
+    if path is None and SECRET in environ:
+        return parse_keys(environ[SECRET], SECRET)
+    path = path or environ.get(SECRET_FILE)
+    if path is None:
+        return ()
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse_keys(file.read(), path)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError("secret-file", f"cannot be read: {os.strerror(getattr(error, 'errno', 0) or 0)}") from None
+
+
+def _tls(options: Options) -> Any:
+    if bool(options.tls_cert) != bool(options.tls_key):
+        raise ConfigError("tls-cert", "and --tls-key need each other")
+    if options.tls_cert is None or options.tls_key is None:
+        return None
+    try:
+        from ..media_server.http_server import Tls
+    except ImportError:
+        return None  # ``make_server`` says what is missing
+    return Tls(options.tls_cert, options.tls_key, options.client_ca)

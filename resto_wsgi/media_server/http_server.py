@@ -1,0 +1,218 @@
+"""The HTTP server: cheroot, with bounds on what a client can hold.
+
+cheroot lends one of its threads to a connection from the moment it is accepted, or, under TLS, its only accepting
+thread to the handshake; it waits ten seconds for every single byte, without an end. Here a connection that says
+nothing holds no thread, a handshake is a thread's work like any other, a request's head has ``timeout`` seconds in
+all, and what comes and goes afterwards has to move at MIN_RATE. What stays: each request that is under way holds one
+thread, so as many slow clients as there are threads, each just above that rate, hold all of them. Against the open
+internet have a proxy in front, which buffers.
+
+Nothing is known here of files. ``make_server`` imports this, and with it cheroot.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from socket import SocketIO, socket
+from typing import Any, TypeVar
+
+from cheroot.makefile import BufferedWriter, StreamReader, StreamWriter
+from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
+from cheroot.ssl.builtin import BuiltinSSLAdapter
+from cheroot.wsgi import Server as CherootServer
+
+from ..errors import ConfigError
+
+__all__ = ["Server", "Tls"]
+
+THREADS = 20  # requests at a time
+TIMEOUT = 10.0  # seconds for a request's head, and without a byte
+MIN_RATE = 1024  # bytes per second of a body or an answer: 1/50 of a modem's of 1998
+BACKLOG = 128  # connections that wait to be accepted; cheroot's 5 turns some away when every host is written at once
+IDLE = 500  # connections without a request: below the usual limit of 1024 open files
+QUEUED = 500  # requests that wait for a thread; more are answered 503
+QUEUE_TIMEOUT = 1.0  # seconds for which accepting stops before that
+HEADERS = 64 * 1024  # bytes of all headers of a request; cheroot would keep any number of them in memory
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The files of TLS, in PEM: the certificate with its chain, its key, and who signs the certificates of clients."""
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+
+
+class Server(CherootServer):
+    """Serves ``app`` with ``threads`` requests at a time; ``timeout`` is in seconds. Raises ConfigError."""
+
+    keep_alive_conn_limit = IDLE
+    max_request_header_size = HEADERS
+
+    def __init__(
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        *,
+        threads: int = THREADS,
+        timeout: float = TIMEOUT,
+        tls: Tls | None = None,
+    ) -> None:
+        seconds: dict[str, Any] = {"timeout": timeout, "accepted_queue_timeout": QUEUE_TIMEOUT}
+        super().__init__(
+            (host, port),
+            app,
+            numthreads=threads,
+            max=threads,
+            request_queue_size=BACKLOG,
+            accepted_queue_size=QUEUED,
+            **seconds,
+        )
+        self.ConnectionClass = _Connection
+        if tls:
+            self.ssl_adapter = _adapter(tls)
+
+    def process_conn(self, connection: Any) -> None:
+        """Give a connection to a thread, but a new one only when it has something to say."""
+        if connection.last_used is not None:
+            super().process_conn(connection)
+        elif self.can_add_keepalive_connection:
+            self.put_conn(connection)
+        else:
+            connection.close()
+
+
+class _Paced(SocketIO):
+    """A connection in one direction, whose other end has ``timeout`` seconds, and MIN_RATE for what comes then."""
+
+    def __init__(self, connection: Any, mode: Any) -> None:
+        super().__init__(connection, mode)
+        self._connection = connection
+        self._timeout = self._set = connection.gettimeout()
+        self.begin(0)
+
+    def begin(self, rate: int = MIN_RATE) -> None:
+        """Count anew; ``rate`` is in bytes per second, 0 where all has to come within the timeout."""
+        self._seconds, self._rate, self._moved, self._waited = self._timeout, rate, 0, 0.0
+
+    def readinto(self, buffer: Any) -> int | None:
+        return self._move(super().readinto, buffer)
+
+    def write(self, data: Any) -> int | None:
+        return self._move(super().write, data)
+
+    def _move(self, move: Callable[[Any], int | None], data: Any) -> int | None:
+        allowed = self._seconds + (self._moved / self._rate if self._rate else 0.0) - self._waited
+        if allowed <= 0:
+            raise TimeoutError("timed out")
+        if (seconds := min(self._timeout, allowed)) != self._set:
+            self._set = seconds
+            self._connection.settimeout(seconds)
+        began = time.monotonic()
+        try:
+            count = move(data)
+        finally:
+            self._waited += time.monotonic() - began
+        self._moved += count or 0
+        return count
+
+
+class _Reader(StreamReader):
+    def __init__(self, connection: socket, mode: str, size: int) -> None:
+        super(StreamReader, self).__init__(_Paced(connection, mode), size)
+        self.bytes_read = 0
+
+
+class _Writer(StreamWriter):
+    def __init__(self, connection: socket, mode: str, size: int) -> None:
+        BufferedWriter.__init__(self, _Paced(connection, mode), size)
+        self.bytes_written = 0
+
+
+def _make_file(connection: socket, mode: str, size: int) -> Any:
+    return _Reader(connection, mode, size) if "r" in mode else _Writer(connection, mode, size)
+
+
+class _Headers(dict[bytes, bytes]):
+    """The headers of a request. Two lengths are refused: a proxy before us may have gone by the other one."""
+
+    def __setitem__(self, name: bytes, value: bytes) -> None:
+        if name == b"Content-Length" and name in self:
+            raise ValueError("Content-Length is there twice.")
+        super().__setitem__(name, value)
+
+
+class _HeaderReader(HeaderReader):
+    """Leaves out names with an underscore, which WSGI cannot tell from a hyphen."""
+
+    def _allow_header(self, name: bytes) -> bool:
+        return b"_" not in name
+
+
+class _Request(HTTPRequest):
+    header_reader = _HeaderReader()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.inheaders = _Headers()
+
+    def parse_request(self) -> None:
+        self.conn.rfile.raw.begin(0)
+        self.conn.wfile.raw.begin()
+        super().parse_request()
+        self.conn.rfile.raw.begin()
+
+    def send_headers(self) -> None:
+        """Close where the application says so, instead of reading what is left of the body into memory."""
+        if any(name.lower() == b"connection" and value.lower() == b"close" for name, value in self.outheaders):
+            self.close_connection = True
+        super().send_headers()
+
+
+class _Connection(HTTPConnection):
+    RequestHandlerClass = _Request
+
+    def __init__(self, server: Any, connection: Any, _: Any = None) -> None:
+        super().__init__(server, connection, _make_file)
+        self._shaken = server.ssl_adapter is None
+
+    def communicate(self) -> bool:
+        if not self._shaken:
+            try:
+                self.socket.do_handshake()  # within the timeout, all of it
+            except OSError:  # a client that speaks no TLS, or whose certificate is not good
+                return False
+            self.ssl_env = self.server.ssl_adapter.get_environ(self.socket)
+            self._shaken = True
+        return bool(super().communicate())  # type: ignore[no-untyped-call]
+
+
+class _Adapter(BuiltinSSLAdapter):
+    def wrap(self, connection: socket) -> tuple[ssl.SSLSocket, dict[str, Any]]:
+        """Leave the handshake to the thread that serves the connection."""
+        wrapped = self.context.wrap_socket(connection, do_handshake_on_connect=False, server_side=True)
+        return wrapped, {}
+
+
+def _adapter(tls: Tls) -> _Adapter:
+    adapter: _Adapter = _usable("tls-cert", lambda: _Adapter(tls.certificate, tls.key))
+    if tls.client_ca is not None:
+        context = adapter.context
+        _usable("client-ca", lambda: context.load_verify_locations(tls.client_ca))
+        context.verify_mode = ssl.CERT_OPTIONAL  # reads are public
+    return adapter
+
+
+def _usable(option: str, load: Callable[[], T]) -> T:
+    try:
+        return load()
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+        raise ConfigError(option, f"cannot be used: {reason}") from error
