@@ -57,13 +57,16 @@ def server_of(kind: str, folder: str | os.PathLike[str], **options: Any) -> Stoc
 
 
 class Node:
-    """Our own node, on cheroot in a thread."""
+    """Our own media server, on cheroot in a thread; ``server`` has the options of that, the others are its own."""
 
-    def __init__(self, root: str | os.PathLike[str], port: int = 0, **options: Any) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], port: int = 0, *, server: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         self.kind = "node"
         self.root = os.fspath(root)
         self.port = port
         self._options = options
+        self._server_options = server or {}
         self._server: Any = None
         self._thread: threading.Thread | None = None
 
@@ -79,7 +82,7 @@ class Node:
         self.stop()
 
     def start(self) -> None:
-        self._server = make_server(MediaServer(self.root, **self._options), LOOPBACK, self.port)
+        self._server = make_server(MediaServer(self.root, **self._options), LOOPBACK, self.port, **self._server_options)
         self._server.shutdown_timeout = 1  # seconds
         self._server.expiration_interval = 0.02  # seconds until it hears that it is to stop
         self._server.prepare()
