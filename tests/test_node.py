@@ -194,6 +194,9 @@ def test_a_refused_body_is_read_in_blocks(app: MediaServer) -> None:
     sizes = []
 
     class Input(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
         def read(self, size: int | None = -1) -> bytes:
             sizes.append(size)
             return super().read(size)

@@ -223,6 +223,7 @@ def test_it_runs_on_other_wsgi_servers(kind: str, root: Path, tmp_path: Path) ->
         assert b'"x"' in ask(node, "GET", "/a/")[1]
         assert ask(node, "PUT", "/a/x", b"y", **{"Repr-Digest": digest})[0] == 400
         assert ask(node, "PUT", "/a/x", b"y", **{"Resto-Generation": "1"})[0] == 412
+        assert ask(node, "PUT", "/.y", bytes(6_000_000))[0] == 400
         reply = say(node, b"PUT /y HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nshort")
         assert reply == b"" or reply.startswith(b"HTTP/1.1 400")
         assert not (root / "y").exists()

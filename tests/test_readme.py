@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +25,10 @@ from webob import Request
 
 from resto_wsgi import Replicator
 from resto_wsgi.config import settings_table
+from resto_wsgi.digests import format_digest
 from resto_wsgi.intake import Limits
 from resto_wsgi.media_server.stock import StockServer
+from resto_wsgi.signatures import parse_keys, sign
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text()
@@ -84,7 +90,7 @@ def test_the_readme_has_the_examples_that_are_tested_here() -> None:
     """An example in another language would not be run; one that is gone would not be missed."""
     languages = [language for language, _ in blocks()]
     assert {each: languages.count(each) for each in languages} == {
-        "shell": 4, "python": 8, "ini": 1, "nginx": 1, "lighttpd": 1
+        "shell": 6, "python": 8, "ini": 1, "nginx": 1, "lighttpd": 1
     }  # fmt: skip
 
 
@@ -199,6 +205,52 @@ def test_the_configuration_of_a_media_server_is_safe_and_works(kind: str, tmp_pa
             use_as_media_server(port, tmp_path)
         finally:
             process.terminate()
+
+
+def test_our_own_media_server_is_safe_and_works(tmp_path: Path) -> None:
+    """The application server may write, another address may only read."""
+    (text,) = [text for text in of("shell") if "--allow" in text]
+    with own_server(text.replace("192.0.2.0/28", "127.0.0.1"), tmp_path) as port:
+        use_as_media_server(port, tmp_path)
+
+
+def test_our_own_media_server_takes_signatures_over_tls(tmp_path: Path) -> None:
+    """With the key that the example makes; without one, everybody may only read."""
+    (text,) = [text for text in of("shell") if "--secret-file" in text]
+    certificate = f"-subj /CN=media-01 -keyout {tmp_path}/media-key.pem -out {tmp_path}/media-cert.pem"
+    make = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -addext subjectAltName=DNS:media-01 {certificate}"
+    subprocess.run(make.split(), check=True, capture_output=True)
+    with own_server(text, tmp_path) as port:
+        (key,) = parse_keys((tmp_path / "media-keys").read_text(), "the file")
+        assert (tmp_path / "media-keys").stat().st_mode & 0o777 == 0o600
+        digest = format_digest(hashlib.sha256(b"hello").digest())
+        headers = {"Host": f"media-01:{port}", "Content-Length": "5", "Repr-Digest": digest}
+        signature = sign("PUT", f"https://media-01:{port}/x", headers, key=key, created=int(time.time()), nonce="1")
+        with urllib3.HTTPSConnectionPool(
+            "127.0.0.1", port, ca_certs=f"{tmp_path}/media-cert.pem", server_hostname="media-01",
+            assert_hostname="media-01", retries=False,
+        ) as pool:  # fmt: skip
+            assert pool.request("PUT", "/x", body=b"hello", headers=headers).status == 401
+            assert pool.request("PUT", "/x", body=b"hello", headers={**headers, **signature}).status == 201
+            assert pool.request("GET", "/x").data == b"hello"
+
+
+@contextlib.contextmanager
+def own_server(text: str, folder: Path) -> Iterator[int]:
+    """Run an example that starts a server, with this machine's folder and a port that is free."""
+    port = free_port()
+    text = text.replace("/srv/files", str(folder)).replace("/srv/", f"{folder}/")
+    text = re.sub(r":8\d\d\d\b", f":{port}", text.replace("0.0.0.0", "127.0.0.1"))
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        ["sh", "-c", text], env=environ, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            eventually(lambda: process.poll() is not None or listens(port))
+            assert process.poll() is None
+            yield port
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 def listens(port: int) -> bool:
