@@ -5,7 +5,6 @@ Strings only. A media server gives and checks them; whoever sends a file can ann
 
 from __future__ import annotations
 
-import binascii
 import re
 from base64 import b64decode, b64encode
 
@@ -32,10 +31,7 @@ def parse_digest(value: str) -> bytes | None:
     match = _OCTETS.fullmatch(found[-1])  # RFC 8941, section 3.2: the last one of a name counts
     if not match:
         raise ValueError("the sha-256 is not 32 octets in base64 between colons")
-    try:
-        return b64decode(match[1], validate=True)
-    except binascii.Error as error:
-        raise ValueError("the sha-256 is not base64") from error
+    return b64decode(match[1])
 
 
 def wants_digest(value: str) -> bool:

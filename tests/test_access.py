@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import http.client
 import io
+import socket
 import ssl
 import subprocess
 import threading
@@ -20,7 +21,7 @@ from node_requests import ask, files
 from servers import LOOPBACK, Node
 
 from resto_wsgi.errors import ConfigError
-from resto_wsgi.media_server import Access, MediaServer
+from resto_wsgi.media_server import Access, MediaServer, make_server
 from resto_wsgi.media_server.http_server import Tls
 from resto_wsgi.signatures import MAX_AGE, MAX_SKEW, Key, sign
 
@@ -321,8 +322,6 @@ def test_who_has_a_certificate_may_write(tls_node: Node, pki: Path, root: Path) 
 
 def test_a_silent_client_holds_up_no_handshake(tls_node: Node, pki: Path) -> None:
     """Connections that say nothing, that speak no TLS, and that stop in the middle; then one that does."""
-    import socket
-
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection((LOOPBACK, tls_node.port), 5)) for _ in range(6)]
         silent[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -332,10 +331,27 @@ def test_a_silent_client_holds_up_no_handshake(tls_node: Node, pki: Path) -> Non
         assert time.monotonic() - began < 1.5
 
 
+def test_a_handshake_that_drips_is_given_up(pki: Path, root: Path) -> None:
+    """A byte now and then does not count: half a second is for all of it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="media-01")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    tls = Tls(str(pki / "server.pem"), str(pki / "server.key"))
+    with (
+        Node(root, server={"tls": tls, "timeout": 0.5, "threads": 1}) as node,
+        socket.create_connection((LOOPBACK, node.port), 5) as connection,
+    ):
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            for byte in outgoing.read():
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+        assert time.monotonic() - began < 3
+
+
 def test_certificates_that_cannot_be_used_are_an_error(pki: Path, tmp_path: Path) -> None:
     """At start, in a line that names the option."""
-    from resto_wsgi.media_server import make_server
-
     server, key, missing = str(pki / "server.pem"), str(pki / "server.key"), str(tmp_path / "missing")
     for tls, option in [
         (Tls(missing, key), "tls-cert"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import email
+import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -167,6 +169,22 @@ def test_html_is_shown_where_that_is_allowed(root: Path) -> None:
     reply = ask(MediaServer(root, inline=True), "GET", "/x.html")
     assert "Content-Disposition" not in reply.headers
     assert (reply.headers["Content-Type"], reply.headers["X-Content-Type-Options"]) == ("text/html", "nosniff")
+
+
+def test_a_disk_that_fails_is_an_error_without_a_name(app: MediaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 for the reader, and the cause for whoever runs it."""
+    real, errors = os.open, io.StringIO()
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if path in ("x", "y"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for path in ("/x", "/y/"):
+        reply = ask(app, "GET", path, **{"wsgi.errors": errors})
+        assert (reply.status_code, reply.body) == (500, b"the disk refused: Too many open files\n")
+    assert errors.getvalue().count("Too many open files") == 2
 
 
 # Digests

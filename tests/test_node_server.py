@@ -26,7 +26,7 @@ from test_access import KEY, signed
 from wsgi_servers import running
 
 from resto_wsgi.cli.media_server import parse_listen
-from resto_wsgi.media_server import MediaServer, make_server
+from resto_wsgi.media_server import MediaServer, http_server, make_server
 
 
 @pytest.fixture
@@ -143,6 +143,22 @@ def test_silent_connections_hold_no_thread(impatient: Node) -> None:
         assert time.monotonic() - began < 0.4
         for each in silent:
             assert each.recv(1) == b""
+
+
+def test_more_silent_connections_than_there_is_room_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older ones make room for one that has something to say."""
+    monkeypatch.setattr(http_server.Server, "keep_alive_conn_limit", 5)
+    monkeypatch.setattr(http_server, "PATIENCE", 0.1)
+    with Node(root, server={"threads": 2, "timeout": 60}) as node, contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(socket.create_connection((LOOPBACK, node.port), 5))
+        eventually(lambda: answers(node))
+
+
+def answers(node: Node) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return ask(node, "GET", "/x")[0] == 404
+    return False
 
 
 def test_a_head_that_drips_is_given_up(impatient: Node) -> None:

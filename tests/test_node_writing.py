@@ -161,6 +161,46 @@ def test_a_tombstone_that_was_written_anew_meanwhile_stays(app: MediaServer, mon
     assert put(app, b"x", 0) == 412
 
 
+@pytest.mark.parametrize(("code", "status"), [(errno.ENOSPC, 507), (errno.EIO, 500)])
+def test_a_generation_that_cannot_be_kept_is_told(
+    app: MediaServer, root: Path, monkeypatch: pytest.MonkeyPatch, code: int, status: int
+) -> None:
+    """No room for the attribute: the file is not stored without it."""
+
+    def refuse(*arguments: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    assert put(app, b"x", 1, **{"wsgi.errors": io.StringIO()}) == status
+    assert files(root) == {}
+
+
+def test_a_generation_that_somebody_spoilt_is_none(app: MediaServer, root: Path) -> None:
+    """Neither the attribute nor the tombstone is believed to be a number."""
+    put(app, b"x", 1)
+    os.setxattr(root / "x", marks.GENERATION, b"one")
+    assert "Resto-Generation" not in ask(app, "GET", "/x").headers
+    delete(app, 1)
+    for tombstone in (root / ".resto/generations").iterdir():
+        tombstone.write_text("one\n")
+    assert put(app, b"x", 0) == 201
+
+
+def test_a_tombstone_that_cannot_be_written_leaves_the_file(
+    app: MediaServer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing half written."""
+    put(app, b"x", 1)
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        assert delete(app, 2) == 507
+    assert files(root) == {"x": b"x"}
+
+
 @pytest.mark.parametrize("generation", ["", "-1", "1.5", "x", "\u0661", "9" * 20, "1, 2"])
 def test_a_generation_that_is_none_is_refused(app: MediaServer, root: Path, generation: str) -> None:
     """400; nothing is stored."""
@@ -258,6 +298,8 @@ def test_a_write_waits_for_another_process_that_holds_the_name(app: MediaServer,
 def test_other_conditions_of_writers(app: MediaServer) -> None:
     """If-Unmodified-Since counts where there is a file, and no If-Match (RFC 9110, section 13.2.2)."""
     earlier = "Tue, 03 Nov 2026 10:20:29 GMT"
+    assert put(app, b"x", path="/y") == 201
+    assert put(app, b"x", path="/y", HTTP_IF_MATCH=f"W/{ask(app, 'GET', '/y').headers['ETag']}") == 412
     assert put(app, b"x", HTTP_DATE=DATE, HTTP_IF_UNMODIFIED_SINCE=earlier) == 201
     assert put(app, b"x", HTTP_IF_UNMODIFIED_SINCE=earlier) == 412
     assert put(app, b"x", HTTP_DATE=DATE, HTTP_IF_UNMODIFIED_SINCE=DATE) == 204

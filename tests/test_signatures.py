@@ -193,6 +193,7 @@ def test_parameters_that_do_not_do(parameters: str, reason: str) -> None:
         ("Signature-Input", 'resto=("@method";req "@authority" "@path");created=1;keyid="app-1"'),
         ("Signature-Input", "resto=" + "(" * 4000),
         ("Signature-Input", 'resto=("' + '" "' * 2000 + ");"),
+        ("Signature-Input", 'resto=("@method");keyid="app-1" x'),
         ("Signature", None),
         ("Signature", "resto=::"),
         ("Signature", "resto=:AAA:"),
@@ -229,6 +230,8 @@ def test_what_cannot_be_signed_is_an_error() -> None:
         sign("PUT", URL, {"Content-Length": "1"}, key=KEY, created=NOW, nonce="n")
     with pytest.raises(ValueError, match="one line"):
         sign("DELETE", URL, {"Date": "x\ny"}, key=KEY, created=NOW, nonce="n")
+    with pytest.raises(ValueError, match="a component's name"):
+        signed(Message.of_url("DELETE", URL, {}), ["@Method"], "", KEY)
     with pytest.raises(ValueError, match="nonce"):
         sign("DELETE", URL, {}, key=KEY, created=NOW, nonce='n";x="')
 

@@ -33,6 +33,7 @@ TIMEOUT = 10.0  # seconds for a request's head, and without a byte
 MIN_RATE = 1024  # bytes per second of a body or an answer: 1/50 of a modem's of 1998
 BACKLOG = 128  # connections that wait to be accepted; cheroot's 5 turns some away when every host is written at once
 IDLE = 500  # connections without a request: below the usual limit of 1024 open files
+PATIENCE = 1.0  # seconds without a request after which a connection is closed where there are more
 QUEUED = 500  # requests that wait for a thread; more are answered 503
 QUEUE_TIMEOUT = 1.0  # seconds for which accepting stops before that
 HEADERS = 64 * 1024  # bytes of all headers of a request; cheroot would keep any number of them in memory
@@ -83,7 +84,12 @@ class Server(CherootServer):
         """Give a connection to a thread, but a new one only when it has something to say."""
         if connection.last_used is not None:
             super().process_conn(connection)
-        elif self.can_add_keepalive_connection:
+            return
+        if not self.can_add_keepalive_connection:
+            # Whoever has something to say has said it by now; a new connection is more likely to be such a one.
+            connections: Any = self.__dict__["_connections"]
+            connections._expire(threshold=time.time() - PATIENCE)
+        if self.can_add_keepalive_connection:
             self.put_conn(connection)
         else:
             connection.close()

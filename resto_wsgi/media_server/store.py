@@ -35,7 +35,7 @@ SWEEP = 86400  # seconds between two looks for tombstones that are older
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO would block the open
-STAGE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+STAGE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})  # ENXIO: a socket
 
@@ -99,9 +99,8 @@ class Store:
         """Open a file that nobody sees; it is gone afterwards, unless it was published."""
         make_hidden(self._staging)  # somebody may have emptied the root meanwhile
         path = os.path.join(self._staging, f"{STAGED}{secrets.token_hex(8)}")
-        fd = os.open(path, STAGE, 0o644)
+        fd = self._open_staged(path)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # held while it is written, so that a sweep knows who lives
             yield Staged(path, fd)
         finally:
             os.close(fd)
@@ -169,6 +168,15 @@ class Store:
             yield fd
         finally:
             os.close(fd)
+
+    def _open_staged(self, path: str) -> int:
+        """Make a file and lock it while it is written, so that a sweep knows who lives."""
+        while True:
+            fd = os.open(path, STAGE, 0o644)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return fd
+            os.close(fd)  # another process, which starts, swept it between its making and its locking
 
     def _sweep_staging(self) -> None:
         """Remove what processes that died had staged: the files that nobody holds."""
