@@ -25,6 +25,7 @@ from servers import LOOPBACK, Node, eventually
 from test_access import KEY, signed
 from wsgi_servers import running
 
+from resto_wsgi.cli.commands import media_server
 from resto_wsgi.cli.media_server import parse_listen
 from resto_wsgi.media_server import MediaServer, http_server, make_server
 
@@ -367,6 +368,12 @@ def test_the_command_says_in_a_line_what_is_wrong(
 def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
     """IPv6 goes into brackets."""
     assert parse_listen(text) == address
+
+
+def test_the_command_has_the_servers_defaults() -> None:
+    """The server itself is not imported for the help."""
+    defaults = {each.name: each.default for each in media_server.params}
+    assert (defaults["threads"], defaults["timeout"]) == (http_server.THREADS, http_server.TIMEOUT)
 
 
 def test_it_serves_ipv6(root: Path) -> None:

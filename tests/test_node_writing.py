@@ -121,6 +121,13 @@ def test_without_a_generation_the_last_to_finish_wins(app: MediaServer, root: Pa
     assert files(root) == {}
 
 
+def test_a_folder_gets_no_tombstone(app: MediaServer, root: Path) -> None:
+    """Its delete is refused, so there is nothing to remember."""
+    put(app, b"x", path="/d/x")
+    assert delete(app, 5, "/d") == 409
+    assert files(root) == {"d/x": b"x"}
+
+
 def test_a_delete_that_was_cut_off_counts(app: MediaServer, root: Path) -> None:
     """Its tombstone is there and its file too: what is older than the delete is refused all the same."""
     put(app, b"two", 2)

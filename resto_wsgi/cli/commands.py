@@ -141,7 +141,7 @@ def _address(context: click.Context, parameter: click.Parameter, text: str) -> t
 def media_server(**options: Any) -> None:
     """Serve a folder: anybody may read, and only this machine may write unless told otherwise.
 
-    --allow, --secret-file and --client-ca each admit writers of their own, and may be repeated or combined.
+    --allow, --secret-file and --client-ca each admit writers of their own; --allow and --name may be repeated.
     RESTO_SECRET_FILE in the environment is --secret-file, and RESTO_SECRET may hold what is in that file.
     Runs until SIGTERM or Ctrl-C.
     """
