@@ -94,8 +94,8 @@ class Printed:
             own(each)
 
     def options(self) -> list[str]:
-        """The options that put a server here."""
-        return ["--root", str(self.root), "--run", str(self.run), "--user", user()]
+        """The options that put a server here, and let this machine's first address write."""
+        return ["--allow", LOOPBACK, "--root", str(self.root), "--run", str(self.run), "--user", user()]
 
     def configure(self, *options: str, **environ: str) -> Printed:
         """Have `resto config` print the configuration, check it, and start the server with it."""

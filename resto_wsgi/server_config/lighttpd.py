@@ -75,7 +75,8 @@ def _files(site: Site) -> str:
     alias = f'alias.url = ("{site.path}/" => {root})\n' if site.path else ""
     return f"""\
 server.document-root = {root}
-{alias}# On the file system of the root: else what was received is copied, at the price of a second write.
+{alias}# What comes in has no name until all of it is there. Where a file system cannot do that (NFS), it waits in this
+# folder, which is on the same one: else it would be copied.
 server.upload-dirs = ({quoting.lighttpd("temp", site.temp)})
 server.max-request-size = {-(-site.max_body // 1024)}  # KiB; not less than max_file_size of the application
 webdav.activate = "enable"

@@ -149,10 +149,11 @@ def _geo(variable: str, networks: Sequence[str]) -> str:
 
 
 def _upstream(fall_back: FallBack) -> str:
-    servers = "".join(f"    server {_authority(each)};\n" for each in fall_back.hosts)
+    servers = "".join(f"    server {_authority(each)} fail_timeout=30s;\n" for each in fall_back.hosts)
     return f"""\
 # A name here that nginx cannot resolve keeps it from starting: use addresses, or /etc/hosts.
 upstream resto_others {{
+    zone resto_others 256k;  # what one worker found dead, no other asks for as long
 {servers}    keepalive 16;
 }}
 """
@@ -287,7 +288,7 @@ location @resto_others {{
     proxy_pass_request_body off;
     proxy_set_header Content-Length "";
     proxy_next_upstream error timeout http_404 http_500 http_502 http_503 http_504;
-    proxy_next_upstream_timeout 5s;
+    proxy_next_upstream_timeout 10s;
     proxy_connect_timeout 1s;
     proxy_read_timeout 5s;
     proxy_max_temp_file_size 0;
