@@ -12,7 +12,7 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from .. import names
@@ -143,12 +143,9 @@ class Site:
 def network_of(setting: str, text: str) -> str:
     """Return one network, or one address, in its normal form."""
     try:
-        network: IPv4Network | IPv6Network = ip_network(text.strip())
+        return str(ip_network(_no_zone(text)))
     except ValueError:
         raise ConfigError(setting, f"takes a network such as 10.0.0.0/8, not {shown(text)}") from None
-    if getattr(network.network_address, "scope_id", None):
-        raise ConfigError(setting, f"{shown(text)} has a zone, which means something on one machine only")
-    return str(network)
 
 
 def checked_user(user: str) -> str:
@@ -182,6 +179,12 @@ def _url_path(path: str) -> str:
 
 def _address(address: str) -> str:
     try:
-        return str(ip_address(address)) if address else ""
+        return str(ip_address(_no_zone(address))) if address else ""
     except ValueError:
         raise ConfigError("listen", f"takes [ADDRESS:]PORT with an IP address, not {shown(address)}") from None
+
+
+def _no_zone(text: str) -> str:
+    if "%" in text:  # what follows is a zone, for which ipaddress takes any text
+        raise ValueError(text)
+    return text.strip()

@@ -15,6 +15,8 @@ __all__ = ["drain", "media_server"]
 
 PRIVILEGED = 1024  # ports below belong to root
 
+NOT_IN_COMMANDS = frozenset("\"'\\$")  # systemd refuses the first three in the name of a program, however written
+
 # What neither of the two programs ever needs.
 HARDENED = """\
 NoNewPrivileges=yes
@@ -121,8 +123,10 @@ WantedBy=timers.target
 
 
 def _command(command: str, *arguments: str) -> str:
-    if "$" in command or not command.startswith("/"):
-        raise ConfigError("command", "takes the absolute path of the command resto, with no $ in it")
+    if not command.startswith("/") or not NOT_IN_COMMANDS.isdisjoint(command):
+        raise ConfigError(
+            "command", "takes the absolute path of the command resto, with no quote, backslash or $ in it"
+        )
     words = [quoting.systemd("command", command)]
     words += [each if each.isalpha() else quoting.systemd_argument("systemd", each) for each in arguments]
     return " ".join(words)
