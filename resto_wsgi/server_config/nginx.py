@@ -219,6 +219,7 @@ ssl_session_cache shared:resto:1m;
 
 
 def _media(site: Site, falls_back: bool, node_port: int | None) -> str:
+    root = quoting.nginx("root", f"{site.root}/")
     types = "\n".join(f"        {kind} {' '.join(endings)};" for kind, endings in TYPES.items())
     missing = "error_page 404 = @resto_others;  # a file that is still owed to this server\n    " if falls_back else ""
     if node_port:
@@ -242,7 +243,7 @@ location {site.path}/ {{
     if ($resto_refused) {{
         return 403;
     }}
-    alias {quoting.nginx("root", f"{site.root}/")};
+    alias {root};
 {writing}
     # Folders are compared name by name; no file may stand for one, as index.html would.
     autoindex on;
