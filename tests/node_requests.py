@@ -42,7 +42,7 @@ def ask(app: Any, method: str, path: str, body: bytes | None = None, **environ: 
 
 def files(root: Path) -> dict[str, bytes]:
     """Return the content of every file below a folder, hidden ones too, but for the locks."""
-    found = (path for path in root.rglob("*") if path.is_file() and path.parent.name != "locks")
+    found = (path for path in root.rglob("*") if path.is_file() and path.name != "names.lock")
     return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 

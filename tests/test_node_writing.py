@@ -290,8 +290,7 @@ def test_of_two_writers_with_one_condition_one_gets_through(app: MediaServer, ro
 
 def test_a_write_waits_for_another_process_that_holds_the_name(app: MediaServer, root: Path) -> None:
     """The lock is that of the master's names: a node may serve a folder that a replicator writes."""
-    lock = name_lock(str(root / ".resto/locks"), "x")
-    (root / ".resto/locks").mkdir()
+    lock = name_lock(str(root / ".resto"), "x")
     lock.acquire()
     writer = threading.Thread(target=put, args=(app, b"x"))
     writer.start()

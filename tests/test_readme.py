@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ import docutils.core
 import docutils.nodes
 import pytest
 import urllib3
-from servers import eventually
+from printed import Printed, open_folder, printed, user
 from webob import Request
 
 from resto_wsgi import Replicator
@@ -90,7 +92,7 @@ def test_the_readme_has_the_examples_that_are_tested_here() -> None:
     """An example in another language would not be run; one that is gone would not be missed."""
     languages = [language for language, _ in blocks()]
     assert {each: languages.count(each) for each in languages} == {
-        "shell": 6, "python": 8, "ini": 1, "nginx": 1, "lighttpd": 1
+        "shell": 7, "python": 8, "ini": 1
     }  # fmt: skip
 
 
@@ -176,42 +178,24 @@ def make_bare(global_conf: Any, **local_conf: Any) -> Any:
     return bare
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-@pytest.mark.parametrize("kind", ["nginx", "lighttpd"])
-def test_the_configuration_of_a_media_server_is_safe_and_works(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["nginx", "lighttpd", "apache"])
+def test_the_configuration_of_a_media_server_is_safe_and_works(kind: str) -> None:
     """The application server may write, another address may only read, and folders are made on the way."""
-    for folder in ("media", "media-tmp"):
-        (tmp_path / folder).mkdir(mode=0o777)
-    port = free_port()
-    text = of(kind)[0].replace("/srv/media", str(tmp_path / "media")).replace("8080", f"{port}")
-    text = text.replace("192.0.2.10", "127.0.0.1").replace("192.0.2.11", "127.0.0.3")
-    user = "user root;" if os.geteuid() == 0 else ""
-    if kind == "nginx":
-        text = f"{user}daemon off;pid {tmp_path}/pid;error_log {tmp_path}/log;events{{}}http{{access_log off;{text}}}"
-        command = ["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "conf"), "-e", str(tmp_path / "log")]
-    else:
-        text = f'server.document-root = "{tmp_path}/media"\n{text}'
-        command = ["lighttpd", "-D", "-f", str(tmp_path / "conf")]
-    (tmp_path / "conf").write_text(text)
-    environ = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
-    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:
-        try:
-            eventually(lambda: process.poll() is not None or listens(port))
-            assert process.poll() is None
-            use_as_media_server(port, tmp_path)
-        finally:
-            process.terminate()
+    (shell,) = [text for text in of("shell") if "config nginx --root /srv/media --host" in text]
+    (line,) = [line for line in shell.splitlines() if line.startswith(f"resto config {kind} ")]
+    with open_folder() as folder, Printed(kind, folder) as server:
+        line = line.replace("/srv/media", str(server.root)).replace("192.0.2.10", "127.0.0.1")
+        line = line.replace("media-01:8080", server.label)
+        options = ["--run", str(server.run), "--user", user()]
+        server.start(printed(*shlex.split(line)[2:], *options, RESTO_MEDIA_HOSTS=f"{server.label} 127.0.0.1:1"))
+        use_as_media_server(server.port, server.root)
 
 
 def test_our_own_media_server_is_safe_and_works(tmp_path: Path) -> None:
     """The application server may write, another address may only read."""
-    (text,) = [text for text in of("shell") if "--allow" in text]
+    (text,) = [text for text in of("shell") if "media-server" in text and "--allow" in text]
     with own_server(text.replace("192.0.2.0/28", "127.0.0.1"), tmp_path) as port:
-        use_as_media_server(port, tmp_path)
+        use_as_media_server(port, tmp_path / "media")
 
 
 def test_our_own_media_server_takes_signatures_over_tls(tmp_path: Path) -> None:
@@ -238,7 +222,8 @@ def test_our_own_media_server_takes_signatures_over_tls(tmp_path: Path) -> None:
 @contextlib.contextmanager
 def own_server(text: str, folder: Path) -> Iterator[int]:
     """Run an example that starts a server, with this machine's folder and a port that is free."""
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
     text = text.replace("/srv/files", str(folder)).replace("/srv/", f"{folder}/")
     text = re.sub(r":8\d\d\d\b", f":{port}", text.replace("0.0.0.0", "127.0.0.1"))
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -258,10 +243,21 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def use_as_media_server(port: int, folder: Path) -> None:
-    with Replicator(media_root=folder / "master", media_hosts=[f"127.0.0.1:{port}"]) as replicator:
+def test_the_tree_of_the_readme_is_printed(tmp_path: Path) -> None:
+    """A configuration and a unit for each of the four nodes."""
+    (line,) = [text for text in of("shell") if "--tree" in text]
+    printed(*shlex.split(line.replace("--output tree", f"--output {tmp_path}/tree"))[2:])
+    assert len(list(tmp_path.glob("tree/m?_8080.nginx.conf"))) == 4
+    assert len(list(tmp_path.glob("tree/m?_8080.resto-media-server.service"))) == 4
+
+
+def use_as_media_server(port: int, root: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory() as master,
+        Replicator(media_root=master, media_hosts=[f"127.0.0.1:{port}"]) as replicator,
+    ):
         replicator.save("a/b/c.txt", b"hello")
-        replica = folder / "media" / "a" / "b" / "c.txt"
+        replica = root / "a" / "b" / "c.txt"
         assert replica.read_bytes() == b"hello"
         assert replica.stat().st_mode & 0o004
         for address, method, allowed in [

@@ -63,7 +63,7 @@ class Store:
         self.root = os.path.abspath(root)
         own = os.path.join(self.root, ".resto")
         self._staging = os.path.join(own, "staging")
-        self._locks = os.path.join(own, "locks")
+        self._own = own
         self._generations = marks.Generations(os.path.join(own, "generations"))
         self._swept = 0.0
         os.makedirs(self.root, 0o755, exist_ok=True)
@@ -110,8 +110,8 @@ class Store:
     @contextlib.contextmanager
     def change(self, name: str) -> Iterator[Change]:
         """Hold a name, against all other threads and processes, that is to be published or deleted. Raises OSError."""
-        make_hidden(self._locks)
-        lock = name_lock(self._locks, name)
+        make_hidden(self._staging)  # and with it where the locks are
+        lock = name_lock(self._own, name)
         lock.acquire()
         try:
             yield Change(self, name)
