@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -121,8 +122,6 @@ def test_the_settings_say_where_names_hang_and_who_listens() -> None:
 ])  # fmt: skip
 def test_naming_says_which_names_never_change(naming: str, there: str, not_there: str) -> None:
     """The pattern is that of the names that the middleware makes."""
-    import re
-
     (line,) = [each for each in printed("nginx", "--naming", naming, **ROOT).splitlines() if "immutable" in each]
     pattern = line.split('"')[1].removeprefix("~")
     assert re.search(pattern, there) and not re.search(pattern, not_there)

@@ -16,7 +16,9 @@ from printed import LOOPBACK, STRANGER, Printed, ask, open_folder, own, printed,
 from servers import Node, eventually
 
 from resto_wsgi import Replicator
+from resto_wsgi.hosts import parse_hosts
 from resto_wsgi.media_server import stock
+from resto_wsgi.transports.http import HttpTransport
 
 BOUND = 4.0  # seconds in which every read is answered, whoever is dead
 
@@ -80,7 +82,11 @@ def test_the_application_hears_what_is_on_the_server_itself(mesh: list[Printed])
     mesh[0].put("a/cat", b"cat")
     url = f"{mesh[1].url}/a/cat"
     assert ask("GET", url).status == 200
-    assert ask("GET", url, headers={"User-Agent": "resto_wsgi"}).status == 404
+    transport, (first, second) = HttpTransport(timeout=2), parse_hosts([each.url for each in mesh[:2]], "/")
+    assert (transport.head(first, "a/cat"), transport.head(second, "a/cat")) == (3, None)
+    with pytest.raises(FileNotFoundError):
+        transport.get(second, "a/cat", lambda block: None)
+    transport.close()
     assert ask("DELETE", url, headers={"Depth": "0"}).status == 404
     assert ask("GET", f"{mesh[1].url}/a/").status == 404
     assert ask("PUT", f"{mesh[1].url}/new", b"new").status == 201

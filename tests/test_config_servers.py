@@ -111,7 +111,9 @@ def test_a_writer_has_no_method_that_is_not_needed(server: Printed, method: str)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Depth": "0"}, {"Depth": "infinity"}, {"Depth": "0, 0"}, {"depth": "1"}])
-@pytest.mark.parametrize("name", ["a", "a/", "", "a/b", "a/b/", "a/b/.", "a//", "%61/", "x/../a/"])
+@pytest.mark.parametrize(
+    "name", ["a", "a/", "", "a/b", "a/b/", "a/b/.", "a//", "%61/", "x/../a/", "a%2F", "a%2f", "a/?x", "a?x"]
+)
 def test_no_delete_removes_a_folder(server: Printed, name: str, headers: dict[str, str]) -> None:
     """Not for a writer either, whatever it says of depth, and however the folder is written."""
     server.put("a/b/c.jpg", b"cat")
@@ -190,6 +192,7 @@ def test_what_a_browser_would_run_is_downloaded(server: Printed, name: str, kind
     assert answer.headers["Content-Type"].partition(";")[0] == kind
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers.get("Content-Disposition") == ("attachment" if name == "a.svg" else None)
+    assert ask("GET", f"{server.url}/gone").headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers.get("ETag"), "what cannot be validated is sent again each time"
 
 
