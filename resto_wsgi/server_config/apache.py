@@ -17,7 +17,8 @@ _LOADED = ("mpm_event", "authz_core", "authz_host", "alias", "headers", "dav", "
 
 def configure(site: Site, modules: str = MODULES) -> str:
     """Return the configuration as text; ``modules`` is the folder of the server's modules."""
-    return "\n".join((_head(site), _main(site, modules), _tls(site), _files(site), _rules(site)))
+    parts = (_head(site), _main(site, modules), _tls(site), _files(site), _rules(site))
+    return "\n".join(part for part in parts if part)
 
 
 def _head(site: Site) -> str:

@@ -25,7 +25,8 @@ def configure(site: Site) -> str:
         raise ConfigError(
             "client_ca", "lighttpd cannot ask writers alone for certificates; use nginx or Apache, or --allow"
         )
-    return "\n".join((_head(site), _main(site), _tls(site), _files(site), _rules(site)))
+    parts = (_head(site), _main(site), _tls(site), _files(site), _rules(site))
+    return "\n".join(part for part in parts if part)
 
 
 def _head(site: Site) -> str:

@@ -180,8 +180,7 @@ def _server(site: Site, fall_back: FallBack | None, path: str | None, node_port:
     return f"""\
 server {{
     listen {_listen(site)};
-{_indented(_tls(site))}
-    client_max_body_size {site.max_body};  # bytes; not less than max_file_size of the application
+{_indented(_tls(site))}    client_max_body_size {site.max_body};  # not less than max_file_size of the application
     add_header X-Content-Type-Options nosniff always;
     add_header Cache-Control "{cache}";
     add_header Content-Disposition $resto_disposition;
