@@ -257,6 +257,22 @@ def test_deleting_what_is_not_there_is_404(app: MediaServer) -> None:
     assert ask(app, "DELETE", "/a/b/x").status_code == 404
 
 
+def test_an_empty_folder_is_removed_where_it_is_asked_for(app: MediaServer, root: Path) -> None:
+    """With a slash and Depth: infinity; one with a file in it stays, and so does one that is asked for otherwise."""
+    ask(app, "PUT", "/d/e/x", b"x")
+    for path, depth in [("/d/", "infinity"), ("/d/e/", "infinity"), ("/d/e", "infinity"), ("/d/e/x/", "infinity")]:
+        assert ask(app, "DELETE", path, HTTP_DEPTH=depth).status_code == 409, path
+    ask(app, "DELETE", "/d/e/x")
+    for depth in ("0", "1", ""):
+        assert ask(app, "DELETE", "/d/e/", HTTP_DEPTH=depth).status_code == 400
+    assert ask(app, "DELETE", "/.resto/staging/", HTTP_DEPTH="infinity").status_code == 400
+    assert (root / "d/e").is_dir()
+    for path, status in [("/d/e/", 204), ("/d/e/", 404), ("/d/", 204), ("/", 400)]:
+        assert ask(app, "DELETE", path, HTTP_DEPTH="Infinity").status_code == status, path
+    assert not (root / "d").exists() and (root / ".resto").is_dir()
+    assert ask(app, "DELETE", "/d/", HTTP_DEPTH="infinity", REMOTE_ADDR="192.0.2.1").status_code == 403
+
+
 def test_conditions_are_kept_to(app: MediaServer, root: Path) -> None:
     """If-Match and If-None-Match guard PUT and DELETE with 412, which nginx ignores."""
     assert ask(app, "PUT", "/x", b"1", HTTP_IF_MATCH="*").status_code == 412

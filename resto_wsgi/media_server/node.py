@@ -132,13 +132,23 @@ class MediaServer:
         return Answer("204 No Content") if change.status else plain("201 Created", "created")
 
     def _delete(self, environ: WSGIEnvironment, body: Body) -> Answer:
+        """DELETE of a file; with a slash at its end and ``Depth: infinity``, of an empty folder; never of a tree.
+
+        RFC 4918, section 9.6.1. Said outright, so that no slash by mistake removes what somebody is about to fill.
+        """
         self._admit(environ)
-        name = _name(environ)
+        path = _path(environ, "400 Bad Request")
+        is_folder = path.endswith("/") and environ.get("HTTP_DEPTH", "").lower() == "infinity"
+        name = _check(path.removesuffix("/") if is_folder else path, "400 Bad Request")
         generation = _generation(environ)
         try:
-            with _disk_answers(), self.store.change(name) as change:
-                _judge(environ, change, generation)
-                change.delete(generation)
+            with _disk_answers():
+                if is_folder:
+                    self.store.remove_folder(name)
+                else:
+                    with self.store.change(name) as change:
+                        _judge(environ, change, generation)
+                        change.delete(generation)
         except FileNotFoundError:
             raise Refused("404 Not Found", "no such file") from None
         self.store.sweep()

@@ -125,6 +125,13 @@ class Store:
             os.mkdir(last, 0o755, dir_fd=folder)
             os.fsync(folder)
 
+    def remove_folder(self, name: str) -> None:
+        """Remove one folder that is empty, durably. Raises OSError where it is not, or is none."""
+        folders, last = _split(name)
+        with self._folder(folders) as folder:
+            os.rmdir(last, dir_fd=folder)
+            os.fsync(folder)
+
     def entries(self, name: str, after: str, limit: int) -> list[Entry] | None:
         """Return at most ``limit`` entries of a folder, "" for the root, whose names come after ``after``, sorted.
 
