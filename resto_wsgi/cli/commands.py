@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ..errors import RestoError
+from ..errors import ConfigError, RestoError
 
 __all__ = ["resto"]
 
@@ -263,3 +263,35 @@ def systemd(**options: Any) -> None:
 
     own = {each: options.pop(each) for each in ("tree", "output", "command")}
     work.print_systemd(options, **own)
+
+
+@resto.command()
+@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(0, 3600, min_open=True),
+    help="Seconds without progress; default: RESTO_TIMEOUT, else 2.",
+)
+@click.option(
+    "--max-file-size",
+    metavar="BYTES",
+    type=click.IntRange(1, 10**15),
+    default=1024**3,
+    show_default=True,
+    help="The largest file that your application accepts.",
+)
+def check(hosts: tuple[str, ...], as_json: bool, timeout: float | None, max_file_size: int) -> None:
+    """Probe media servers as they are, and say what to change.
+
+    HOST is written as in RESTO_MEDIA_HOSTS; without one, all of those in the environment are checked. Writes to a
+    folder resto-check-... of its own on each, and removes it. Exits 1 where replication would not be safe.
+    """
+    from . import checking
+
+    try:
+        status = checking.check(hosts, as_json=as_json, timeout=timeout, largest=max_file_size)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(status)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MediaServer"]
 
-NO_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST})
+NO_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 GENERATION_DIGITS = 19  # of a Resto-Generation: enough for nanoseconds since 1970
 

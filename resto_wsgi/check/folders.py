@@ -1,0 +1,42 @@
+"""What a DELETE of a folder does: as replication sends it, nothing, and as somebody else might, with the whole tree.
+
+All of it is tried on a folder that is made and filled here, below the folder of the check.
+"""
+
+from __future__ import annotations
+
+from .. import names
+from .finding import Finding
+from .subject import Subject
+
+__all__ = ["folder"]
+
+
+def folder(subject: Subject) -> list[Finding]:
+    """A DELETE with ``Depth: 0`` leaves a folder's files; one without may not."""
+    findings = []
+    lost = [path for path in ("tree", "tree/") if not _survives(subject, path, {"Depth": "0"})]
+    if lost:
+        how = " and ".join("with a slash" if path.endswith("/") else "without a slash" for path in lost)
+        findings.append(
+            subject.found("folder", "unsafe", f"a DELETE of a folder with Depth: 0, {how}, took its files away")
+        )
+    else:
+        findings.append(Finding("folder", "ok", "a DELETE with Depth: 0, which resto sends, leaves a folder's files"))
+    lost = [path for path in ("tree", "tree/") if not _survives(subject, path, {})]
+    if lost:
+        how = "with or without a slash" if len(lost) == 2 else "with a slash" if "tree/" in lost else "without a slash"
+        findings.append(
+            subject.found("tree", "warning", f"a DELETE without Depth, {how}, removes a folder and all in it")
+        )
+    else:
+        findings.append(Finding("tree", "ok", "a DELETE without Depth leaves a folder's files, too"))
+    return findings
+
+
+def _survives(subject: Subject, path: str, headers: dict[str, str]) -> bool:
+    """Fill the folder, delete it that way, and say whether its file is there."""
+    name = subject.name("tree/leaf.jpg")
+    subject.put(name, b"leaf")
+    subject.raw("DELETE", names.quote(subject.name(path)), headers)
+    return subject.head(name) is not None

@@ -1,0 +1,194 @@
+"""What to change for each finding, on each kind of server: the line of its configuration where there is one.
+
+A key is that of the finding, or ``key:cause`` where several things can cause it. ``{address}`` is the address that we
+write from, as this machine sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["KINDS", "remedy"]
+
+KINDS = {
+    "nginx": "nginx",
+    "lighttpd": "lighttpd",
+    "apache": "Apache",
+    "node": "resto_wsgi's own node",
+    "unknown": "an unknown server",
+}
+ANY = "any"  # the kind of a remedy that is the same everywhere
+
+_WRITERS = {
+    "nginx": "limit_except GET HEAD {{ allow {address}; deny all; }}",
+    "lighttpd": '$HTTP["remote-ip"] != "{address}" {{ webdav.is-readonly = "enable" }}',
+    "apache": "<LimitExcept GET HEAD> Require ip {address} </LimitExcept>",
+    "node": "--writer {address}/32",
+    ANY: "allow PUT and DELETE from {address} only",
+}
+_DOTS = {
+    "nginx": "location ~ /\\. {{ return 404; }}",
+    "lighttpd": '$HTTP["url"] =~ "/\\." {{ url.access-deny = ("") }}',
+    "apache": '<LocationMatch "/\\."> Require all denied </LocationMatch>',
+    ANY: "do not serve what begins with a dot: .resto holds what is not published",
+}
+_DIRECT = "give the address of the media server itself in RESTO_MEDIA_HOSTS, not that of what stands before it"
+_FULL = "free space on its disk, or raise the quota"
+
+_REMEDIES: Mapping[str, Mapping[str, str]] = {
+    "reachable": {
+        ANY: "start it; look at its address and port in RESTO_MEDIA_HOSTS, at the firewall, and at RESTO_TIMEOUT"
+    },
+    "reachable:protocol": {ANY: "look at the port in RESTO_MEDIA_HOSTS: this one does not speak HTTP as it should"},
+    "reachable:redirect": {ANY: "redirects are never followed: give the final URL in RESTO_MEDIA_HOSTS"},
+    "reachable:lost": {ANY: "find out why it went away, in its error log, and check again"},
+    "reachable:slow": {ANY: "check again with a larger --timeout"},
+    "tls": {
+        ANY: "renew the certificate, for the host name in RESTO_MEDIA_HOSTS, from an authority that this machine trusts"
+    },
+    "tls:version": {
+        "nginx": "ssl_protocols TLSv1.2 TLSv1.3;",
+        "lighttpd": 'ssl.openssl.ssl-conf-cmd = ("MinProtocol" => "TLSv1.2")',
+        "apache": "SSLProtocol -all +TLSv1.2 +TLSv1.3",
+        ANY: "allow TLS 1.2 and later only",
+    },
+    "clock": {ANY: "run an NTP client (chrony or systemd-timesyncd) there and here"},
+    "absent": {ANY: "a name that is not there has to be answered with 404: " + _DIRECT},
+    "write": {ANY: "its error log says why"},
+    "write:401": {ANY: "it wants credentials: admit this machine by its address, {address}"},
+    "write:403": {
+        "nginx": "allow this machine: "
+        + _WRITERS["nginx"]
+        + " and let nginx's user write: chown -R www-data /srv/media",
+        "lighttpd": 'webdav.is-readonly = "disable" for {address}; let its user write: chown -R www-data /srv/media',
+        "apache": "allow this machine: "
+        + _WRITERS["apache"]
+        + "; and let its user write: chown -R www-data /srv/media",
+        "node": "start it with --writer {address}/32",
+        ANY: "allow PUT and DELETE from {address}, and let the server's user write to its folder",
+    },
+    "write:404": {
+        "lighttpd": 'server.modules += ("mod_webdav") and webdav.activate = "enable"',
+        ANY: "the folder that names hang below is not there: look at the path in RESTO_MEDIA_HOSTS or MEDIA_URL",
+    },
+    "write:405": {
+        "nginx": "dav_methods PUT DELETE; (an nginx with ngx_http_dav_module, as in Debian's package nginx)",
+        "lighttpd": 'server.modules += ("mod_webdav") and webdav.activate = "enable", webdav.is-readonly = "disable"',
+        "apache": "a2enmod dav_fs, and in the <Location>: Dav On",
+        ANY: "enable PUT and DELETE (WebDAV)",
+    },
+    "write:413": {
+        "nginx": "client_max_body_size 1g;",
+        "lighttpd": "server.max-request-size = 1048576",
+        "apache": "LimitRequestBody 0",
+        ANY: "raise its limit of the body size",
+    },
+    "write:500": {
+        "nginx": "create_full_put_path on; and let its user write: chown -R www-data /srv/media /srv/media-tmp",
+        "lighttpd": "let its user write to root and server.upload-dirs: chown -R www-data /srv/media /srv/media-tmp",
+        "apache": "let its user write to the root and to the folder of DavLockDB: chown -R www-data /srv/media",
+        "node": "let its user write to --root; its output says why",
+        ANY: "let its user write to its folders; its error log says why",
+    },
+    "write:507": {ANY: _FULL},
+    "write:kept": {ANY: "what answers does not keep what it is sent: " + _DIRECT},
+    "parents": {
+        "nginx": "create_full_put_path on;",
+        "lighttpd": 'let MKCOL pass: webdav.is-readonly = "disable", and let its user write to the root',
+        "apache": "let MKCOL pass, in <LimitExcept> too, and let its user write to the root",
+        ANY: "make missing folders on PUT, or allow MKCOL",
+    },
+    "overwrite": {ANY: "allow PUT on a file that is there"},
+    "overwrite:stale": {ANY: "a cache answers in its place: " + _DIRECT},
+    "delete": {
+        "nginx": "dav_methods PUT DELETE;",
+        "lighttpd": 'webdav.is-readonly = "disable"',
+        "apache": "<LimitExcept> and Require must let DELETE pass",
+        ANY: "allow DELETE; a name that is not there is answered with 404",
+    },
+    "delete:stale": {ANY: "a cache answers in its place: " + _DIRECT},
+    "folder": {ANY: "refuse DELETE of a folder: a name that became a folder would take its whole tree away"},
+    "tree": {ANY: "resto never sends it, others could: see that only your application servers may write"},
+    "atomic": {
+        "nginx": "client_body_temp_path in a folder on the file system of the root",
+        "lighttpd": "server.upload-dirs on the file system of the root",
+        ANY: "write aside and rename, as nginx, lighttpd, Apache and resto_wsgi's node do",
+    },
+    "temporary": {
+        "nginx": "see to it yourself: client_body_temp_path on the file system of the root",
+        "lighttpd": "see to it yourself: server.upload-dirs on the file system of the root",
+        ANY: "see to it yourself: bodies are kept aside on the file system of the root",
+    },
+    "truncated": {ANY: "use a server that drops a body that is shorter than its Content-Length"},
+    "mtime": {
+        "lighttpd": "lighttpd cannot; let readers keep to one media server, or they load a file again from each",
+        "apache": "Apache cannot; let readers keep to one media server, or they load a file again from each",
+        ANY: "let readers keep to one media server, or they load a file again from each",
+    },
+    "longest": {ANY: "keep the root on a file system that takes names of 255 bytes (ext4, XFS; not eCryptfs)"},
+    "characters": {ANY: "names have to reach the file system as they are: no rewriting or decoding of paths before it"},
+    "case": {ANY: "keep the root on a file system that tells upper from lower case"},
+    "size": {
+        "nginx": "client_max_body_size 1g;  # not less than the largest file that is accepted",
+        "lighttpd": "server.max-request-size = 1048576  # KiB, not less than the largest file that is accepted",
+        "apache": "LimitRequestBody 0  # or not less than the largest file that is accepted",
+        ANY: "raise its limit of the body size to the largest file that is accepted, or lower max_file_size",
+    },
+    "size:unsaid": {ANY: "try with a large file: it does not answer to Expect: 100-continue"},
+    "transfer": {ANY: _FULL + "; its error log says why"},
+    "transfer:slow": {ANY: "below 64 KiB/s a transfer is given up: look at the line, or at a limit such as limit_rate"},
+    "range": {
+        "nginx": "max_ranges 1;  # or leave it out, 0 turns them off",
+        "lighttpd": 'server.range-requests = "enable"',
+        "apache": "MaxRanges default",
+        ANY: "allow Range: without it a video cannot be wound forward",
+    },
+    "conditional": {
+        "nginx": "etag on; if_modified_since exact;",
+        "lighttpd": "give each type a line in mimetype.assign: lighttpd sends no ETag without",
+        "apache": "FileETag MTime Size",
+        ANY: "send ETag or Last-Modified, or browsers load again what they have",
+    },
+    "listing": {
+        "nginx": "autoindex off;",
+        "lighttpd": 'dir-listing.activate = "disable"',
+        "apache": "Options -Indexes",
+        ANY: "turn listings of folders off, or keep them to the application servers",
+    },
+    "hidden": _DOTS,
+    "dots": _DOTS,
+    "scripts": {ANY: "run nothing below this path: no PHP, CGI or server-side includes where uploads are"},
+    "scripts:php": {
+        "nginx": "keep `location ~ \\.php` away: location ^~ /media/ {{ ... }}",
+        "lighttpd": "no fastcgi.server or cgi.assign below this path",
+        "apache": "php_admin_flag engine off, RemoveHandler .php .shtml, Options -ExecCGI -Includes",
+        ANY: "run nothing below this path: no PHP, CGI or server-side includes where uploads are",
+    },
+    "encoded": {
+        "apache": "RemoveEncoding .gz .Z .bz2  # a file that is compressed is no encoding of another",
+        ANY: "send files as they are, with no Content-Encoding",
+    },
+    "nosniff": {
+        "nginx": "add_header X-Content-Type-Options nosniff;",
+        "lighttpd": 'setenv.add-response-header = ("X-Content-Type-Options" => "nosniff")',
+        "apache": "Header set X-Content-Type-Options nosniff",
+        ANY: "send X-Content-Type-Options: nosniff",
+    },
+    "html": {
+        "nginx": "serve media from a domain of its own, or: add_header Content-Security-Policy sandbox;",
+        "lighttpd": "serve media from a domain of its own, or: setenv.add-response-header += "
+        '("Content-Security-Policy" => "sandbox")',
+        "apache": "serve media from a domain of its own, or: Header set Content-Security-Policy sandbox",
+        ANY: "serve media from a domain of its own, or send Content-Security-Policy: sandbox",
+    },
+    "credentials": _WRITERS,
+    "credentials:open": {ANY: "make it refuse PUT and DELETE that come without credentials"},
+    "left": {ANY: "remove it by hand, on the server"},
+}
+
+
+def remedy(kind: str, key: str, cause: str = "", address: str = "") -> str:
+    """Return what to do about a finding on a server of ``kind``; "" where there is nothing."""
+    cures = _REMEDIES.get(f"{key}:{cause}") or _REMEDIES.get(key, {})
+    text = cures.get(kind) or cures.get(ANY, "")
+    return text.format(address=address or "ADDRESS") if "{" in text else text
