@@ -119,8 +119,13 @@ FAULTS = [
     ("nginx", {"extra": "location / { limit_except GET { deny all; } }"}, "write", "403", "allow 127.0.0.1;"),
     ("lighttpd", {"extra": '$HTTP["url"] =~ "/" { webdav.is-readonly = "enable" }'}, "write", "403", "is-readonly"),
     ("lighttpd", {"extra": '$HTTP["url"] =~ "/" { webdav.activate = "disable" }'}, "write", "40", "webdav.activate"),
-    ("apache", {"extra": "<Location />\n<LimitExcept GET>\nRequire all denied\n</LimitExcept>\n</Location>"}, "write",
-     "403", "Require ip 127.0.0.1"),
+    (
+        "apache",
+        {"extra": "<Location />\n<LimitExcept GET>\nRequire all denied\n</LimitExcept>\n</Location>"},
+        "write",
+        "403",
+        "Require ip 127.0.0.1",
+    ),
     ("node", {"writers": ["192.0.2.0/24"]}, "write", "403", "--writer 127.0.0.1/32"),
     ("nginx", {"extra": "location / { dav_methods PUT MKCOL; }"}, "delete", "405", "dav_methods PUT DELETE;"),
     ("nginx", {"extra": "location / { return 301 http://elsewhere.test/; }"}, "reachable", "elsewhere", "final URL"),
@@ -463,9 +468,7 @@ def test_a_check_that_is_stopped_twice_says_what_is_left(nginx: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", WELL)
-def test_a_stop_at_any_request_leaves_nothing(
-    kind: str, media_servers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_at_any_request_leaves_nothing(kind: str, media_servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each of the first, while it is not yet known whose the folder is, and at some later ones."""
     (server,) = media_servers(kind)
     look, transport = Subject.check_stop, HttpTransport(2.0)

@@ -158,6 +158,9 @@ class Subject:
         try:
             with self._asked():
                 yield
+        except Stopped:
+            self.written[name] = False  # nothing was sent yet
+            raise
         except Trouble as trouble:
             self.written[name] = trouble.status is None
             raise
