@@ -16,8 +16,10 @@ import pytest
 from servers import eventually
 
 from resto_wsgi.check import Check, Finding, Report
-from resto_wsgi.check.sizes import human
+from resto_wsgi.check.reach import tls
+from resto_wsgi.check.sizes import human, size
 from resto_wsgi.check.subject import FOLDER, Subject
+from resto_wsgi.check.wire import Tls, Wire
 from resto_wsgi.hosts import parse_hosts
 from resto_wsgi.media_server import make_server
 from resto_wsgi.transports.http import HttpTransport
@@ -209,7 +211,7 @@ def test_a_delete_that_is_refused_leaves_what_is_said_to_be_left(media_servers: 
     (server,) = media_servers("nginx", extra="location / { dav_methods PUT MKCOL; }")
     (report,) = check(server)
     left = [os.path.relpath(each, server.root) for each in tree(server.root)]
-    assert left == [report.folder, f"{report.folder}/first.jpg", f"{report.folder}/gone.jpg"]
+    assert left == [report.folder, *(f"{report.folder}/{name}.jpg" for name in ("ahead", "first", "gone"))]
     assert set(report.left) == {*left[1:], f"{report.folder}/ (the folder)"}
     assert the(report, "left").verdict == "warning" and report.folder in the(report, "left").seen
 
@@ -281,6 +283,13 @@ def test_a_refusal_has_the_remedy_of_its_status(status: int, remedy: str, faulty
     assert not report.left
 
 
+TEARING: dict[str, Callable[[bytes, bytes], bytes]] = {  # what a reader sees meanwhile
+    "torn": lambda new, old: new[: len(new) // 2],
+    "mixed": lambda new, old: new[:100] + old[100:],
+    "vanishing": lambda new, old: b"",
+}
+
+
 class Memory:
     """A media server that keeps its files in memory, and has the fault that it is told to have."""
 
@@ -313,7 +322,8 @@ class Memory:
             name = name.partition("/")[2] or name
         method = environ["REQUEST_METHOD"].lower()
         status, body, headers = getattr(self, f"_{method}", self._other)(name, environ)
-        start_response(status, [*headers, ("Content-Length", str(len(body)))])
+        more = 10 if self.fault == "lies" and status.startswith("200") else 0
+        start_response(status, [*headers, ("Content-Length", str(len(body) + more))])
         return [body] if method != "head" else []
 
     def _get(self, name: str, environ: Any) -> Any:
@@ -339,8 +349,16 @@ class Memory:
         body = environ["wsgi.input"].read(length)
         if len(body) < length and self.fault != "truncated":
             return "400 Bad Request", b"", []
-        if self.fault == "torn":
-            self.files[name] = body[: len(body) // 2]
+        if self.fault == "once" and name in self.files:
+            return "405 Method Not Allowed", b"", []
+        if self.fault == "deep" and name.count("/") > 1:
+            return "500 Internal Server Error", b"", []
+        if self.fault == "late" and "dated" in name:
+            time.sleep(0.5)
+        if self.fault in TEARING and name in self.files:
+            self.files[name] = TEARING[self.fault](body, self.files.pop(name))
+            if self.fault == "vanishing":
+                del self.files[name]
             time.sleep(0.01)
         if self.fault == "large" and length > MIB:
             return "507 Insufficient Storage", b"", []
@@ -377,6 +395,11 @@ class Memory:
         ("tree", {"folder"}, "with a slash"),
         ("truncated", {"truncated"}, "broke off"),
         ("torn", {"atomic"}, "of its"),
+        ("mixed", {"atomic"}, "parts of two versions"),
+        ("vanishing", {"atomic"}, "did not find it"),
+        ("once", {"overwrite", "folder", "atomic"}, "405"),
+        ("deep", {"parents", "folder", "longest", "characters", "scripts"}, "500"),
+        ("lies", {"write"}, "cut short|nothing came"),
         ("case", {"case"}, "one file"),
         ("decodes", {"characters"}, "aAb"),
         ("odd", {"characters"}, r"\?"),
@@ -396,6 +419,50 @@ def test_a_server_that_does_not_keep_to_it_is_unsafe(fault: str, keys: set[str],
     assert report.safe is not bool(keys)
     assert server.files == {}
     assert bool(report.left) is (fault in ("stale", "no absent"))  # where it says so, or does not say that it is gone
+
+
+def test_what_is_done_late_is_taken_away_too(check: Any) -> None:
+    """A PUT that was given up, and that the server carried out after it had been deleted."""
+    with Memory("late") as server:
+        (report,) = check(server, timeout=0.3)
+        assert the(report, "mtime").verdict == "unknown" and report.safe
+        assert server.files == {} and not report.left
+
+
+def test_a_check_that_takes_too_long_ends(nginx: Any, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not safe, since not all was tested, and leaves nothing."""
+    monkeypatch.setattr("resto_wsgi.check.run.LONGEST", 0.01)
+    (report,) = check(nginx)
+    assert "not done within" in report.findings[-1].seen and "--timeout" in report.findings[-1].remedy
+    assert report.untested and not report.safe and tree(nginx.root) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "seen"),
+    [(b"", "unknown", "no answer"), (b"HTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n", "unsafe", "403")],
+)
+def test_a_size_that_cannot_be_asked_for_is_said(
+    answer: bytes, verdict: str, seen: str, faulty: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Expect: 100-continue is not understood everywhere, and something else than the size can be in the way."""
+
+    def silent(connection: Any, reader: Any) -> None:
+        server.read_request(reader, body=False)
+        connection.sendall(answer)
+        server.stopped.wait(1)
+
+    server = faulty(silent)
+    (host,) = parse_hosts([server.url], "/")
+    transport = HttpTransport(0.3)
+    (found,) = size(Subject(host, transport, 0.3, threading.Event(), largest=MIB))
+    assert (found.verdict, found.key) == (verdict, "size") and seen in found.seen and found.remedy
+
+
+def test_a_slow_line_is_warned_of(nginx: Any, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a transfer is given up for it."""
+    monkeypatch.setattr("resto_wsgi.check.sizes.SLOWEST", 1024**5)
+    found = the(check(nginx)[0], "transfer")
+    assert found.verdict == "warning" and "limit_rate" in found.remedy
 
 
 def test_a_cache_in_front_is_found_when_a_file_is_replaced(check: Any) -> None:
@@ -563,6 +630,18 @@ def test_the_certificate_is_looked_at(
     assert found.verdict == verdict and re.search(seen, found.seen), found
     assert report.safe is (verdict != "unsafe")
     assert tree(server.root) == []
+
+
+@pytest.mark.parametrize(
+    ("agreed", "verdict", "seen"),
+    [(Tls("TLSv1.1", 0.0), "warning", "not safe any more"), (Tls("TLSv1.3", None), "unknown", "does not say")],
+)
+def test_what_tls_agrees_on_is_judged(agreed: Tls, verdict: str, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the libraries here would not even try is made up."""
+    monkeypatch.setattr(Wire, "tls", lambda _: agreed)
+    (host,) = parse_hosts(["https://media.test"], "/")
+    (found,) = tls(Subject(host, HttpTransport(1.0), 1.0, threading.Event(), largest=MIB))
+    assert found.verdict == verdict and seen in found.seen and found.remedy
 
 
 def test_a_server_that_speaks_no_tls_is_found(nginx: Any, check: Any) -> None:

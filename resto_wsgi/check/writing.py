@@ -9,7 +9,8 @@ from .subject import Subject
 
 __all__ = ["credentials", "delete", "mtime", "overwrite", "parents", "truncated", "write"]
 
-FIRST = "first.jpg"  # the file that shows that the folder is ours
+AHEAD = "ahead.jpg"  # the file that is put with no folder to put it in
+FIRST = "first.jpg"  # the file that replication puts; either shows that the folder is ours
 DATE = 1234567890.0  # seconds since 1970, 13 February 2009: no server's own time
 TORN = 64 * 1024  # bytes that are announced; half of them are sent
 LATE = 0.3  # seconds after which a server that keeps a body that was cut has kept it
@@ -20,7 +21,7 @@ CREATED = frozenset({200, 201, 204})
 def write(subject: Subject) -> list[Finding]:
     """What is put is there, with its size and its bytes, and nowhere else."""
     name, content = subject.name(FIRST), _first(subject)
-    made = _make_folder(subject, name, content)
+    made = _make_folder(subject)
     try:
         subject.put(name, content)
     except Trouble as trouble:
@@ -43,24 +44,25 @@ def write(subject: Subject) -> list[Finding]:
 
 
 def claim(subject: Subject) -> None:
-    """Note that the folder is ours where our first file is in it, and not also above it.
+    """Note that the folder is ours where one of our first files is in it, and not also above it.
 
     Where the parts of a path are no folders, removing ours could remove another.
     """
-    if not subject.own_folder and subject.get(subject.name(FIRST)) == _first(subject):
-        subject.own_folder = subject.raw("GET", FIRST).body != _first(subject)
+    for leaf in (FIRST, AHEAD):
+        if not subject.own_folder and subject.get(subject.name(leaf)) == _first(subject):
+            subject.own_folder = subject.raw("GET", leaf).body != _first(subject)
 
 
 def _first(subject: Subject) -> bytes:
     return subject.folder.encode() * 50
 
 
-def _make_folder(subject: Subject, name: str, content: bytes) -> int:
+def _make_folder(subject: Subject) -> int:
     """Make the folder of the check where the server does not, and return the status of MKCOL, 0 where it made it.
 
     201 says that it was not there before (RFC 4918, section 9.3.1), and so is ours.
     """
-    if subject.raw_put(name, content).status not in NO_FOLDER:
+    if subject.raw_put(subject.name(AHEAD), _first(subject)).status not in NO_FOLDER:
         return 0
     status = subject.raw("MKCOL", f"{subject.folder}/").status
     subject.own_folder = status == 201
