@@ -484,7 +484,8 @@ def test_nothing_is_removed_as_a_tree_where_the_folder_is_not_ours(check: Any) -
         server.files["kept.jpg"] = b"kept"
         (report,) = check(server)
         assert server.files == {"kept.jpg": b"kept"}
-        assert not any(FOLDER.fullmatch(name.rstrip("/")) for name in server.deleted)
+        assert unsafe(report) == {"write"} and "outside" in the(report, "write").seen
+        assert not any(name.endswith("/") or FOLDER.fullmatch(name) for name in server.deleted)
     assert "kept.jpg" not in str(report.left)
 
 

@@ -1,6 +1,7 @@
 """What a DELETE of a folder does: as replication sends it, nothing, and as somebody else might, with the whole tree.
 
-All of it is tried on a folder that is made and filled here, below the folder of the check.
+All of it is tried on a folder that is made and filled here, below the folder of the check, of which `writing` has made
+sure that it is one. Its name is random, too: wherever a server may look for it, it finds none of its own.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ __all__ = ["folder"]
 def folder(subject: Subject) -> list[Finding]:
     """A DELETE with ``Depth: 0`` leaves a folder's files; one without may not."""
     findings = []
-    lost = [path for path in ("tree", "tree/") if not _survives(subject, path, {"Depth": "0"})]
+    lost = [slash for slash in ("", "/") if not _survives(subject, slash, {"Depth": "0"})]
     if lost:
-        how = " and ".join("with a slash" if path.endswith("/") else "without a slash" for path in lost)
+        how = " and ".join("with a slash" if slash else "without a slash" for slash in lost)
         findings.append(
             subject.found("folder", "unsafe", f"a DELETE of a folder with Depth: 0, {how}, took its files away")
         )
     else:
         findings.append(Finding("folder", "ok", "a DELETE with Depth: 0, which resto sends, leaves a folder's files"))
-    lost = [path for path in ("tree", "tree/") if not _survives(subject, path, {})]
+    lost = [slash for slash in ("", "/") if not _survives(subject, slash, {})]
     if lost:
-        how = "with or without a slash" if len(lost) == 2 else "with a slash" if "tree/" in lost else "without a slash"
+        how = "with or without a slash" if len(lost) == 2 else "with a slash" if "/" in lost else "without a slash"
         findings.append(
             subject.found("tree", "warning", f"a DELETE without Depth, {how}, removes a folder and all in it")
         )
@@ -34,9 +35,9 @@ def folder(subject: Subject) -> list[Finding]:
     return findings
 
 
-def _survives(subject: Subject, path: str, headers: dict[str, str]) -> bool:
+def _survives(subject: Subject, slash: str, headers: dict[str, str]) -> bool:
     """Fill the folder, delete it that way, and say whether its file is there."""
-    name = subject.name("tree/leaf.jpg")
-    subject.put(name, b"leaf")
-    subject.raw("DELETE", names.quote(subject.name(path)), headers)
-    return subject.head(name) is not None
+    tree = subject.name(f"tree-{subject.folder}")
+    subject.put(f"{tree}/leaf.jpg", b"leaf")
+    subject.raw("DELETE", names.quote(tree) + slash, headers)
+    return subject.head(f"{tree}/leaf.jpg") is not None

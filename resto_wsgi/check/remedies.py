@@ -92,6 +92,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     },
     "write:507": {ANY: _FULL},
     "write:kept": {ANY: "what answers does not keep what it is sent: " + _DIRECT},
+    "write:folders": {ANY: "let a path be the path of a file: no rewriting that drops a part of it"},
     "parents": {
         "nginx": "create_full_put_path on;",
         "lighttpd": 'let MKCOL pass: webdav.is-readonly = "disable", and let its user write to the root',

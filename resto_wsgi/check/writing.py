@@ -40,6 +40,9 @@ def write(subject: Subject) -> list[Finding]:
             subject.found("write", "unsafe", f"a PUT was answered with success, but reading it back: {problem}", "kept")
         ]
     claim(subject)
+    if not subject.own_folder:
+        seen = "a file that is put into a folder is found outside of it, too"
+        return [subject.found("write", "unsafe", seen, "folders")]
     return [Finding("write", "ok", "a file is put and read back")]
 
 
@@ -49,8 +52,9 @@ def claim(subject: Subject) -> None:
     Where the parts of a path are no folders, removing ours could remove another.
     """
     for leaf in (FIRST, AHEAD):
-        if not subject.own_folder and subject.get(subject.name(leaf)) == _first(subject):
+        if subject.get(subject.name(leaf)) == _first(subject):
             subject.own_folder = subject.raw("GET", leaf).body != _first(subject)
+            return
 
 
 def _first(subject: Subject) -> bytes:
