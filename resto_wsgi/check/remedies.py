@@ -54,7 +54,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     },
     "clock": {ANY: "run an NTP client (chrony or systemd-timesyncd) there and here"},
     "absent": {ANY: "a name that is not there has to be answered with 404: " + _DIRECT},
-    "write": {ANY: "its error log says why"},
+    "write": {ANY: "its error log says why; look also whether its disk is full"},
     "write:401": {ANY: "it wants credentials: admit this machine by its address, {address}"},
     "write:403": {
         "nginx": "allow this machine: "
@@ -84,11 +84,11 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
         ANY: "raise its limit of the body size",
     },
     "write:500": {
-        "nginx": "create_full_put_path on; and let its user write: chown -R www-data /srv/media /srv/media-tmp",
-        "lighttpd": "let its user write to root and server.upload-dirs: chown -R www-data /srv/media /srv/media-tmp",
-        "apache": "let its user write to the root and to the folder of DavLockDB: chown -R www-data /srv/media",
+        "nginx": "create_full_put_path on; and let its user write (chown -R www-data); or its disk is full",
+        "lighttpd": "let its user write to root and server.upload-dirs (chown -R www-data); or its disk is full",
+        "apache": "let its user write to the root and to DavLockDB (chown -R www-data); or its disk is full",
         "node": "let its user write to --root; its output says why",
-        ANY: "let its user write to its folders; its error log says why",
+        ANY: "let its user write to its folders; its error log says why; or its disk is full",
     },
     "write:507": {ANY: _FULL},
     "write:kept": {ANY: "what answers does not keep what it is sent: " + _DIRECT},
