@@ -23,6 +23,7 @@ import docutils.nodes
 import pytest
 import urllib3
 from printed import Printed, open_folder, printed, user
+from servers import eventually
 from webob import Request
 
 from resto_wsgi import Replicator
