@@ -29,16 +29,19 @@ def _p99(figures: Figures) -> float:
 class EndToEndRow(Row):
     hosts = HOSTS
 
-    def __init__(self, scale: Scale, clients: int, size: int) -> None:
+    def __init__(self, scale: Scale, clients: int, size: int, *, fsync: bool) -> None:
         super().__init__(scale)
-        self._clients, self._size = clients, size
+        self._clients, self._size, self._fsync = clients, size, fsync
         megabytes = size // 1024**2
         file = f"{megabytes} MiB" if megabytes else f"{size // 1024} KiB"
-        self.key = f"serve-{clients}-{file.replace(' ', '')}"
-        self.title = f"gunicorn, 3 hosts, {clients} client{'s' * (clients > 1)}, {file}"
+        self.key = f"serve-{clients}-{file.replace(' ', '')}" + ("" if fsync else "-no-fsync")
+        self.title = f"gunicorn, 3 hosts, {clients} client{'s' * (clients > 1)}, {file}" + (
+            "" if fsync else ", fsync=False"
+        )
+        durable = "all durable settings on" if fsync else "fsync=False"
         self.says = (
-            f"Requests/s and the 99th percentile of gunicorn gthread with {WORKERS} workers of {THREADS} threads, all "
-            "durable settings on, and one Flask view that answers the names that the middleware gave, or those of "
+            f"Requests/s and the 99th percentile of gunicorn gthread with {WORKERS} workers of {THREADS} threads, "
+            f"{durable}, and one Flask view that answers the names that the middleware gave, or those of "
             "django-resto's HybridStorage, with which it saves request.files and which calls no fsync; no network, and "
             "clients, server and hosts share the processors of this machine; CPU is gunicorn's for 1,000 requests."
         )
@@ -79,7 +82,7 @@ class EndToEndRow(Row):
             # As gunicorn does where it binds by itself; else each answer waits 40 ms for the client's delayed ACK.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listener.listen(128)
-            settings = {"ROOT": root, "HOSTS": ",".join(place.hosts(HOSTS))}
+            settings = {"ROOT": root, "HOSTS": ",".join(place.hosts(HOSTS)), "FSYNC": str(self._fsync)}
             command = [sys.executable, "-m", "gunicorn", f"benchmarks.end_to_end_app:{self.calls[side]}()"]
             command += ["-b", f"fd://{listener.fileno()}", "-k", "gthread", "--keep-alive", "60"]
             command += ["-w", str(WORKERS), "--threads", str(THREADS), "--log-level", "warning", "--no-control-socket"]
@@ -90,7 +93,10 @@ class EndToEndRow(Row):
 
 
 def rows(scale: Scale) -> list[Row]:
-    return [EndToEndRow(scale, clients, size) for size in scale.bodies for clients in scale.clients]
+    both = [
+        (clients, fsync) for clients in scale.clients for fsync in ((True, False) if clients == REACHED_AT else (True,))
+    ]
+    return [EndToEndRow(scale, clients, size, fsync=fsync) for size in scale.bodies for clients, fsync in both]
 
 
 def _log(folder: str) -> str:

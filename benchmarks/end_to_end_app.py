@@ -1,6 +1,6 @@
 """The application that gunicorn serves: one Flask view that stores the file it was sent, with us or with django-resto.
 
-``ROOT`` and ``HOSTS`` come from the environment. ``ours`` and ``django_resto`` are what gunicorn calls in each worker.
+``ROOT``, ``HOSTS`` and ``FSYNC`` come from the environment. gunicorn calls ``ours`` or ``django_resto`` in each worker.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ def ours() -> Any:
     def store() -> list[str]:
         return [upload.name for upload in request.environ["resto.uploads"]]
 
-    return UploadMiddleware(
-        _application(store), media_root=os.environ["ROOT"], media_hosts=os.environ["HOSTS"].split(",")
-    )
+    settings = {"media_root": os.environ["ROOT"], "media_hosts": os.environ["HOSTS"].split(",")}
+    return UploadMiddleware(_application(store), **settings, fsync=os.environ["FSYNC"] == "True")
 
 
 def django_resto() -> Any:

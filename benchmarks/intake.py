@@ -195,7 +195,6 @@ def _read(
 
 def ours(body: str, length: int, root: str) -> dict[str, Any]:
     from resto_wsgi import UploadMiddleware
-    from resto_wsgi.media_root import LOCKS
 
     os.makedirs(root)
     uploads: list[Any] = []
@@ -208,9 +207,6 @@ def ours(body: str, length: int, root: str) -> dict[str, Any]:
         return [b"ok"]
 
     middleware = UploadMiddleware(application, media_root=root, fsync=False, max_files=MANY)
-    for number in range(LOCKS):  # each is made by the first name that needs it, and a media root in use has them
-        with open(os.path.join(root, ".resto", "locks", f"{number:03x}"), "wb"):
-            pass
 
     def parse(environ: dict[str, Any]) -> list[str]:
         uploads.clear()
