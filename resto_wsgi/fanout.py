@@ -4,9 +4,11 @@
       └──── none, or it was closed ─────> a thread of that host connects, and sees this task to its end
 
 So a request costs no thread and no hand-over while its connections are kept alive, and a host that is cold, slow or
-dead delays no other. Each caller drives its own tasks: requests share connections, not an engine, since to hand a
-small file to another thread and back takes longer than to send it. What cannot be driven (a transport that offers no
-jobs, work that reads from hosts) is done by the threads. Nothing is known here of policies; the convergence calls this.
+dead delays no other. Each caller drives its own tasks. The other way, one thread that every upload is handed to, was
+measured in turns with this one (10 KiB to 3 hosts; 1, 8 and 32 callers): this one saved 0.98, 1.01 and 1.23 times as
+many files a second for the same processor time, and has nothing whose death, fork or defect stops every upload.
+What cannot be driven (a transport that offers no jobs, work that reads from hosts) is done by the threads. Nothing is
+known here of policies; the convergence calls this.
 """
 
 from __future__ import annotations
