@@ -237,17 +237,12 @@ class Flight:
             return True
         if not events & ~select.POLLOUT:
             return False
-        if isinstance(self._sock, ssl.SSLSocket) and not self._has_plain_text():
-            return False  # a record of TLS itself, such as a new session ticket
-        self.cut = True
-        self._begin_to_answer()
-        return True
-
-    def _has_plain_text(self) -> bool:
         try:
-            data = self._sock.recv(BLOCK)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False
+            data = self._sock.recv(REPLY_LIMIT)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False  # a record of TLS itself, such as a new session ticket
+        self.cut = True  # before it is looked at: else a whole reply would leave the connection amid our body
+        self._begin_to_answer()
         self._take(data)
         return True
 
