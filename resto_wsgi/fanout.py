@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -87,17 +88,33 @@ class Fanout:
             return driven.delete_job(task.host, task.name)
         return driven.put_job(task.host, task.name, master.file, master.size, master.mtime)
 
-    def _submit(self, host: Host, work: Callable[[], None]) -> Future[None]:
+    def _submit(self, host: Host, work: Callable[[], None]) -> None:
         """Have a thread of the host do the work, or do it here where there is none: too many, or the program ends."""
         own = self._threads.setdefault(os.getpid(), {})
         threads = own.get(host.url) or own.setdefault(host.url, ThreadPoolExecutor(THREADS, f"resto {host.label}"))
         try:
-            return threads.submit(work)
+            threads.submit(work)
         except RuntimeError:
-            done: Future[None] = Future()
             work()
-            done.set_result(None)
-            return done
+
+
+class _Once:
+    """Work that is done once, whoever comes first: an executor that has no thread keeps what it has refused."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.done: Future[None] = Future()
+        self._work = work
+        self._free = threading.Lock()
+
+    def __call__(self) -> None:
+        if not self._free.acquire(blocking=False) or not self.done.set_running_or_notify_cancel():
+            return
+        try:
+            self._work()
+        except BaseException as error:
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(None)
 
 
 class _Run:
@@ -109,7 +126,7 @@ class _Run:
         ended: Ended,
         at_once: int,
         job_of: Callable[[Task], Job],
-        submit: Callable[[Host, Callable[[], None]], Future[None]],
+        submit: Callable[[Host, Callable[[], None]], None],
     ) -> None:
         self._tasks = tasks
         self._ended = ended
@@ -149,10 +166,14 @@ class _Run:
     def _landed(self, job: Job) -> list[Job]:
         if job.cold and len(self._driven) == 1:  # nobody else would wait while it connects
             finish(job)
-        task = self._driven.pop(job)
+        task = self._driven[job]
         if job.cold:
-            self._in_threads.add(self._submit(task.host, lambda: self._finish(job, task)))
+            work = _Once(lambda: self._finish(job, task))
+            self._in_threads.add(work.done)  # before it is begun, so that whatever interrupts us knows of it
+            del self._driven[job]
+            self._submit(task.host, work)
         else:
+            del self._driven[job]
             self._ended(task, job.outcome)
         return self._begin()
 
