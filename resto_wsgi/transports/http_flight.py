@@ -22,6 +22,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from http.client import HTTPResponse
+from typing import BinaryIO
 
 from .http_connection import BLOCK, REPLY_LIMIT, Bounded, Exchange, TooLong
 from .http_headers import end_of_chunks
@@ -59,11 +60,12 @@ def request_head(method: str, target: str, authority: str, fields: Mapping[str, 
 class Body:
     """The first ``size`` bytes of a file, taken from its beginning to its end whatever its position is.
 
-    ``taken`` is how many were. A file that ends before is an error, never a short body.
+    ``taken`` is how many were. A file that ends before is an error, never a short body. Its descriptor is asked for
+    each time: that of a file which was closed may be another's by now.
     """
 
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
+    def __init__(self, file: BinaryIO | None, size: int) -> None:
+        self._file = file
         self.size = size
         self.taken = 0
 
@@ -72,7 +74,7 @@ class Body:
         if self.taken >= self.size:
             return b""
         try:
-            block = os.pread(self._fd, min(limit, self.size - self.taken), self.taken)
+            block = os.pread(self._fd(), min(limit, self.size - self.taken), self.taken)
         except OSError as error:
             raise Shrunk(f"the master cannot be read: {error.strerror}") from error
         self._take(len(block))
@@ -80,9 +82,15 @@ class Body:
 
     def send(self, socket_fd: int, limit: int) -> int:
         """Have the kernel move the next bytes to a socket; return how many. Raises Shrunk and OSError."""
-        sent = os.sendfile(socket_fd, self._fd, self.taken, min(limit, self.size - self.taken))
+        sent = os.sendfile(socket_fd, self._fd(), self.taken, min(limit, self.size - self.taken))
         self._take(sent)
         return sent
+
+    def _fd(self) -> int:
+        try:
+            return self._file.fileno() if self._file is not None else -1
+        except ValueError as error:
+            raise Shrunk("the master was closed while it was sent") from error
 
     def _take(self, count: int) -> None:
         if not count:
@@ -119,7 +127,7 @@ class Flight:
         self._method = method
         self._streamed = streamed
         self._head = head
-        self._body = body or Body(-1, 0)
+        self._body = body or Body(None, 0)
         self._block = memoryview(b"")
         self._in_kernel = not isinstance(self._sock, ssl.SSLSocket)
         self._received = bytearray()

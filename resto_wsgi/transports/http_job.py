@@ -140,7 +140,7 @@ class HttpJob:
         request, origin = self._request, self._origin
         fields = {**request.fields, **COMMON}
         head = request_head(request.method, origin.path + request.target, origin.authority, fields)
-        body = None if request.file is None else Body(request.file.fileno(), request.size)
+        body = None if request.file is None else Body(request.file, request.size)
         self._flight = Flight(connection, self.errand.exchange, request.method, head, body, streamed=request.streamed)
         self._flight.start()
         self._look()
