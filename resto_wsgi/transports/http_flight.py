@@ -239,6 +239,13 @@ class Flight:
         self._answer_ends = time.monotonic() + ANSWER_STEPS * self._exchange.step
         self._step()
 
+    def _resume(self) -> None:
+        """Send on: what looked like an early answer was none."""
+        self.cut = False
+        self._sending = True
+        self._answer_ends = float("inf")
+        self.wants = select.POLLIN | select.POLLOUT
+
     def _is_answered(self, events: int) -> bool:
         """True where the host says something although not all was sent: then nothing more is."""
         if self._is_all_sent():
@@ -279,11 +286,11 @@ class Flight:
             self._step()
 
     def _parse_head(self, *, at_end: bool) -> None:
-        found = END_OF_HEAD.search(self._received)
-        if found and CONTINUE.match(self._received):
+        while (found := END_OF_HEAD.search(self._received)) and CONTINUE.match(self._received):
             del self._received[: found.end()]
-            self._parse_head(at_end=at_end)
-            return
+            self._used = False  # somebody is there, so the connection was not stale
+            if self.cut and self._broken is None and not self._received:
+                self._resume()
         too_long = len(self._received) >= REPLY_LIMIT
         if not (found or at_end or too_long or not b"HTTP/".startswith(self._received[:5])):
             return
