@@ -106,8 +106,13 @@ def drive(jobs: Iterable[Job], landed: Callable[[Job], Iterable[Job]]) -> None:
                 job.advance(events)
                 moved(fd, job)
             now = time.monotonic()
-            for fd, job in [(fd, job) for fd, job in flying.items() if job.until <= now]:
-                job.expire()
+            late = [(fd, job) for fd, job in flying.items() if job.until <= now]
+            ready = dict(poll.poll(0)) if late else {}  # it may have come while this thread was held up elsewhere
+            for fd, job in late:
+                if fd in ready:
+                    job.advance(ready[fd])
+                if not (job.over or job.cold) and job.until <= now:
+                    job.expire()
                 moved(fd, job)
     except BaseException:
         for job in flying.values():
