@@ -133,6 +133,7 @@ class _Run:
         self._at_once = at_once
         self._job_of = job_of
         self._submit = submit
+        self._all_taken = False
         self._driven: dict[Job, Task] = {}
         self._in_threads: set[Future[None]] = set()
 
@@ -156,6 +157,7 @@ class _Run:
         while len(self._driven) + len(self._in_threads) < self._at_once:
             task = next(self._tasks, None)
             if task is None:
+                self._all_taken = True
                 break
             job = self._job_of(task)
             self._driven[job] = task
@@ -164,7 +166,7 @@ class _Run:
         return begun
 
     def _landed(self, job: Job) -> list[Job]:
-        if job.cold and len(self._driven) == 1:  # nobody else would wait while it connects
+        if job.cold and len(self._driven) == 1 and (self._all_taken or self._at_once == 1):  # nobody else would wait
             finish(job)
         task = self._driven[job]
         if job.cold:
