@@ -554,7 +554,8 @@ def test_an_interruption_leaves_the_one_under_way_begun_and_gives_back_the_rest(
     assert {name for name in names if party.outbox.deliveries(name)} == {"dog-2", *names} - (asked - {"dog-2"})
     with party.media_root.lock("dog-2", wait=False) as free:
         assert free
-    assert {name for name in names if party.outbox.deliveries(name) and party.begun(name)} == {"dog-2"}
+    begun = {name for name in names if party.outbox.deliveries(name) and party.begun(name)}
+    assert begun & asked == {"dog-2"}  # a thread may not have come to the others that it was to send
 
 
 def test_what_a_dead_process_was_sending_is_converged_now_and_once_more(make: Make, nginx: Any) -> None:
