@@ -490,7 +490,7 @@ def test_replies_that_came_while_the_thread_was_held_up_count(fanout_of: Any) ->
 
     ends = Ends()
     quick = Line(begun=lambda: quick.reply())
-    fanout_of(Lines({"late": late, "quick": quick})).run(tasks(), ends, 3)
+    fanout_of(Lines({"late": late, "quick": quick})).run(tasks(), ends, 2)
     assert ends.outcome == {"quick": None, "late": None}
 
 
