@@ -310,11 +310,11 @@ class Flight:
             self._end()
         elif self.cut or at_end:
             self._end()
+        elif head.length is not None:  # comes first: a reply to HEAD has no chunks, whatever it says of them
+            self._whole = self._end_of_head + head.length
         elif head.chunked:
             self._end_of_head, last = end_of_chunks(self._received, self._end_of_head)
             self._whole = self._end_of_head if last else 0
-        elif head.length is not None:
-            self._whole = self._end_of_head + head.length
         if self.over:
             return
         if self._whole and len(self._received) >= self._whole:
