@@ -512,6 +512,18 @@ def test_silence_is_expired_however_busy_the_others_are(fanout_of: Any) -> None:
     assert "expired" in str(ends.outcome["silent"])
 
 
+@pytest.mark.xfail(strict=True, reason="the clock of a request runs while it waits for a thread")
+def test_waiting_for_a_thread_is_not_the_hosts_slowness(faulty: Any, fanout_of: Any, monkeypatch: Any) -> None:
+    """A cold host whose threads are all busy with large files has not failed in what it was never asked."""
+    monkeypatch.setattr("resto_wsgi.fanout.THREADS", 1)
+    server = faulty(("status", 204))
+    host = Host("media", server.url)
+    ends = Ends()
+    tasks = [Task(host, "large", work=lambda: time.sleep(0.5)), Task(host, "cat")]
+    fanout_of(HttpTransport(0.1)).run(tasks, ends, 3)
+    assert [error for _, error in ends.told] == [None, None]
+
+
 # Interruptions
 
 

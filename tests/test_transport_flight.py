@@ -1,4 +1,4 @@
-"""Requests on their connections, many in one thread: against raw sockets, nginx, and TLS with a certificate of our own."""
+"""Requests on their connections, many in one thread: against raw sockets, stock servers, and TLS."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -619,7 +621,7 @@ def test_a_save_ends_with_what_the_master_is_at_last(serving: Any, tmp_path: Pat
     try:
         with contextlib.suppress(ReplicationError):  # then it is withdrawn
             replicator.save("cat", io.BytesIO(os.urandom(LARGE)))
-            assert held["/cat"] == path.read_bytes()
+            assert held["/cat"] == (path.read_bytes() if path.exists() else None)
         assert changed
         replicator.drain(timeout=0.5)
         eventually(lambda: held.get("/cat") == (path.read_bytes() if path.exists() else None))
@@ -1144,39 +1146,85 @@ def test_no_more_connections_are_kept_than_the_limit(
     eventually(lambda: descriptors() <= before)
 
 
-@pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("size", [10, LARGE])
-def test_what_is_abandoned_anywhere_leaves_no_descriptor_and_no_use_of_its_connection(
-    patient: Any, serving: Any, tmp_path: Path, tls: bool, size: int, monkeypatch: Any
-) -> None:
-    """Interrupted at each call of the clock in turn: the host never gets a second request on that connection."""
-    held: dict[str, bytes] = {}
-    server = serving(keeping(held), tls=tls)
-    path = tmp_path / "master"
-    content = os.urandom(size)
-    path.write_bytes(content)
-    next_step = http_connection.Exchange.next_step
-    before = 0
-    for stop_at in range(1, 12):
-        left = [stop_at]
+ENGINE = tuple(
+    os.path.join(os.path.dirname(http_flight.__file__), name)
+    for name in ("../fanout.py", "driving.py", "http_job.py", "http_flight.py", "http_connection.py")
+)
+ENGINE = tuple(os.path.normpath(path) for path in ENGINE)
 
-        def stop(self: Any, left: list[int] = left) -> float:
+
+@contextlib.contextmanager
+def interrupted_at(count: int) -> Iterator[list[int]]:
+    """Raise KeyboardInterrupt where the engine comes to its ``count``-th line here; yield how many are left."""
+    left = [count]
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename not in ENGINE:
+            return None
+        if event == "line":
             left[0] -= 1
             if not left[0]:
                 raise KeyboardInterrupt
-            return next_step(self)
+        return trace
 
-        with monkeypatch.context() as patch, path.open("rb", buffering=0) as file:
-            patch.setattr(http_connection.Exchange, "next_step", stop)
-            with contextlib.suppress(KeyboardInterrupt):
-                patient.put(host(server), f"cut-{stop_at}", file, size, 0)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield left
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("warmed", [True, False])
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_an_interruption_at_any_line_leaves_nothing_behind(
+    media_servers: Any, patient: Any, tmp_path: Path, size: int, warmed: bool
+) -> None:
+    """No descriptor, no thread at work, no end that is not true, and no connection that is not in order."""
+    servers = media_servers("nginx", 2)
+    path = tmp_path / "master"
+    content = os.urandom(size)
+    path.write_bytes(content)
+    fanout = Fanout(patient)
+
+    def save(name: str) -> list[tuple[Host, DeliveryError | None]]:
+        ends: list[tuple[Host, DeliveryError | None]] = []
         with path.open("rb", buffering=0) as file:
-            patient.put(host(server), "whole", file, size, 0)
-        assert held.pop("/whole") == content
-        if stop_at == 2:
-            before = descriptors()
-    assert all(body == content for body in held.values())
-    eventually(lambda: descriptors() <= before)
+            tasks = [Task(host(server), name, Master(file, size, 0, STATE)) for server in servers]
+            try:
+                fanout.run(tasks, lambda task, error: ends.append((task.host, error)), 2)
+            except KeyboardInterrupt:
+                sys.settrace(None)
+        return ends
+
+    def held(server: Any, name: str) -> bytes | None:
+        found = Path(server.root, name)
+        return found.read_bytes() if found.exists() else None
+
+    by_host = {host(server): server for server in servers}
+    assert len(save("whole")) == 2
+    fanout.close()
+    before = descriptors()
+    count, left = 0, [0]
+    while left[0] <= 0:
+        count += 1 if count < 40 else 7
+        if not warmed:
+            patient.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # a connection of which nobody had yet been told
+            with interrupted_at(count) as left:
+                ends = save(f"cut-{count}")
+            fanout.close()
+            assert descriptors() <= before
+        for each, error in ends:
+            assert error is not None or held(by_host[each], f"cut-{count}") == content
+        for server in servers:
+            assert held(server, f"cut-{count}") in (None, content)
+    assert count > 100
+    ends = save("last")
+    fanout.close()
+    assert [error for _, error in ends] == [None, None]
+    assert [held(server, "last") for server in servers] == [content] * 2
 
 
 # Chunks
