@@ -407,6 +407,40 @@ def test_a_reset_after_an_early_refusal_does_not_hide_it(patient: Any, serving: 
         assert not (caught.value.status is None and caught.value.untouched)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("status", [201, 413])
+def test_an_early_answer_that_is_found_because_sending_breaks_is_early_too(
+    patient: Any, serving: Any, put: Any, tls: bool, status: int, monkeypatch: Any
+) -> None:
+    """The host answered and reset the connection while this side was busy with the disk."""
+    has_reset = threading.Event()
+
+    def script(server: FaultyServer, connection: Any, reader: BinaryIO) -> None:
+        server.read_request(reader, body=False)
+        connection.sendall(b"HTTP/1.1 %d Early\r\nContent-Length: 0\r\n\r\n" % status)
+        reset(connection)
+        os.close(connection.detach())
+        has_reset.set()
+
+    def after_reset(real: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            assert has_reset.wait(WAIT)  # the head has gone
+            return real(*arguments)
+
+        return run
+
+    monkeypatch.setattr(os, "sendfile", after_reset(os.sendfile))
+    monkeypatch.setattr(os, "pread", after_reset(os.pread))
+    with pytest.raises(DeliveryError) as caught:
+        put(patient, serving(script, tls=tls), bytes(LARGE))
+    assert not caught.value.untouched or status == 413
+    if tls:  # what TLS could not send it does not go on to read, so that a refusal may be lost here
+        assert "TLS failed" in str(caught.value)
+    else:
+        assert caught.value.status == status
+        assert ("came before the host had all" in str(caught.value)) == (status == 201)
+
+
 def test_nginx_refuses_early_and_the_next_file_is_whole(media_servers: Any, patient: Any, put: Any) -> None:
     """A real server that keeps its connection and drops the rest of a body that it has refused."""
     (nginx,) = media_servers("nginx", max_body=100_000, extra="location /closed/ { deny all; }")
