@@ -585,6 +585,45 @@ def test_an_interruption_abandons_what_is_driven_and_says_nothing_of_it(fanout_o
     assert ends.told == [("cold", None)]
 
 
+def test_an_interruption_while_tasks_are_taken_abandons_what_has_begun(fanout_of: Any) -> None:
+    """Two were sent to, and nobody has come to wait for them yet."""
+    jobs = {"a": Line(), "b": Line()}
+
+    def tasks() -> Iterator[Task]:
+        yield from deletes("a", "b")
+        raise KeyboardInterrupt
+
+    ends = Ends()
+    with pytest.raises(KeyboardInterrupt):
+        fanout_of(Lines(jobs)).run(tasks(), ends, 3)
+    assert (jobs["a"].abandoned, jobs["b"].abandoned) == (True, True)
+    assert ends.told == []
+
+
+@pytest.mark.xfail(strict=True, reason="a second interruption ends the waiting for threads")
+def test_a_second_interruption_waits_as_the_first_does(fanout: Fanout) -> None:
+    """Whoever goes on must come after what is under way, however impatient he is."""
+    ended = threading.Event()
+
+    with interrupting(KeyboardInterrupt) as interrupt:
+
+        def work(host: Host) -> None:
+            if host.label == "media-0":
+                time.sleep(0.1)
+                interrupt()
+                time.sleep(0.2)
+                interrupt()
+                time.sleep(0.3)
+                ended.set()
+
+        tasks = [Task(host, "cat", work=lambda host=host: work(host)) for host in hosts(3)]  # type: ignore[misc]
+        with pytest.raises(KeyboardInterrupt):
+            fanout.run(tasks, Ends(), 3)
+        was_ended = ended.is_set()
+        ended.wait(WAIT)
+    assert was_ended
+
+
 def test_an_interruption_resets_the_connections_of_what_is_driven(faulty: Any, fanout_of: Any, tmp_path: Path) -> None:
     """Three hosts have a part of a file; each is told by a reset that no more comes, and carries out nothing."""
     resets: list[str] = []

@@ -1241,7 +1241,7 @@ def test_an_interruption_at_any_line_leaves_nothing_behind(
     before = descriptors()
     count, left = 0, [0]
     while left[0] <= 0:
-        count += 1 if count < 40 else 7
+        count += 1 if count < 20 else 13
         if not warmed:
             patient.close()
         with warnings.catch_warnings():
