@@ -13,6 +13,7 @@ known here of policies; the convergence calls this.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -64,9 +65,10 @@ class Fanout:
     def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
         """Do all ``tasks``, up to ``at_once`` at the same time, and return when all have ended.
 
-        A task is taken when there is room for it, so whoever makes them can stop making them. A defect is logged and is
-        a DeliveryError, so that the caller can still put things right. Where this thread is interrupted, what it
-        drives is abandoned, and ``ended`` is not told of that; what a thread has begun is waited for.
+        A task is taken when there is room for it, so whoever makes them can stop making them; room that a thread makes
+        is seen when something that is driven has ended. A defect is logged and is a DeliveryError, so that the caller
+        can still put things right. Where this thread is interrupted, what it drives is abandoned, and ``ended`` is not
+        told of that; what threads have begun is cut short, and waited for.
         """
         run = _Run(iter(tasks), ended, at_once, self._job, self._submit)
         try:
@@ -135,21 +137,27 @@ class _Run:
         self._submit = submit
         self._all_taken = False
         self._driven: dict[Job, Task] = {}
-        self._in_threads: set[Future[None]] = set()
+        self._in_threads: dict[Future[None], Job] = {}
 
     def go(self) -> None:
         drive(self._begin(), self._landed)
         while self._in_threads:
-            done, self._in_threads = wait(self._in_threads, return_when=FIRST_COMPLETED)
+            done, _ = wait(self._in_threads, return_when=FIRST_COMPLETED)
             for future in done:
+                del self._in_threads[future]
                 future.result()
             drive(self._begin(), self._landed)
 
     def stop(self) -> None:
-        """Abandon what is driven, and wait for what the threads have begun."""
+        """Abandon what is driven, have the threads end what they have begun, and wait for that, whoever interrupts."""
         for job in self._driven:
             job.abandon()
-        wait([future for future in self._in_threads if not future.cancel()])
+        begun = {future: job for future, job in self._in_threads.items() if not future.cancel()}
+        for job in begun.values():
+            job.interrupt()
+        while not all(future.done() for future in begun):
+            with contextlib.suppress(BaseException):
+                wait(begun)
 
     def _begin(self) -> list[Job]:
         """Take tasks while there is room, and begin them."""
@@ -171,7 +179,7 @@ class _Run:
         task = self._driven[job]
         if job.cold:
             work = _Once(lambda: self._finish(job, task))
-            self._in_threads.add(work.done)  # before it is begun, so that whatever interrupts us knows of it
+            self._in_threads[work.done] = job  # before it is begun, so that whatever interrupts us knows of it
             del self._driven[job]
             self._submit(task.host, work)
         else:
@@ -223,4 +231,4 @@ class _Waiting:
     def advance(self, events: int) -> None:
         """It is never driven."""
 
-    expire = abandon = start
+    expire = abandon = interrupt = start

@@ -109,6 +109,9 @@ class Line:
     def expire(self) -> None:
         self.outcome, self.over = DeliveryError("line", "cat", "expired"), True
 
+    def interrupt(self) -> None:
+        """It has no connection that could be shut down."""
+
     def abandon(self) -> None:
         self.abandoned = self.over = True
 
@@ -370,15 +373,6 @@ def test_the_place_of_one_that_has_ended_is_filled_while_another_connects(fanout
     assert time.monotonic() - begun < WAIT
 
 
-@pytest.mark.xfail(strict=True, reason="what a thread has ended wakes nobody while something is driven")
-def test_the_place_of_one_that_has_ended_in_a_thread_is_filled_while_another_is_driven(fanout_of: Any) -> None:
-    """A warm host that is slow waits for one that comes after it and a cold one."""
-    jobs = {"cold": Line(nothing), "slow": Line(patience=0.5), "next": Line(lambda: jobs["slow"].reply())}
-    ends = Ends()
-    fanout_of(Lines(jobs)).run(deletes("cold", "slow", "next"), ends, 2)
-    assert ends.outcome == dict.fromkeys(jobs)
-
-
 def test_no_hosts_are_no_outcome(fanout: Fanout) -> None:
     """A single server without media servers is the way to begin."""
     assert run(fanout, (), lambda host: None) == {}
@@ -512,7 +506,6 @@ def test_silence_is_expired_however_busy_the_others_are(fanout_of: Any) -> None:
     assert "expired" in str(ends.outcome["silent"])
 
 
-@pytest.mark.xfail(strict=True, reason="the clock of a request runs while it waits for a thread")
 def test_waiting_for_a_thread_is_not_the_hosts_slowness(faulty: Any, fanout_of: Any, monkeypatch: Any) -> None:
     """A cold host whose threads are all busy with large files has not failed in what it was never asked."""
     monkeypatch.setattr("resto_wsgi.fanout.THREADS", 1)
@@ -600,7 +593,6 @@ def test_an_interruption_while_tasks_are_taken_abandons_what_has_begun(fanout_of
     assert ends.told == []
 
 
-@pytest.mark.xfail(strict=True, reason="a second interruption ends the waiting for threads")
 def test_a_second_interruption_waits_as_the_first_does(fanout: Fanout) -> None:
     """Whoever goes on must come after what is under way, however impatient he is."""
     ended = threading.Event()
@@ -622,6 +614,30 @@ def test_a_second_interruption_waits_as_the_first_does(fanout: Fanout) -> None:
         was_ended = ended.is_set()
         ended.wait(WAIT)
     assert was_ended
+
+
+def test_an_interruption_cuts_what_a_thread_waits_for(faulty: Any, fanout_of: Any) -> None:
+    """Two cold hosts that say nothing would hold up whoever was told to stop for as long as they may take."""
+    begun = time.monotonic()
+    with interrupting(KeyboardInterrupt) as interrupt:
+
+        def silent(connection: socket.socket, reader: BinaryIO) -> None:
+            while reader.readline() not in (b"\r\n", b""):
+                """Read the head."""
+            asked.append(connection)
+            if len(asked) == 2:
+                interrupt()
+            over.wait(WAIT)
+
+        asked: list[socket.socket] = []
+        over = threading.Event()
+        servers = [faulty(silent), faulty(silent)]
+        with pytest.raises(KeyboardInterrupt):
+            fanout_of(HttpTransport(10 * WAIT)).run(
+                [Task(Host(each.url, each.url), "cat") for each in servers], Ends(), 2
+            )
+        over.set()
+    assert time.monotonic() - begun < WAIT
 
 
 def test_an_interruption_resets_the_connections_of_what_is_driven(faulty: Any, fanout_of: Any, tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ class Job(Protocol):
     def abandon(self) -> None:
         """End as it stands: nobody waits for it any more."""
 
+    def interrupt(self) -> None:
+        """Called by another thread than the one that moves it: have it end soon, as it stands."""
+
 
 def finish(job: Job) -> None:
     """See one job to its end, in this thread."""

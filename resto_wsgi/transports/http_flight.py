@@ -35,7 +35,9 @@ SPAN = 4 * 1024 * 1024  # bytes after which a host that takes all at once lets t
 ANSWER_STEPS = 2  # times ``step`` that an answer may take on the whole, however large the file was
 
 END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-CONTINUE = re.compile(rb"HTTP/1\.[01] 100[ \r\n]")  # RFC 9110, section 15.2: to be passed over, even if not asked for
+CONTINUE = re.compile(
+    rb"HTTP/[^ \t\r\n]*[ \t]+100(?![0-9])"
+)  # RFC 9110, section 15.2: to be passed over, even if not asked for
 CLOSED = (ConnectionError, ssl.SSLZeroReturnError, ssl.SSLEOFError)
 
 

@@ -10,6 +10,8 @@ its ``Answer``, and returns, or raises the DeliveryError that is the outcome. ``
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Generator, Mapping
 from http.client import HTTPResponse
 from typing import Any, BinaryIO, NamedTuple
@@ -52,7 +54,7 @@ class HttpJob:
         self.reply: HTTPResponse | None = None
         self._pools = pools
         self._requests = requests
-        self._repeated = False
+        self._repeated = self._interrupted = False
         self._connection: Bounded | None = None
         self._origin: Origin  # of the request under way, as are the next two
         self._request: Request
@@ -77,6 +79,7 @@ class HttpJob:
         connection = self._connection
         if connection is None:
             return
+        self.errand.exchange.begin(self._request.size)  # it may have waited for a thread, which is no fault of the host
         try:
             connection.connect()
         except FAULTS as error:
@@ -98,6 +101,12 @@ class HttpJob:
         if not self.over:
             self._let_go(kept=False)
             self._end(self.errand.failed("given up, for the process was told to stop"))
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        connection = self._connection
+        with contextlib.suppress(OSError, AttributeError):
+            connection.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
     def release(self, *, kept: bool) -> None:
         """Let go of a streamed reply; ``kept`` where all of it was read."""
@@ -123,6 +132,9 @@ class HttpJob:
 
     def _begin(self, *, again: bool) -> None:
         """Take a connection, and send the request if it is connected; ``again`` only on a new one."""
+        if self._interrupted:
+            self.abandon()
+            return
         self._repeated = again
         self.errand.exchange.begin(self._request.size)
         try:
