@@ -21,7 +21,7 @@ from resto_wsgi.check.sizes import human, size
 from resto_wsgi.check.subject import FOLDER, Subject
 from resto_wsgi.check.wire import Tls, Wire
 from resto_wsgi.hosts import parse_hosts
-from resto_wsgi.media_server import make_server
+from resto_wsgi.media_server import Access, make_server
 from resto_wsgi.transports.http import HttpTransport
 
 MIB = 1024**2
@@ -128,7 +128,7 @@ FAULTS = [
         "403",
         "Require ip 127.0.0.1",
     ),
-    ("node", {"writers": ["192.0.2.0/24"]}, "write", "403", "--writer 127.0.0.1/32"),
+    ("node", {"access": Access(["192.0.2.0/24"])}, "write", "403", "--allow 127.0.0.1"),
     ("nginx", {"extra": "location / { dav_methods PUT MKCOL; }"}, "delete", "405", "dav_methods PUT DELETE;"),
     ("nginx", {"extra": "location / { return 301 http://elsewhere.test/; }"}, "reachable", "elsewhere", "final URL"),
     (

@@ -18,6 +18,7 @@ __all__ = ["clean"]
 
 GIVE_UP = 2  # requests that were not answered, one after the other, after which the host is taken to be away
 GONE = frozenset({404, 410})
+SECRET = frozenset({401, 403})  # what a folder may be answered with to those who may not list it, there or not
 
 
 def clean(subject: Subject) -> list[str]:
@@ -68,7 +69,8 @@ def _answers_delete(subject: Subject, name: str) -> bool:
 def _remove_folder(subject: Subject) -> bool:
     """Remove the folder and all in it; True where it is gone, or was never made."""
     if not subject.own_folder or not FOLDER.fullmatch(subject.folder):
-        return subject.raw("HEAD", f"{subject.folder}/").status in GONE
+        status = subject.raw("HEAD", f"{subject.folder}/").status
+        return status in GONE or (status in SECRET and not subject.taken)
     folders = {subject.folder}
     for name in subject.written:
         parts = name.split("/")[:-1]

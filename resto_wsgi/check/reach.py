@@ -29,7 +29,7 @@ PAGES = {  # how the error pages begin, for servers that do not say their name
     "lighttpd": b'<?xml version="1.0" encoding="iso-8859-1"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0',
     "apache": b'<!DOCTYPE HTML PUBLIC "-//',
 }
-NODE_METHODS = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
+NODE_METHODS = {"GET", "HEAD", "PUT", "DELETE", "MKCOL", "OPTIONS"}
 BETWEEN = ("Via", "X-Cache", "CF-Ray", "X-Varnish", "X-Served-By")  # what proxies and caches add
 SKEW = 5.0  # seconds that clocks may differ: mail and logs can still be compared
 EXPIRY = 21 * 86400.0  # seconds before a certificate's end that are a warning: most are renewed 30 days before

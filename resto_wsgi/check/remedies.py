@@ -23,7 +23,7 @@ _WRITERS = {
     "nginx": "limit_except GET HEAD {{ allow {address}; deny all; }}",
     "lighttpd": '$HTTP["remote-ip"] != "{address}" {{ webdav.is-readonly = "enable" }}',
     "apache": "<LimitExcept GET HEAD> Require ip {address} </LimitExcept>",
-    "node": "--writer {address}/32",
+    "node": "--allow {address}",
     ANY: "allow PUT and DELETE from {address} only",
 }
 _DOTS = {
@@ -64,7 +64,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
         "apache": "allow this machine: "
         + _WRITERS["apache"]
         + "; and let its user write: chown -R www-data /srv/media",
-        "node": "start it with --writer {address}/32",
+        "node": "start it with --allow {address}",
         ANY: "allow PUT and DELETE from {address}, and let the server's user write to its folder",
     },
     "write:404": {

@@ -56,6 +56,7 @@ class Subject:
         self.server = ""
         self.facts: dict[str, Any] = {}
         self.written: dict[str, bool] = {}  # name: whether a request on it ended without an answer
+        self.taken = False  # whether any of these may have been taken
         self.own_folder = False
         self.ending = False  # what was written is taken away also where the check was stopped
         self.wire = Wire(host, timeout, credentials)
@@ -78,6 +79,7 @@ class Subject:
             file.write(content)
             file.flush()
             self._transport.put(self.host, name, file, len(content), time.time() if mtime is None else mtime)
+            self.taken = True
 
     def get(self, name: str) -> bytes | None:
         """Return the file, None where it is not there."""
@@ -126,7 +128,9 @@ class Subject:
 
     def raw_put(self, name: str, content: bytes, headers: Mapping[str, str] | None = None, **more: Any) -> Answer:
         with self._noted(name):
-            return self.wire.ask("PUT", names.quote(name), headers, content, **more)
+            answer = self.wire.ask("PUT", names.quote(name), headers, content, **more)
+            self.taken = self.taken or answer.status < 400
+            return answer
 
     def cut(self, name: str, length: int, content: bytes) -> None:
         """A PUT that ends before its announced length."""
@@ -163,6 +167,7 @@ class Subject:
             raise
         except Trouble as trouble:
             self.written[name] = trouble.status is None
+            self.taken = self.taken or self.written[name]
             raise
         self.written[name] = False
 
