@@ -60,19 +60,20 @@ _PLAIN_FILENAME = re.compile(r"[0-9A-Za-z_-]+(?:[. ][0-9A-Za-z_-]+)*")
 _TOKEN_BYTES = (TOKEN_ALPHABET * 8).encode()  # a letter for each byte, each as often as the others
 
 
-def check(name: str) -> str:
+def check(name: str, longest: int = MAX_NAME) -> str:
     """Return ``name`` in NFC (Unicode Standard Annex #15); raise NameRejected where it is not a clean relative path.
 
-    The reason is a phrase in one line that holds nothing of the name, so that it can be shown to a client.
+    ``longest`` is how many bytes of UTF-8 it may have: more for a media server, where names hang below a path. The
+    reason is a phrase in one line that holds nothing of the name, so that it can be shown to a client.
     """
     if not isinstance(name, str):
         raise NameRejected(name, "is not a string")
     if len(name) <= MAX_SEGMENT and _PLAIN_NAME.fullmatch(name):
         return name
-    if len(name) > DECOMPOSED * MAX_NAME:  # also bounds the cost of normalising
-        raise NameRejected(name, f"is longer than {MAX_NAME} bytes")
+    if len(name) > DECOMPOSED * longest:  # also bounds the cost of normalising
+        raise NameRejected(name, f"is longer than {longest} bytes")
     normal = unicodedata.normalize("NFC", name)
-    reason = _fault(normal)
+    reason = _fault(normal, longest)
     if reason:
         raise NameRejected(name, reason)
     return normal
@@ -141,7 +142,7 @@ def quote(name: str) -> str:
     return percent_encode(name, safe="/")
 
 
-def _fault(name: str) -> str:
+def _fault(name: str, longest: int) -> str:
     """Say why ``name``, in NFC, cannot be used; "" where it can."""
     if not name:
         return "is empty"
@@ -153,8 +154,8 @@ def _fault(name: str) -> str:
         return "holds a backslash"
     if name.startswith("/"):
         return "is absolute; give it relative to the media root"
-    if _size(name) > MAX_NAME:
-        return f"is longer than {MAX_NAME} bytes"
+    if _size(name) > longest:
+        return f"is longer than {longest} bytes"
     return next(filter(None, map(_segment_fault, name.split("/"))), "")
 
 

@@ -25,6 +25,7 @@ from node_requests import ask, files, open_descriptors
 from servers import LOOPBACK, Node
 from webob import Request
 
+from resto_wsgi import names
 from resto_wsgi.errors import ConfigError
 from resto_wsgi.media_server import make_server
 from resto_wsgi.media_server.access import Access
@@ -75,6 +76,15 @@ def test_put_makes_the_folders_and_leaves_nothing_else(app: MediaServer, root: P
     assert files(root) == {"a/b/c.txt": b"x"}
     assert (root / ".resto").stat().st_mode & 0o777 == 0o700
     assert (root / "a/b/c.txt").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_longest_name_is_stored_below_a_path_too(app: MediaServer, root: Path) -> None:
+    """A host's URL has the path of MEDIA_URL before it."""
+    name = "/".join(["n" * 204] * 5)
+    assert len(name) == names.MAX_NAME == len(names.check(name))
+    assert ask(app, "PUT", f"/media/{name}", b"x").status_code == 201
+    assert files(root) == {f"media/{name}": b"x"}
+    assert ask(app, "PUT", f"/{name}/{name}", b"x").status_code == 400
 
 
 def test_an_empty_file_is_stored(app: MediaServer, root: Path) -> None:
@@ -339,7 +349,7 @@ HOSTILE = [
     "/\xff\xfe",
     "/\xc3\xa9\xe2\x80\xae.txt",
     "/" + "n" * 241,
-    "/" + "n/" * 600 + "n",
+    "/" + "n/" * 1100 + "n",
 ]
 
 

@@ -36,6 +36,7 @@ __all__ = ["MediaServer"]
 
 NO_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+LONGEST = 2 * names.MAX_NAME  # bytes of a path: a name as long as it may be, below a path of MEDIA_URL
 GENERATION_DIGITS = 19  # of a Resto-Generation: enough for nanoseconds since 1970
 
 
@@ -179,7 +180,7 @@ def _path(environ: WSGIEnvironment, fault: str) -> str:
 
 def _check(path: str, fault: str) -> str:
     try:
-        return names.check(path)
+        return names.check(path, LONGEST)
     except NameRejected as error:
         raise Refused(fault, f"the name {error.reason}") from None
 
