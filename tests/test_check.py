@@ -27,7 +27,7 @@ from resto_wsgi.transports.http import HttpTransport
 MIB = 1024**2
 WELL = {  # what the remedies say, put into the configurations
     "nginx": "add_header X-Content-Type-Options nosniff; add_header Content-Security-Policy sandbox;"
-    "location ~ /\\. { return 404; }",
+    'location ~ "/\\." { return 404; }',
     "lighttpd": 'server.modules += ("mod_access", "mod_setenv")\n$HTTP["url"] =~ "/\\." { url.access-deny = ("") }\n'
     'setenv.add-response-header = ("X-Content-Type-Options" => "nosniff")\n'
     'setenv.add-response-header += ("Content-Security-Policy" => "sandbox")',
@@ -136,7 +136,7 @@ FAULTS = [
         {"extra": "location /.resto/ { return 200 x; }"},
         "hidden",
         "everybody",
-        "location ~ /\\. { return 404; }",
+        'location ~ "/\\." { return 404; }',
     ),
     (
         "nginx",

@@ -40,7 +40,8 @@ def test_what_is_safe_is_0_and_what_is_not_is_1(media_servers: Any) -> None:
     assert result.stdout.endswith(f"{good.url}: replication is safe, 4 warnings\n")
     result = resto_check(good.url, bad.url)
     assert result.returncode == 1
-    assert re.search(r" unsafe +size +it takes 1 MiB at most.*\n +=> client_max_body_size 1g;", result.stdout)
+    remedy = r" +=> client_max_body_size 1073741824;  \(resto config nginx --max-body 1073741824\)"
+    assert re.search(rf" unsafe +size +it takes 1 MiB at most.*\n{remedy}", result.stdout)
     assert "differences between these hosts\n warning  size  size limits differ: " in result.stdout
     assert result.stdout.endswith(f"{bad.url}: replication is not safe, 1 unsafe, 4 warnings\n")
     assert resto_check(bad.url, "--max-file-size", "1000000").returncode == 0

@@ -14,7 +14,7 @@ from . import writing
 from .finding import Trouble
 from .subject import FOLDER, Subject
 
-__all__ = ["clean"]
+__all__ = ["clean", "folder_of"]
 
 GIVE_UP = 2  # requests that were not answered, one after the other, after which the host is taken to be away
 GONE = frozenset({404, 410})
@@ -41,7 +41,12 @@ def clean(subject: Subject) -> list[str]:
         left = [name for name in subject.written if _is_there(subject, name)]
     except Trouble:
         return _all(subject)
-    return left if folder_gone else [*left, f"{subject.folder}/ (the folder)"]
+    return left if folder_gone else [*left, folder_of(subject)]
+
+
+def folder_of(subject: Subject) -> str:
+    """Return the folder of the check, as it is named where nothing of ours is in it any more."""
+    return f"{subject.folder}/ (the folder)"
 
 
 def _all(subject: Subject) -> list[str]:

@@ -51,7 +51,7 @@ def conditional(subject: Subject) -> list[Finding]:
 
 
 def listing(subject: Subject) -> list[Finding]:
-    """Whether everybody can list a folder; in JSON it is of use to a comparison."""
+    """Whether a folder is listed for us; in JSON that is of use to a comparison."""
     answer = subject.raw("GET", f"{subject.folder}/", {"Accept": "application/json"})
     if answer.status != 200 or b"range.jpg" not in answer.body:
         return [Finding("listing", "ok", "none: names are asked for one by one")]
@@ -61,8 +61,8 @@ def listing(subject: Subject) -> list[Finding]:
     except (ValueError, TypeError, KeyError, RecursionError):
         known = []
     if known:
-        return [Finding("listing", "ok", "JSON with sizes and times; whoever can read files can read it, too")]
-    return [subject.found("listing", "warning", "everybody can list what is in a folder")]
+        return [Finding("listing", "ok", "JSON with sizes and times, for this machine at least")]
+    return [subject.found("listing", "warning", "a page lists what is in a folder, for this machine at least")]
 
 
 def dots(subject: Subject) -> list[Finding]:

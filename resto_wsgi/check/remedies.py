@@ -1,7 +1,8 @@
 """What to change for each finding, on each kind of server: the line of its configuration where there is one.
 
 A key is that of the finding, or ``key:cause`` where several things can cause it. ``{address}`` is the address that we
-write from, as this machine sees it.
+write from, as this machine sees it, ``{largest}`` the bytes of the largest file that is accepted, ``{largest_kib}`` the
+KiB. Where an option of `resto config` prints that line, it is named too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 __all__ = ["KINDS", "remedy"]
-
 KINDS = {
     "nginx": "nginx",
     "lighttpd": "lighttpd",
@@ -18,6 +18,13 @@ KINDS = {
     "unknown": "an unknown server",
 }
 ANY = "any"  # the kind of a remedy that is the same everywhere
+_STOCK = ("nginx", "lighttpd", "apache")
+_OPTIONS = {  # of resto config, for these
+    "write:403": "--allow {address}",
+    "write:413": "--max-body {largest}",
+    "size": "--max-body {largest}",
+    "credentials": "--allow {address}",
+}
 
 _WRITERS = {
     "nginx": "limit_except GET HEAD {{ allow {address}; deny all; }}",
@@ -27,10 +34,16 @@ _WRITERS = {
     ANY: "allow PUT and DELETE from {address} only",
 }
 _DOTS = {
-    "nginx": "location ~ /\\. {{ return 404; }}",
+    "nginx": 'location ~ "/\\." {{ return 404; }}',
     "lighttpd": '$HTTP["url"] =~ "/\\." {{ url.access-deny = ("") }}',
     "apache": '<LocationMatch "/\\."> Require all denied </LocationMatch>',
     ANY: "do not serve what begins with a dot: .resto holds what is not published",
+}
+_LIMITS = {
+    "nginx": "client_max_body_size {largest};",
+    "lighttpd": "server.max-request-size = {largest_kib}",
+    "apache": "LimitRequestBody {largest}",
+    ANY: "raise its limit of the body size to the largest file that is accepted, or lower max_file_size",
 }
 _DIRECT = "give the address of the media server itself in RESTO_MEDIA_HOSTS, not that of what stands before it"
 _FULL = "free space on its disk, or raise the quota"
@@ -49,7 +62,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     "tls:version": {
         "nginx": "ssl_protocols TLSv1.2 TLSv1.3;",
         "lighttpd": 'ssl.openssl.ssl-conf-cmd = ("MinProtocol" => "TLSv1.2")',
-        "apache": "SSLProtocol -all +TLSv1.2 +TLSv1.3",
+        "apache": "SSLProtocol all -SSLv3 -TLSv1 -TLSv1.1",
         ANY: "allow TLS 1.2 and later only",
     },
     "clock": {ANY: "run an NTP client (chrony or systemd-timesyncd) there and here"},
@@ -77,12 +90,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
         "apache": "a2enmod dav_fs, and in the <Location>: Dav On",
         ANY: "enable PUT and DELETE (WebDAV)",
     },
-    "write:413": {
-        "nginx": "client_max_body_size 1g;",
-        "lighttpd": "server.max-request-size = 1048576",
-        "apache": "LimitRequestBody 0",
-        ANY: "raise its limit of the body size",
-    },
+    "write:413": _LIMITS,
     "write:500": {
         "nginx": "create_full_put_path on; and let its user write (chown -R www-data); or its disk is full",
         "lighttpd": "let its user write to root and server.upload-dirs (chown -R www-data); or its disk is full",
@@ -109,7 +117,10 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     },
     "delete:stale": {ANY: "a cache answers in its place: " + _DIRECT},
     "folder": {ANY: "refuse DELETE of a folder: a name that became a folder would take its whole tree away"},
-    "tree": {ANY: "resto never sends it, others could: see that only your application servers may write"},
+    "tree": {
+        **{kind: f"resto never sends it, others could: resto config {kind} prints what refuses it" for kind in _STOCK},
+        ANY: "resto never sends it, others could: see that only your application servers may write",
+    },
     "atomic": {
         "nginx": "client_body_temp_path in a folder on the file system of the root",
         "lighttpd": "server.upload-dirs on the file system of the root",
@@ -129,12 +140,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     "longest": {ANY: "keep the root on a file system that takes names of 255 bytes (ext4, XFS; not eCryptfs)"},
     "characters": {ANY: "names have to reach the file system as they are: no rewriting or decoding of paths before it"},
     "case": {ANY: "keep the root on a file system that tells upper from lower case"},
-    "size": {
-        "nginx": "client_max_body_size 1g;  # not less than the largest file that is accepted",
-        "lighttpd": "server.max-request-size = 1048576  # KiB, not less than the largest file that is accepted",
-        "apache": "LimitRequestBody 0  # or not less than the largest file that is accepted",
-        ANY: "raise its limit of the body size to the largest file that is accepted, or lower max_file_size",
-    },
+    "size": _LIMITS,
     "size:unsaid": {ANY: "try with a large file: it does not answer to Expect: 100-continue"},
     "transfer": {ANY: _FULL + "; its error log says why"},
     "transfer:slow": {ANY: "below 64 KiB/s a transfer is given up: look at the line, or at a limit such as limit_rate"},
@@ -170,9 +176,9 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
         ANY: "send files as they are, with no Content-Encoding",
     },
     "nosniff": {
-        "nginx": "add_header X-Content-Type-Options nosniff;",
+        "nginx": "add_header X-Content-Type-Options nosniff always;",
         "lighttpd": 'setenv.add-response-header = ("X-Content-Type-Options" => "nosniff")',
-        "apache": "Header set X-Content-Type-Options nosniff",
+        "apache": "Header always set X-Content-Type-Options nosniff",
         ANY: "send X-Content-Type-Options: nosniff",
     },
     "html": {
@@ -188,8 +194,14 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def remedy(kind: str, key: str, cause: str = "", address: str = "") -> str:
+def remedy(kind: str, key: str, cause: str, address: str, largest: int) -> str:
     """Return what to do about a finding on a server of ``kind``; "" where there is nothing."""
-    cures = _REMEDIES.get(f"{key}:{cause}") or _REMEDIES.get(key, {})
+    exact = f"{key}:{cause}"
+    key = exact if exact in _REMEDIES else key
+    cures = _REMEDIES.get(key, {})
     text = cures.get(kind) or cures.get(ANY, "")
-    return text.format(address=address or "ADDRESS") if "{" in text else text
+    if kind in cures and kind in _STOCK and key in _OPTIONS:
+        text += f"  (resto config {kind} {_OPTIONS[key]})"
+    if "{" not in text:
+        return text
+    return text.format(address=address or "ADDRESS", largest=largest, largest_kib=-(-largest // 1024))

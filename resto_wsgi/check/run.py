@@ -184,7 +184,9 @@ class _Examined:
         subject, left = self.subject, self.left
         if left is None:
             left = [f"{subject.folder}/ and what is in it"] if subject.written else []
-        if left:
+        if left == [cleaning.folder_of(subject)]:
+            self._note(Finding("left", "ok", f"empty folders stay, as it removes none: {subject.folder}/"))
+        elif left:
             more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
             self._note(subject.found("left", "warning", f"may be left there: {', '.join(left[:SHOWN])}{more}"))
         return Report(

@@ -68,7 +68,7 @@ class Subject:
 
     def found(self, key: str, verdict: Verdict, seen: str, cause: str = "") -> Finding:
         """Return a finding with the remedy for it on this kind of server; ``cause`` picks among several."""
-        cure = "" if verdict == "ok" else remedy(self.kind, key, cause, self.wire.local_address)
+        cure = "" if verdict == "ok" else remedy(self.kind, key, cause, self.wire.local_address, self.largest)
         return Finding(key, verdict, seen, cure)
 
     # As replication does it
