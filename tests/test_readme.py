@@ -22,7 +22,7 @@ import docutils.core
 import docutils.nodes
 import pytest
 import urllib3
-from printed import Printed, open_folder, printed, user
+from printed import ENVIRON, RESTO, Printed, open_folder, printed, user
 from servers import eventually
 from webob import Request
 
@@ -93,7 +93,7 @@ def test_the_readme_has_the_examples_that_are_tested_here() -> None:
     """An example in another language would not be run; one that is gone would not be missed."""
     languages = [language for language, _ in blocks()]
     assert {each: languages.count(each) for each in languages} == {
-        "shell": 8, "python": 8, "ini": 1
+        "shell": 10, "python": 8, "ini": 1, "text": 1
     }  # fmt: skip
 
 
@@ -190,6 +190,18 @@ def test_the_configuration_of_a_media_server_is_safe_and_works(kind: str) -> Non
         options = ["--run", str(server.run), "--user", user()]
         server.start(printed(*shlex.split(line)[2:], *options, RESTO_MEDIA_HOSTS=f"{server.label} 127.0.0.1:1"))
         use_as_media_server(server.port, server.root)
+
+
+def test_the_example_of_a_check_is_what_the_check_says() -> None:
+    """Line by line, of an nginx with that limit, where the application server is this machine."""
+    (command,) = [text.strip() for text in of("shell") if "grep" in text]
+    with open_folder() as folder, Printed("nginx", folder) as server:
+        server.configure("--max-body", "1m")
+        command = command.replace("resto", shlex.join(RESTO), 1).replace("media-01:8080", server.label)
+        done = subprocess.run(["sh", "-c", command], env=ENVIRON, capture_output=True, text=True, timeout=60)
+        said = done.stdout.replace(server.label, "media-01:8080").replace("127.0.0.1", "192.0.2.10")
+    (example,) = of("text")
+    assert [line.rstrip() for line in said.splitlines()] == example.splitlines()
 
 
 def test_our_own_media_server_is_safe_and_works(tmp_path: Path) -> None:
