@@ -122,7 +122,7 @@ def _origin(scheme: str | None, authority: str | None) -> str:
     if authority is None:
         return ""
     if "@" in authority:
-        raise ValueError("holds a user or a password; let the server admit this machine by its address instead")
+        raise ValueError("holds a user or a password; those belong into the file of RESTO_CREDENTIALS_FILE")
     scheme = scheme and scheme.lower()
     if scheme is not None and scheme not in DEFAULT_PORTS:
         raise ValueError("has a scheme other than http and https")

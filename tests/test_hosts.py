@@ -174,7 +174,7 @@ def test_an_error_that_cannot_show_the_host_says_which_it_is():
     with pytest.raises(ConfigError) as caught:
         parse_hosts(["media-01", "user:hunter2@media-02"], "/media/")
     assert str(caught.value) == (
-        "media_hosts: number 2 holds a user or a password; let the server admit this machine by its address instead"
+        "media_hosts: number 2 holds a user or a password; those belong into the file of RESTO_CREDENTIALS_FILE"
     )
 
 
@@ -232,7 +232,7 @@ def test_the_public_url_is_encoded_and_ends_with_a_slash(media_url, url):
         ("///media/", "'///media/' names no host"),
         (
             "https://user:hunter2@cdn/",
-            "it holds a user or a password; let the server admit this machine by its address instead",
+            "it holds a user or a password; those belong into the file of RESTO_CREDENTIALS_FILE",
         ),
     ],
 )
