@@ -236,6 +236,46 @@ class Settings:
             read=_read_bool,
         ),
     )
+    # None: the authorities that the system trusts.
+    ca_bundle: str | None = field(
+        default=None,
+        metadata=_row(
+            "RESTO_CA_BUNDLE",
+            "Absolute path of the authorities (PEM) that vouch for https:// media servers, in place of the system's.",
+            _optional_path,
+            default="the system's",
+        ),
+    )
+    # None: most media servers know a writer by its address.
+    client_cert: str | None = field(
+        default=None,
+        metadata=_row(
+            "RESTO_CLIENT_CERT",
+            "Absolute path of the certificate (PEM, with its key) that https:// media servers are shown.",
+            _optional_path,
+            default="none",
+        ),
+    )
+    # None: it is in the file of the certificate.
+    client_key: str | None = field(
+        default=None,
+        metadata=_row(
+            "RESTO_CLIENT_KEY",
+            "Absolute path of the key of client_cert, where that is a file of its own.",
+            _optional_path,
+            default="client_cert",
+        ),
+    )
+    # None: as for a certificate. A path, so that no secret is in an environment, a command line or a repr.
+    credentials_file: str | None = field(
+        default=None,
+        metadata=_row(
+            "RESTO_CREDENTIALS_FILE",
+            "Absolute path of a file with the passwords, tokens and secrets for media servers.",
+            _optional_path,
+            default="none",
+        ),
+    )
     _hosts: tuple[Host, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -249,6 +289,8 @@ class Settings:
         if isinstance(self.required, int) and self.required > len(self._hosts):
             problem = f"takes at most {len(self._hosts)}, the number of media servers, not {self.required}"
             raise ConfigError("required", problem)
+        if self.client_key and not self.client_cert:
+            raise ConfigError("client_key", "is the key of client_cert, which is not given")
 
     @property
     def hosts(self) -> tuple[Host, ...]:

@@ -13,6 +13,7 @@ from resto_wsgi.config import Settings, settings_table
 from resto_wsgi.errors import ConfigError
 from resto_wsgi.hosts import Host
 
+FILES = ("ca_bundle", "client_cert", "client_key", "credentials_file")
 THREE = ("media-01:8080", "media-02:8080", "https://media-03/")
 
 
@@ -45,6 +46,10 @@ def test_defaults():
         "fsync": True,
         "tombstone_days": 90.0,
         "background": True,
+        "ca_bundle": None,
+        "client_cert": None,
+        "client_key": None,
+        "credentials_file": None,
         "_hosts": (),
     }
 
@@ -188,6 +193,12 @@ def test_more_hosts_required_than_there_are_is_refused():
     assert refusal(settings, required="4", media_hosts=THREE) == line
 
 
+def test_a_key_without_its_certificate_is_refused():
+    """It would be used for nothing."""
+    line = refusal(Settings.from_environ, {"MEDIA_ROOT": "/srv/media", "RESTO_CLIENT_KEY": "/etc/key.pem"})
+    assert line == "RESTO_CLIENT_KEY: is the key of client_cert, which is not given"
+
+
 # Sources
 
 
@@ -203,7 +214,7 @@ def test_an_unknown_keyword_that_is_close_to_none_is_refused_with_all():
     assert refusal(settings, xyzzy=1) == (
         "xyzzy: is not a setting; the settings are media_root, media_url, media_hosts, mode, fatal_exceptions, "
         "required, show_traceback, timeout, outbox, fsync, tombstone_days, "
-        "background"
+        "background, ca_bundle, client_cert, client_key, credentials_file"
     )
 
 
@@ -240,6 +251,10 @@ ENVIRON = {
     "RESTO_TIMEOUT": "0.5",
     "RESTO_OUTBOX": "/var/lib/outbox.sqlite3",
     "RESTO_FSYNC": "0",
+    "RESTO_CA_BUNDLE": "/etc/ca.pem",
+    "RESTO_CLIENT_CERT": "/etc/cert.pem",
+    "RESTO_CLIENT_KEY": "/etc/key.pem",
+    "RESTO_CREDENTIALS_FILE": "/etc/credentials",
 }
 PARSED = Settings(
     media_root="/srv/media",
@@ -252,6 +267,10 @@ PARSED = Settings(
     timeout=0.5,
     outbox="/var/lib/outbox.sqlite3",
     fsync=False,
+    ca_bundle="/etc/ca.pem",
+    client_cert="/etc/cert.pem",
+    client_key="/etc/key.pem",
+    credentials_file="/etc/credentials",
 )
 TYPED = {
     "SECRET_KEY": "is not ours",
@@ -265,6 +284,10 @@ TYPED = {
     "RESTO_TIMEOUT": 0.5,
     "RESTO_OUTBOX": "/var/lib/outbox.sqlite3",
     "RESTO_FSYNC": False,
+    "RESTO_CA_BUNDLE": pathlib.Path("/etc/ca.pem"),
+    "RESTO_CLIENT_CERT": "/etc/cert.pem",
+    "RESTO_CLIENT_KEY": "/etc/key.pem",
+    "RESTO_CREDENTIALS_FILE": "/etc/credentials",
 }
 
 
@@ -390,6 +413,10 @@ def test_the_table_lists_each_setting_once():
         ("fsync", "RESTO_FSYNC", "True"),
         ("tombstone_days", "RESTO_TOMBSTONE_DAYS", "90"),
         ("background", "RESTO_BACKGROUND", "True"),
+        ("ca_bundle", "RESTO_CA_BUNDLE", "the system's"),
+        ("client_cert", "RESTO_CLIENT_CERT", "none"),
+        ("client_key", "RESTO_CLIENT_KEY", "client_cert"),
+        ("credentials_file", "RESTO_CREDENTIALS_FILE", "none"),
     ]
     assert all(meaning.endswith(".") for *_, meaning in table)
 
@@ -399,6 +426,6 @@ def test_the_defaults_in_the_table_are_the_defaults():
     texts = {
         name: default
         for keyword, name, default, _ in settings_table()
-        if keyword not in ("media_root", "outbox", "media_hosts")
+        if keyword not in ("media_root", "outbox", "media_hosts", *FILES)
     }
     assert Settings.from_environ({"MEDIA_ROOT": "/srv/media", **texts}) == settings()
