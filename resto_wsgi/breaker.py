@@ -2,8 +2,8 @@
 
     up ── no answer ──────────────────────────> down          not asked before ``retry_at``, and then by a probe
     up ── PATIENCE times 429, 502, 503, 504 ───> down          the same
-    up ── 401, 403, 405, 501, 507 ────────────> read-only     reads are answered, writes are not; 501 and 507 pause
-                                                              it after PATIENCE times
+    up ── 401, 403, 405, 501, 507 ────────────> read-only     reads are answered, writes are not; 501, 507, and a 401
+                                                              to a signature, pause it after PATIENCE times
     up ── PATIENCE times 500, 409 in a row ────> up            a BREATH after each: names may be at fault, not the host
     down ── another refusal of a name (413) ──> up            it answers
     down, read-only ── a delivery succeeds ───> up
@@ -32,7 +32,7 @@ BREATH = 0.25  # seconds: four a second at most, where a host fails with name af
 FAR = ASKED_CAP  # seconds: a pause that is longer than any we make was made before the clock was set back
 
 WRITES_REFUSED = frozenset({401, 403, 405, 501, 507})
-HOST_WIDE = frozenset({429, 501, 502, 503, 504, 507})  # which speak of the host, not of the name
+HOST_WIDE = frozenset({401, 429, 501, 502, 503, 504, 507})  # which speak of the host, not of the name
 PROXY_GAVE_UP = frozenset({502, 504})  # the server behind it may still be at work
 
 Chance = Callable[[], float]

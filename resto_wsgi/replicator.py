@@ -32,6 +32,7 @@ from .replicas import Replicas
 from .status import NameStatus, Status, status_of, status_of_name
 from .transports import Transport
 from .transports.http import HttpTransport
+from .transports.http_security import Security
 from .worker import Reporter, Worker
 
 __all__ = ["Parts", "Publication", "Replicator", "Staged", "Stored"]
@@ -85,6 +86,7 @@ class Replicator:
         if settings.mode == "distributed" and settings.outbox:
             problem = "mode 'distributed' has it beside its spool, in MEDIA_ROOT; leave it out"
             raise ConfigError("outbox", problem)
+        security = Security.of(settings)
         parts = parts or Parts()
         clock, chance, self._sleep = parts.clock, parts.chance, parts.sleep
         self._clock = clock
@@ -95,7 +97,7 @@ class Replicator:
         outbox = self._outbox = parts.outbox or Outbox(
             path, identity=root.identity, kind=kind, fsync=settings.fsync, clock=clock
         )
-        transport = self._transport = parts.transport or HttpTransport(settings.timeout)
+        transport = self._transport = parts.transport or HttpTransport(settings.timeout, security)
         self._fanout = parts.fanout or Fanout(transport)
         distributed = settings.mode == "distributed"
         replicas = self._replicas = Replicas(root, outbox, transport, hosts, clock) if distributed else None

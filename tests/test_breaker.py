@@ -121,13 +121,13 @@ def test_a_host_that_refuses_writes_is_read_only(seen: str | None, status: int) 
     assert after == HostState(HOST, "read-only", since, 0, 0.0, f"answered {status}", NOW)
 
 
-@pytest.mark.parametrize("status", [501, 507])
+@pytest.mark.parametrize("status", [401, 501, 507])
 def test_a_host_that_cannot_write_now_is_read_only_and_pauses_after_a_while(status: int) -> None:
-    """A full disk is no reason to park a delivery, nor to send every file against it."""
-    known = fail(None, error(status))
+    """A full disk, or a clock, is no reason to park a delivery, nor to send every file against it."""
+    known = fail(None, error(status, permanent=False))
     assert (known.state, known.failures, known.retry_at) == ("read-only", 1, 0.0)
     for _ in range(PATIENCE - 1):
-        known = fail(known, error(status))
+        known = fail(known, error(status, permanent=False))
     assert (known.state, known.failures) == ("read-only", PATIENCE)
     assert is_paused(known, NOW)
 

@@ -21,8 +21,10 @@ from ..names import quote
 from . import http_headers
 from .driving import finish
 from .http_connection import BLOCK, STEPS, Pools
+from .http_digests import Digests
 from .http_errand import FAULTS, READ_REMEDIES, Answer, Errand
 from .http_job import HttpJob, Request, Requests
+from .http_security import Security
 
 __all__ = ["HttpTransport"]
 
@@ -36,11 +38,16 @@ CACHED = 256  # names and times that are about to be sent to the next host, too
 
 
 class HttpTransport:
-    """Moves files over urllib3 pools; ``timeout`` is in seconds without progress. See ``Transport`` for its duties."""
+    """Moves files over urllib3 pools; ``timeout`` is in seconds without progress. See ``Transport`` for its duties.
 
-    def __init__(self, timeout: float) -> None:
+    ``security`` is what hosts are shown, and how they are known; without it they are shown nothing.
+    """
+
+    def __init__(self, timeout: float, security: Security | None = None) -> None:
         self._timeout = timeout
-        self._pools = Pools(timeout)
+        self._security = security or Security()
+        self._pools = Pools(timeout, self._security)
+        self._digests = Digests()
 
     def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
         _result(self.put_job(host, name, file, size, mtime))
@@ -49,11 +56,11 @@ class HttpTransport:
         _result(self.delete_job(host, name))
 
     def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> HttpJob:
-        errand = Errand(host, name, self._timeout)
+        errand = Errand(host, name, self._timeout, self._security)
         return HttpJob(self._pools, errand, self._putting(errand, file, size, mtime))
 
     def delete_job(self, host: Host, name: str) -> HttpJob:
-        errand = Errand(host, name, self._timeout)
+        errand = Errand(host, name, self._timeout, self._security)
         return HttpJob(self._pools, errand, _deleting(errand))
 
     def head(self, host: Host, name: str) -> int | None:
@@ -61,7 +68,7 @@ class HttpTransport:
 
         Apache leaves out a length of 0 there, and says it on GET.
         """
-        errand = Errand(host, name, self._timeout, READ_REMEDIES)
+        errand = Errand(host, name, self._timeout, self._security, READ_REMEDIES)
         answer = self._ask(errand, Request("HEAD", _target(name)))
         if answer.status == 200 and http_headers.is_unsized(answer.headers):
             job = self._job(errand, Request("GET", _target(name), streamed=True))
@@ -78,7 +85,7 @@ class HttpTransport:
 
     def get(self, host: Host, name: str, write: Callable[[bytes], Any]) -> float | None:
         """GET (RFC 9110, section 9.3.1), in blocks of at most 256 KiB as they come. Returns Last-Modified."""
-        errand = Errand(host, name, self._timeout, READ_REMEDIES)
+        errand = Errand(host, name, self._timeout, self._security, READ_REMEDIES)
         job = self._job(errand, Request("GET", _target(name), streamed=True))
         answer = _result(job)
         if answer.status in ABSENT:
@@ -103,7 +110,7 @@ class HttpTransport:
 
     def probe(self, host: Host) -> None:
         """HEAD of the folder that names hang below; whatever a server says of that, it is there to say it."""
-        errand = Errand(host, "/", self._timeout, READ_REMEDIES)
+        errand = Errand(host, "/", self._timeout, self._security, READ_REMEDIES)
         answer = self._ask(errand, Request("HEAD", "/"))
         if answer.status in OUT_OF_SERVICE:
             raise errand.refused(answer)
@@ -122,11 +129,16 @@ class HttpTransport:
     def _putting(self, errand: Errand, file: BinaryIO, size: int, mtime: float) -> Requests:
         """PUT (RFC 9110, section 9.3.4) with a length, never chunked; nginx takes Date as the file's mtime."""
         fields = {"Content-Length": str(size), "Date": _date(mtime)}
+        signed = errand.host.url in self._security.signed
+        if signed:
+            fields["Repr-Digest"] = self._digests.of(file, size)
         request = Request("PUT", _target(errand.name), fields, file, size)
         answer = yield request
         if answer.status in NO_FOLDER and "/" in errand.name:
             yield from self._making_folders(errand)
             answer = yield request
+        if signed and answer.status == 400 and self._digests.is_stale(file):
+            raise errand.failed("the master changed while it was sent", untouched=not errand.exchange.lost, ours=True)
         if answer.status not in PUT_DONE:
             raise errand.refused(answer)
         if answer.early:

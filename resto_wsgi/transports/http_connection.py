@@ -13,13 +13,15 @@ import queue
 import socket
 import struct
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from .http_security import Security, Signer
 
 __all__ = ["BLOCK", "REPLY_LIMIT", "STEPS", "Bounded", "Exchange", "Origin", "Pools", "TooLong"]
 
@@ -31,6 +33,7 @@ LONGEST = 24 * 3600.0  # seconds that a file may take to come: its length is onl
 UNSIZED = 3600.0  # the same where the host says no length, so that nothing else bounds a reply that never ends
 KEPT = 64  # connections kept alive for each host: one for each request thread of a usual WSGI server
 POOLS = 1024  # hosts; urllib3 would close the connections of all but the 10 used last
+COMMON = {"User-Agent": "resto_wsgi", "Accept-Encoding": "identity"}
 
 
 class Exchange:
@@ -116,11 +119,17 @@ class _TlsPool(HTTPSConnectionPool):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the requests for one host go: its pool, what a Host header says of it, and the path before each name."""
+    """Where the requests for one host go: its pool, what a Host header says of it, and the path before each name.
+
+    ``url`` is that of the host, ``common`` what every request says, and ``signer`` signs it where that is wanted.
+    """
 
     pool: HTTPConnectionPool
+    url: str
     authority: str
     path: str
+    common: Mapping[str, str] = field(repr=False)
+    signer: Signer | None
 
     def lease(self) -> Bounded:
         """Take a connection: one that is alive, as far as is known without asking, or a new one, to be connected."""
@@ -143,14 +152,15 @@ class Origin:
 class Pools:
     """urllib3's pools, one for each host; a process that forks gets its own. ``timeout`` is in seconds, to connect."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, security: Security) -> None:
         self._timeout = timeout
+        self._security = security
         self._own: dict[int, _Own] = {}  # by process, because a fork shares the sockets
 
     def origin(self, url: str) -> Origin:
         """Return the origin of a Host.url."""
         pid = os.getpid()
-        own = self._own.get(pid) or self._own.setdefault(pid, _Own(self._timeout))
+        own = self._own.get(pid) or self._own.setdefault(pid, _Own(self._timeout, self._security))
         return own.origins.get(url) or own.origins.setdefault(url, own.origin(url))
 
     def close(self) -> None:
@@ -165,13 +175,15 @@ class Pools:
 class _Own:
     """The pools of one process."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, security: Security) -> None:
         timeouts = urllib3.Timeout(connect=timeout, read=timeout)
-        self.manager = urllib3.PoolManager(POOLS, maxsize=KEPT, timeout=timeouts)
+        self.manager = urllib3.PoolManager(POOLS, maxsize=KEPT, timeout=timeouts, ssl_context=security.context)
+        self._security = security
         self.manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         self.origins: dict[str, Origin] = {}
 
     def origin(self, url: str) -> Origin:
         _, _, rest = url.partition("//")
         authority, slash, path = rest.partition("/")
-        return Origin(self.manager.connection_from_url(url), authority, slash + path)
+        pool, common = self.manager.connection_from_url(url), {**COMMON, **self._security.fields(url)}
+        return Origin(pool, url, authority, slash + path, common, self._security.signer(url))

@@ -21,6 +21,7 @@ from . import http_headers
 from .http_connection import Exchange, TooLong
 from .http_flight import NoAnswer, Shrunk
 from .http_reply import Fields
+from .http_security import Security
 
 __all__ = ["FAULTS", "READ_REMEDIES", "Answer", "Errand"]
 
@@ -32,7 +33,6 @@ log = logging.getLogger("resto_wsgi")
 TEMPORARY = frozenset({408, 409, 423, 425, 429})  # the 4xx that a later try may get past
 UNCLEAR = frozenset({408})  # the 4xx that refuses nothing: the host, or a proxy before it, waited in vain for more
 REMEDIES = {
-    401: "it wants credentials",
     403: "allow PUT and DELETE from here in its configuration",
     405: "enable PUT and DELETE (WebDAV) in its configuration",
     409: "a folder of the name is missing and could not be made, or is a file there",
@@ -41,10 +41,23 @@ REMEDIES = {
     507: "its disk is full",
 }
 READ_REMEDIES = {
-    401: "it wants credentials",
     403: "allow GET from here in its configuration, and look at the permissions",
     405: "enable GET and HEAD in its configuration",
 }
+REFUSED = {  # what a 401 means, by what the host was shown
+    "": "it wants credentials; give them in the file of RESTO_CREDENTIALS_FILE",
+    "basic": "it does not take our user and password; correct them in the file of RESTO_CREDENTIALS_FILE",
+    "bearer": "it does not take our bearer token; correct it in the file of RESTO_CREDENTIALS_FILE",
+    "secret": "it does not take our signature; compare the clocks, the key in the file of RESTO_CREDENTIALS_FILE with "
+    "its own, and its address in media_hosts with its name",
+}
+BY_CERTIFICATE = {  # what else these can mean over TLS, by whether the host was shown a certificate of ours
+    (400, True): "it may not take our certificate (RESTO_CLIENT_CERT); its error log says why",
+    (400, False): "it may want a certificate (RESTO_CLIENT_CERT); its error log says why",
+    (403, False): "; or it wants a certificate (RESTO_CLIENT_CERT)",
+}
+UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})  # X509_V_ERR_...: nobody whom we know has signed it
+OTHER_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
 class Answer(NamedTuple):
@@ -56,12 +69,15 @@ class Answer(NamedTuple):
 
 
 class Errand:
-    """``name`` at ``host``, within ``timeout`` seconds for each step."""
+    """``name`` at ``host``, within ``timeout`` seconds for each step; ``security`` knows what the host is shown."""
 
-    def __init__(self, host: Host, name: str, timeout: float, remedies: Mapping[int, str] = REMEDIES) -> None:
+    def __init__(
+        self, host: Host, name: str, timeout: float, security: Security, remedies: Mapping[int, str] = REMEDIES
+    ) -> None:
         self.host = host
         self.name = name
         self.exchange = Exchange(timeout)
+        self._security = security
         self._remedies = remedies
 
     def failed(self, reason: str, **facts: Any) -> DeliveryError:
@@ -88,14 +104,24 @@ class Errand:
         elif status < 400:
             remedy = "redirects are never followed; give its final URL in media_hosts"
         else:
-            remedy = self._remedies.get(status, "its error log says why")
+            remedy = self._remedy(status)
+        # A signature that is refused now may be taken when somebody has set a clock, so that is no final word.
+        signed = status == 401 and self.host.url in self._security.signed
         return self.failed(
             f"answered {status}: {remedy}",
             status=status,
-            permanent=status < 500 and status not in TEMPORARY,
+            permanent=status < 500 and status not in TEMPORARY and not signed,
             untouched=400 <= status < 500 and status not in UNCLEAR and not self.exchange.lost,
             retry_after=http_headers.retry_after(answer.headers, time.time()),
         )
+
+    def _remedy(self, status: int) -> str:
+        if status == 401:
+            return REFUSED[self._security.kind(self.host.url)]
+        remedy = self._remedies.get(status, "")
+        if self.host.url.startswith("https:"):
+            remedy += BY_CERTIFICATE.get((status, self._security.has_certificate), "")
+        return remedy or "its error log says why"
 
     def useless(self, answer: Answer, problem: str) -> DeliveryError:
         """Say why a reply does not do although its status is the one that was wanted."""
@@ -116,9 +142,22 @@ def _reason(error: Exception, step: float) -> str:
     if isinstance(error, IncompleteRead):
         return "the connection broke: its reply was cut short"
     if isinstance(error, (urllib3.exceptions.SSLError, ssl.SSLError)):
-        return f"TLS failed: {shown(inner, 160)}"
+        return f"TLS failed: {shown(inner, 160)}{_tls_remedy(error if isinstance(error, ssl.SSLError) else inner)}"
     if isinstance(error, TimeoutError):
         return f"too slow: {error}"
     if isinstance(error, (ValueError, OverflowError)):
         return f"the connection broke: the reply is malformed: {shown(error, 160)}"
     return f"the connection broke: {shown(inner, 160)}"
+
+
+def _tls_remedy(error: object) -> str:
+    """Say what to do about it, where the cause is clear: a certificate of the host, or ours."""
+    code = getattr(error, "verify_code", 0)
+    if code in UNKNOWN_AUTHORITY:
+        return "; give the authority of its certificate in RESTO_CA_BUNDLE"
+    if code in OTHER_NAME:
+        return "; name it in media_hosts as its certificate does"
+    if "ALERT" in (getattr(error, "reason", None) or ""):
+        return "; look at our certificate in RESTO_CLIENT_CERT"
+    # A host that does not take our certificate may hang up before its alert has come.
+    return "; if it wants a certificate, look at RESTO_CLIENT_CERT" if isinstance(error, ssl.SSLEOFError) else ""

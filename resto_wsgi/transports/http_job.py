@@ -23,8 +23,6 @@ from .http_flight import Body, Flight, request_head
 
 __all__ = ["HttpJob", "Request", "Requests"]
 
-COMMON = {"User-Agent": "resto_wsgi", "Accept-Encoding": "identity"}
-
 
 class Request(NamedTuple):
     """``target`` is the percent-encoded path below the host's own, with a slash; ``file`` is sent from its beginning.
@@ -150,7 +148,9 @@ class HttpJob:
 
     def _fly(self, connection: Bounded) -> None:
         request, origin = self._request, self._origin
-        fields = {**request.fields, **COMMON}
+        fields = {**request.fields, **origin.common}
+        if origin.signer is not None:  # anew for each attempt, since a nonce is good once
+            fields |= origin.signer(request.method, origin.url + request.target, fields)
         head = request_head(request.method, origin.path + request.target, origin.authority, fields)
         body = None if request.file is None else Body(request.file, request.size)
         self._flight = Flight(connection, self.errand.exchange, request.method, head, body, streamed=request.streamed)
