@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import random
 import socket
 import struct
 import threading
@@ -39,6 +40,15 @@ def eventually(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
             pytest.fail(f"not within {timeout} s: {condition}")
         time.sleep(0.005)
     return value
+
+
+def free_port_below() -> int:
+    """Return a free port that is below those of outgoing connections, for a second listener of a stock server."""
+    while True:
+        port = random.choice(range(10000, 20000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def need(kind: str) -> None:

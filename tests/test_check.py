@@ -23,6 +23,7 @@ from resto_wsgi.check.wire import Tls, Wire
 from resto_wsgi.hosts import parse_hosts
 from resto_wsgi.media_server import Access, make_server
 from resto_wsgi.transports.http import HttpTransport
+from resto_wsgi.transports.http_security import Security
 
 MIB = 1024**2
 WELL = {  # what the remedies say, put into the configurations
@@ -489,13 +490,16 @@ def test_nothing_is_removed_as_a_tree_where_the_folder_is_not_ours(check: Any) -
     assert "kept.jpg" not in str(report.left)
 
 
-def test_writes_without_credentials_are_found_where_there_are_credentials(check: Any) -> None:
+def test_writes_without_credentials_are_found_where_there_are_credentials(check: Any, tmp_path: Path) -> None:
     """Without any it cannot be told."""
-    wanted = {"Authorization": "Basic eDp5"}
+    own = tmp_path / "credentials"
+    own.touch(0o600)
+    own.write_text("* basic x:y")
     with Memory() as server:
+        wanted = Security(parse_hosts([server.url], "/"), credentials_file=str(own))
         (report,) = check(server)
         assert the(report, "credentials").verdict == "unknown"
-        (report,) = check(server, credentials=wanted)
+        (report,) = check(server, security=wanted)
         assert unsafe(report) == {"credentials"}
 
 

@@ -58,6 +58,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     "reachable:slow": {ANY: "check again with a larger --timeout"},
     "tls": {
         ANY: "renew the certificate, for the host name in RESTO_MEDIA_HOSTS, from an authority that this machine trusts"
+        " or that is in RESTO_CA_BUNDLE; where it wants one of ours, give it in RESTO_CLIENT_CERT"
     },
     "tls:version": {
         "nginx": "ssl_protocols TLSv1.2 TLSv1.3;",
@@ -68,7 +69,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     "clock": {ANY: "run an NTP client (chrony or systemd-timesyncd) there and here"},
     "absent": {ANY: "a name that is not there has to be answered with 404: " + _DIRECT},
     "write": {ANY: "its error log says why; look also whether its disk is full"},
-    "write:401": {ANY: "it wants credentials: admit this machine by its address, {address}"},
+    "write:401": {ANY: "it wants credentials: give them in the file of RESTO_CREDENTIALS_FILE, or admit {address}"},
     "write:403": {
         "nginx": "allow this machine: "
         + _WRITERS["nginx"]

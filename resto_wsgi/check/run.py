@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..hosts import Host
 from ..transports import Transport
+from ..transports.http_security import Security
 from . import cleaning, folders, naming, reach, reading, replacing, sizes, writing
 from .finding import Finding, Stopped, Trouble, Verdict
 from .subject import Subject
@@ -94,6 +95,8 @@ class Report:
 class Check:
     """Probes ``hosts``; ``timeout`` is in seconds without progress, ``largest`` in bytes.
 
+    ``security`` is what the hosts are shown, the same as the transport has.
+
     ``run`` returns when everything is done and taken away; ``differences`` are then what differs between the hosts.
     ``stop``, from a signal handler or another thread, ends the probes; a second one the cleaning, too.
     """
@@ -105,13 +108,13 @@ class Check:
         timeout: float,
         *,
         largest: int = LARGEST,
-        credentials: Mapping[str, str] | None = None,
+        security: Security | None = None,
     ) -> None:
         self.differences: tuple[Finding, ...] = ()
         self._stop = threading.Event()
         self._abandon = threading.Event()
         self._examined = [
-            _Examined(Subject(host, transport, timeout, self._stop, largest=largest, credentials=credentials))
+            _Examined(Subject(host, transport, timeout, self._stop, largest=largest, security=security))
             for host in hosts
         ]
 

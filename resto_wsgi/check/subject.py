@@ -19,6 +19,7 @@ from .. import names
 from ..errors import DeliveryError
 from ..hosts import Host
 from ..transports import Transport
+from ..transports.http_security import Security
 from .finding import Finding, Stopped, Trouble, Verdict
 from .remedies import remedy
 from .wire import Answer, Wire
@@ -31,7 +32,7 @@ SLOWEST = 64 * 1024  # bytes per second below which a transfer is given up
 
 
 class Subject:
-    """``folder`` is where the probes write; ``credentials`` are headers that a request needs, where any are set up.
+    """``folder`` is where the probes write; ``security`` is what the host is shown of us, and how it is known.
 
     ``kind`` and ``server`` are what `reach` found out; ``facts`` what `run` compares between hosts. ``own_folder`` is
     True once the folder has been seen to be ours and to be a folder: nothing else is ever removed as a tree.
@@ -45,12 +46,15 @@ class Subject:
         stop: threading.Event,
         *,
         largest: int,
-        credentials: Mapping[str, str] | None = None,
+        security: Security | None = None,
     ) -> None:
+        security = security or Security()
         self.host = host
         self.timeout = timeout
         self.largest = largest
-        self.credentials = dict(credentials or {})
+        self.is_shown_something = bool(security.kind(host.url)) or (
+            security.has_certificate and host.url.startswith("https:")
+        )
         self.folder = f"resto-check-{names.random_token(length=16)}"
         self.kind = "unknown"
         self.server = ""
@@ -59,7 +63,7 @@ class Subject:
         self.taken = False  # whether any of these may have been taken
         self.own_folder = False
         self.ending = False  # what was written is taken away also where the check was stopped
-        self.wire = Wire(host, timeout, credentials)
+        self.wire = Wire(host, timeout, security)
         self._transport = transport
         self._stop = stop
 

@@ -8,6 +8,7 @@ whatever it says of its length. All that goes wrong is a `Trouble`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import socket
 import ssl
@@ -19,8 +20,10 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from ..digests import format_digest
 from ..errors import shown
 from ..hosts import Host
+from ..transports.http_security import Security
 from .finding import Trouble
 
 __all__ = ["Answer", "Tls", "Wire"]
@@ -52,9 +55,9 @@ class Tls:
 
 
 class Wire:
-    """Requests to ``host``; ``timeout`` is in seconds without progress, ``headers`` go with each (credentials)."""
+    """Requests to ``host``; ``timeout`` is in seconds without progress, ``security`` is what the host is shown."""
 
-    def __init__(self, host: Host, timeout: float, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, host: Host, timeout: float, security: Security) -> None:
         parts = urlsplit(host.url)
         self._host = parts.hostname or ""
         self._port = parts.port or PORTS[parts.scheme]
@@ -62,7 +65,8 @@ class Wire:
         self._authority = parts.netloc
         self._base = parts.path
         self._timeout = timeout
-        self._headers = dict(headers or {})
+        self._url = host.url
+        self._security = security
         self.local_address = ""  # ours, as the host sees it where nothing between changes it
 
     def ask(
@@ -79,8 +83,8 @@ class Wire:
 
         At most ``limit`` bytes of the reply's body are kept. ``bare`` leaves the credentials out.
         """
-        with self._connected(len(body or b"") + limit) as line:
-            line.send(self._head(method, path, headers, None if body is None else len(body), bare))
+        with self._connected(len(body or b"") + limit, bare=bare) as line:
+            line.send(self._head(method, path, headers, None if body is None else len(body), body or b"", bare=bare))
             with contextlib.suppress(ConnectionError):  # an early refusal, which is there to be read
                 line.send(body or b"")
             return line.answer(method, limit)
@@ -88,7 +92,7 @@ class Wire:
     def cut(self, path: str, length: int, body: bytes) -> None:
         """Announce a PUT of ``length`` bytes, send ``body``, which is shorter, and hang up in order."""
         with self._connected(len(body)) as line, contextlib.suppress(ConnectionError):
-            line.send(self._head("PUT", path, None, length) + body)
+            line.send(self._head("PUT", path, None, length, body) + body)
             line.end()
 
     def announce(self, path: str, length: int) -> Answer | None:
@@ -116,22 +120,29 @@ class Wire:
         path: str,
         headers: Mapping[str, str] | None,
         length: int | None,
+        body: bytes = b"",
+        *,
         bare: bool = False,
     ) -> bytes:
         fields = {"Host": self._authority, "User-Agent": "resto_wsgi", "Accept-Encoding": "identity"}
-        fields |= {"Connection": "close", **({} if bare else self._headers), **(headers or {})}
+        fields |= {"Connection": "close", **({} if bare else self._security.fields(self._url)), **(headers or {})}
         if length is not None:
             fields["Content-Length"] = str(length)
+        signer = None if bare else self._security.signer(self._url)
+        if signer is not None:
+            if length is not None:
+                fields["Repr-Digest"] = format_digest(hashlib.sha256(body).digest())
+            fields |= signer(method, f"{self._url}/{path}", fields)
         lines = [f"{method} {self._base}/{path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     @contextlib.contextmanager
-    def _connected(self, size: int) -> Iterator[_Line]:
+    def _connected(self, size: int, *, bare: bool = False) -> Iterator[_Line]:
         ends = time.monotonic() + STEPS * self._timeout + size / MINIMUM_RATE
         try:
             with socket.create_connection((self._host, self._port), self._timeout) as sock:
                 self.local_address = sock.getsockname()[0]
-                with self._secured(sock) as secured:
+                with self._secured(sock, bare) as secured:
                     yield _Line(secured, self._timeout, ends)
         except ssl.SSLCertVerificationError as error:
             raise Trouble(f"TLS failed: {shown(error.verify_message, 160)}", cause="tls") from error
@@ -144,10 +155,10 @@ class Wire:
         except OSError as error:
             raise Trouble(f"the connection broke: {shown(error.strerror or error, 160)}") from error
 
-    def _secured(self, sock: socket.socket) -> socket.socket:
+    def _secured(self, sock: socket.socket, bare: bool) -> socket.socket:
         if not self._secure:
             return sock
-        return ssl.create_default_context().wrap_socket(sock, server_hostname=self._host)
+        return self._security.tls(bare=bare).wrap_socket(sock, server_hostname=self._host)
 
 
 class _Line:

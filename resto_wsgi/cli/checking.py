@@ -26,6 +26,7 @@ from ..config import Settings
 from ..errors import ConfigError
 from ..hosts import Host, parse_hosts
 from ..transports.http import HttpTransport
+from ..transports.http_security import Security
 
 __all__ = ["check"]
 
@@ -42,9 +43,10 @@ def check(specs: Sequence[str], *, as_json: bool, timeout: float | None, largest
     if not hosts:
         raise ConfigError("RESTO_MEDIA_HOSTS", "names no media server; give one as HOST, or set it")
     timeout = settings.timeout if timeout is None else timeout
-    transport = HttpTransport(timeout)
+    security = Security.of(settings, hosts)
+    transport = HttpTransport(timeout, security)
     try:
-        work = Check(hosts, transport, timeout, largest=largest)
+        work = Check(hosts, transport, timeout, largest=largest, security=security)
         with _signals(work), _progress(hosts):
             reports = work.run()
     finally:
