@@ -151,6 +151,9 @@ def test_the_units_have_the_settings_of_the_application(tmp_path: Path) -> None:
     assert 'ReadWritePaths="/srv/media" "/var/lib/100%% mine"' in drain
     assert 'ExecStart="/opt/resto" drain "--timeout" "240"' in drain and "User=app" in drain
     assert "RESTO_OUTBOX" not in units["resto-media-server.service"]
+    assert "ProtectHome=yes" in drain
+    own = {"RESTO_CREDENTIALS_FILE": "/home/app/credentials"}
+    assert "ProtectHome=read-only" in sections(printed("systemd", **own, **ROOT))["resto-drain.service"].splitlines()
     written = printed("systemd", "--output", str(tmp_path / "new"), **ROOT).split()
     assert sorted(written) == sorted(str(path) for path in (tmp_path / "new").iterdir())
 

@@ -23,13 +23,15 @@ import docutils.nodes
 import pytest
 import urllib3
 from printed import ENVIRON, RESTO, Printed, open_folder, printed, user
-from servers import eventually
+from servers import Node, eventually
 from webob import Request
 
 from resto_wsgi import Replicator
 from resto_wsgi.config import settings_table
 from resto_wsgi.digests import format_digest
 from resto_wsgi.intake import Limits
+from resto_wsgi.media_server import Access
+from resto_wsgi.media_server.http_server import Tls
 from resto_wsgi.media_server.stock import StockServer
 from resto_wsgi.signatures import parse_keys, sign
 
@@ -93,7 +95,7 @@ def test_the_readme_has_the_examples_that_are_tested_here() -> None:
     """An example in another language would not be run; one that is gone would not be missed."""
     languages = [language for language, _ in blocks()]
     assert {each: languages.count(each) for each in languages} == {
-        "shell": 10, "python": 8, "ini": 1, "text": 1
+        "shell": 11, "python": 8, "ini": 1, "text": 2
     }  # fmt: skip
 
 
@@ -200,7 +202,7 @@ def test_the_example_of_a_check_is_what_the_check_says() -> None:
         command = command.replace("resto", shlex.join(RESTO), 1).replace("media-01:8080", server.label)
         done = subprocess.run(["sh", "-c", command], env=ENVIRON, capture_output=True, text=True, timeout=60)
         said = done.stdout.replace(server.label, "media-01:8080").replace("127.0.0.1", "192.0.2.10")
-    (example,) = of("text")
+    (example,) = [text for text in of("text") if "replication is" in text]
     assert [line.rstrip() for line in said.splitlines()] == example.splitlines()
 
 
@@ -230,6 +232,27 @@ def test_our_own_media_server_takes_signatures_over_tls(tmp_path: Path) -> None:
             assert pool.request("PUT", "/x", body=b"hello", headers=headers).status == 401
             assert pool.request("PUT", "/x", body=b"hello", headers={**headers, **signature}).status == 201
             assert pool.request("GET", "/x").data == b"hello"
+
+
+def test_the_credentials_of_the_readme_serve_its_example(tmp_path: Path) -> None:
+    """A server of our own over TLS, with a private authority, is safe to use with the file as it stands."""
+    (lines,) = [text for text in of("text") if "bearer" in text]
+    (shell,) = [text for text in of("shell") if "RESTO_CREDENTIALS_FILE=" in text]
+    folder = tmp_path / "media"
+    own = tmp_path / "credentials"
+    own.touch(0o600)
+    own.write_text(lines)
+    what = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=media -addext subjectAltName=IP:127.0.0.1"
+    make = f"openssl req -x509 {what} -days 9 -keyout {tmp_path}/key.pem -out {tmp_path}/ca.pem"
+    subprocess.run(make.split(), check=True, capture_output=True)
+    tls = Tls(f"{tmp_path}/ca.pem", f"{tmp_path}/key.pem")
+    keys = parse_keys("app-1:OUTPUT-OF-openssl-rand-base64-32", "the README")
+    with Node(folder, access=Access(keys=keys), server={"tls": tls}) as node:
+        shell = shell.replace("media-01:8443", f"127.0.0.1:{node.port}").replace("/srv/", f"{tmp_path}/")
+        environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", "-c", shell], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "without credentials a PUT is answered with 401" in done.stdout
 
 
 @contextlib.contextmanager

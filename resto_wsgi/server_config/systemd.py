@@ -15,6 +15,9 @@ __all__ = ["drain", "media_server"]
 
 PRIVILEGED = 1024  # ports below belong to root
 
+# Settings that name a file which is only read.
+READ = ("RESTO_CA_BUNDLE", "RESTO_CLIENT_CERT", "RESTO_CLIENT_KEY", "RESTO_CREDENTIALS_FILE")
+
 NOT_IN_COMMANDS = frozenset("\"'\\$")  # systemd refuses the first three in the name of a program, however written
 
 # What neither of the two programs ever needs.
@@ -104,7 +107,7 @@ Type=oneshot
 {_user(checked_user(user))}UMask=0022
 TimeoutStartSec=300
 CapabilityBoundingSet=
-{HARDENED}{_places(command, *folders)}"""
+{HARDENED}{_places(command, *folders, read=[environment[each] for each in READ if each in environment])}"""
     timer = """\
 # enable with: systemctl enable --now resto-drain.timer
 
@@ -136,9 +139,9 @@ def _user(user: str) -> str:
     return f"User={user}\nGroup={user}\n" if user else ""
 
 
-def _places(command: str, *folders: str) -> str:
-    """Let the unit write below ``folders``, and see no more of the homes and of /tmp than it needs."""
-    used = (command, *folders)
+def _places(command: str, *folders: str, read: Sequence[str] = ()) -> str:
+    """Let the unit write below ``folders``, and see no more of the homes and of /tmp than it needs to ``read``."""
+    used = (command, *folders, *read)
     home = "read-only" if any(_below(each, "/home", "/root", "/run/user") for each in used) else "yes"
     temporary = "no" if any(_below(each, "/tmp", "/var/tmp") for each in used) else "yes"  # noqa: S108
     written = " ".join(quoting.systemd("root", each) for each in folders)
