@@ -85,7 +85,10 @@ class HttpJob:
             self._end(self.errand.broken(error))
             return
         self.cold = False
-        self._fly(connection)
+        if self._interrupted:
+            self.abandon()
+        else:
+            self._fly(connection)
 
     def advance(self, events: int) -> None:
         self._flight.advance(events)
