@@ -2,19 +2,19 @@
 
 A command reads its options, calls the module that does the work and gives back its exit status. A `RestoError`
 becomes one line on stderr and exit status 1 for every command, in one place; any other exception is a defect
-and keeps its traceback.
+and keeps its traceback. Those of `resto config` are in ``config_commands``.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from ..errors import ConfigError, RestoError
+from .config_commands import config
 
 __all__ = ["resto"]
 
@@ -151,120 +151,6 @@ def media_server(**options: Any) -> None:
     sys.exit(serve(Options(**options), os.environ))
 
 
-@resto.group()
-def config() -> None:
-    """Print the configuration of a media server, or units of systemd, from the settings.
-
-    MEDIA_ROOT, MEDIA_URL and RESTO_... in the environment say what; the options add what only that server knows.
-    """
-
-
-def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return one decorator for several options."""
-
-    def decorate(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-_place = _options(
-    click.option("--root", metavar="DIR", help="The folder to serve; MEDIA_ROOT, where it is not given."),
-    click.option("--listen", metavar="[ADDRESS:]PORT", help="The port of --host, or 8080, where it is not given."),
-    click.option(
-        "--allow",
-        metavar="NETWORK",
-        multiple=True,
-        help="Who may write: each application server. Only this machine, where it is not given.",
-    ),
-    click.option("--user", metavar="USER", default="www-data", show_default=True, help="Whom the server runs as."),
-    click.option("--output", metavar="DIR", help="Write into this folder, not to standard output."),
-)
-_site = _options(
-    _place,
-    click.option("--host", metavar="HOST", help="The server that this is for, as it stands in RESTO_MEDIA_HOSTS."),
-    click.option("--list", metavar="NETWORK", multiple=True, help="Who may list folders; as --allow by default."),
-    click.option("--max-body", metavar="SIZE", default="1g", show_default=True, help="Bytes of a file, or 64k, 20m."),
-    click.option(
-        "--naming",
-        type=click.Choice(["original", "random", "content"]),
-        help="That of the middleware: names that it makes are cached for a year. Not if anything overwrites files.",
-    ),
-    click.option("--temp", metavar="DIR", help="For what is being received; in the root, where it is not given."),
-    click.option("--certificate", metavar="FILE", help="Serve TLS, with this certificate and its chain."),
-    click.option("--key", metavar="FILE", help="The certificate's key."),
-    click.option("--client-ca", metavar="FILE", help="Writers also need a certificate of this authority."),
-    click.option("--run", metavar="DIR", help="The server's own files: pid, logs. Debian's places by default."),
-)
-_command = click.option("--command", metavar="FILE", help="The command resto on that machine; this one by default.")
-_tree = click.option(
-    "--tree", metavar="TREE", help="For each node of a tree, such as 'a:8080(b:8080(d:8080,e:8080),c:8080)'."
-)
-
-
-@config.command()
-@_site
-@click.option("--no-fall-back", is_flag=True, help="Do not ask the other media servers for a file that is not here.")
-@click.option("--peer-ca", metavar="FILE", help="The authority of the other media servers' certificates.")
-@click.option("--peer-name", metavar="NAME", help="The name in all of them.")
-@click.option("--part", is_flag=True, help="Only what belongs into http { }, for a file in conf.d.")
-@_tree
-@_command
-def nginx(no_fall_back: bool, peer_ca: str | None, peer_name: str | None, part: bool, **options: Any) -> None:
-    """Print nginx.conf.
-
-    With --host, a file that is not here is read from the other media servers in RESTO_MEDIA_HOSTS. With --tree, each
-    node reads what it has not from its children; the unit that is printed with it takes the writes.
-    """
-    from . import config as work
-
-    peers = {key: value for key, value in (("ca", peer_ca), ("name", peer_name)) if value is not None}
-    own = {each: options.pop(each) for each in ("tree", "output", "command")}
-    work.print_nginx(options, fall_back=not no_fall_back, peers=peers, complete=not part, **own)
-
-
-@config.command()
-@_site
-def lighttpd(output: str | None, **options: Any) -> None:
-    """Print lighttpd.conf."""
-    from . import config as work
-
-    work.print_lighttpd(options, output=output)
-
-
-@config.command()
-@_site
-@click.option(
-    "--modules",
-    metavar="DIR",
-    default="/usr/lib/apache2/modules",
-    show_default=True,
-    help="Where Apache has its modules.",
-)
-def apache(modules: str, output: str | None, **options: Any) -> None:
-    """Print the configuration of Apache."""
-    from . import config as work
-
-    work.print_apache(options, modules=modules, output=output)
-
-
-@config.command()
-@_place
-@_tree
-@_command
-def systemd(**options: Any) -> None:
-    """Print units: `resto drain` with its timer, and our own media server.
-
-    With --tree, one unit of our own media server for each node, which passes on what it gets to its children.
-    """
-    from . import config as work
-
-    own = {each: options.pop(each) for each in ("tree", "output", "command")}
-    work.print_systemd(options, **own)
-
-
 @resto.command()
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -295,3 +181,6 @@ def check(hosts: tuple[str, ...], as_json: bool, timeout: float | None, max_file
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     sys.exit(status)
+
+
+resto.add_command(config)
