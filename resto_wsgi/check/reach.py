@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from datetime import timezone
-from email.utils import parsedate_to_datetime
 
+from ..dates import parse_date
 from ..errors import shown
 from .finding import Finding, Trouble
 from .remedies import KINDS
@@ -76,10 +75,8 @@ def clock(subject: Subject) -> list[Finding]:
     begun = time.time()
     answer = subject.raw("GET", _nowhere(subject))
     ended = time.time()
-    try:
-        date = parsedate_to_datetime(answer.headers.get("Date", ""))
-        stamp = (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
+    stamp = parse_date(answer.headers.get("Date", ""))
+    if stamp is None:
         return [subject.found("clock", "unknown", "it sends no Date")]
     # The header is cut to seconds, so that it is on the average half a second old.
     ahead = stamp + 0.5 - (begun + ended) / 2

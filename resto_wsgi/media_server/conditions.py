@@ -5,12 +5,11 @@ For a write it is asked under the lock of the name, so that of two writers with 
 
 from __future__ import annotations
 
-from datetime import timezone
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from webob import Request
 
+from ..dates import parse_date
 from .answers import Refused
 
 if TYPE_CHECKING:
@@ -53,12 +52,9 @@ def range_applies(environ: WSGIEnvironment, etag: str, mtime: int) -> bool:
 
 
 def http_seconds(date: str) -> int | None:
-    """Return an HTTP date in seconds since 1970, None where it is none (RFC 9110, section 5.6.7)."""
-    try:
-        parsed = parsedate_to_datetime(date)
-        return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)).timestamp())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    """Return an HTTP date in whole seconds since 1970, None where it is none."""
+    seconds = parse_date(date)
+    return None if seconds is None else int(seconds)
 
 
 def _judge_match(environ: WSGIEnvironment, etag: str | None, mtime: int) -> None:

@@ -11,12 +11,12 @@ import mimetypes
 import re
 import secrets
 from collections.abc import Iterable, Sequence
-from email.utils import formatdate
 from os import stat_result
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qs, quote, urlencode
 
 from .. import names
+from ..dates import format_date
 from ..digests import format_digest, wants_digest
 from ..errors import NameRejected
 from . import marks
@@ -63,7 +63,7 @@ def _file_answer(
     environ: WSGIEnvironment, file: BinaryIO, status: stat_result, name: str, generation: int | None, inline: bool
 ) -> Answer:
     size, mtime, etag = status.st_size, int(status.st_mtime), etag_of(status)
-    version: list[Header] = [("ETag", f'"{etag}"'), ("Last-Modified", formatdate(mtime, usegmt=True))]
+    version: list[Header] = [("ETag", f'"{etag}"'), ("Last-Modified", format_date(mtime))]
     if generation is not None:
         version.append(("Resto-Generation", str(generation)))
     if unchanged(environ, etag, mtime):
@@ -149,7 +149,7 @@ def page_answer(environ: WSGIEnvironment, entries: Sequence[Entry], page: Page) 
 
 def _shown(entry: Entry) -> dict[str, object]:
     kind = "directory" if entry.folder else "file"
-    shown: dict[str, object] = {"name": entry.name, "type": kind, "mtime": formatdate(entry.mtime, usegmt=True)}
+    shown: dict[str, object] = {"name": entry.name, "type": kind, "mtime": format_date(entry.mtime)}
     return shown if entry.size is None else {**shown, "size": entry.size}
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from functools import lru_cache
 from http.client import HTTPResponse
 from typing import Any, BinaryIO
 
+from ..dates import format_date
 from ..hosts import Host
 from ..names import quote
 from . import http_headers
@@ -192,7 +192,7 @@ def _target(name: str) -> str:
 
 @lru_cache(CACHED)
 def _date(mtime: float) -> str:
-    return formatdate(mtime, usegmt=True)
+    return format_date(mtime)
 
 
 def _result(job: HttpJob) -> Any:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import Protocol
+
+from ..dates import parse_date
 
 __all__ = ["end_of_chunks", "file_size", "is_chunked", "is_encoded", "is_unsized", "mtime", "retry_after"]
 
@@ -77,7 +78,7 @@ def is_encoded(headers: Headers) -> bool:
 
 def mtime(headers: Headers) -> float | None:
     """Return Last-Modified in seconds since 1970, None where it is missing, or nothing that we could pass on."""
-    stamp = _date(headers.get("Last-Modified", ""))
+    stamp = parse_date(headers.get("Last-Modified", ""))
     return stamp if stamp is not None and 0 <= stamp <= LATEST else None
 
 
@@ -89,17 +90,9 @@ def retry_after(headers: Headers, now: float) -> float | None:
     text = headers.get("Retry-After", "").strip()
     if _is_number(text):
         return min(float(text), LONGEST_WAIT)
-    stamp = _date(text)
+    stamp = parse_date(text)
     return min(stamp - now, LONGEST_WAIT) if stamp is not None and stamp >= now else None
 
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
-
-
-def _date(text: str) -> float | None:
-    try:
-        date = parsedate_to_datetime(text)
-        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None

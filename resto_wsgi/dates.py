@@ -1,0 +1,25 @@
+"""HTTP dates (RFC 9110, section 5.6.7): read from headers of anybody, and written.
+
+Strings and numbers only: no clock. The transport, the check and the media server call this.
+"""
+
+from __future__ import annotations
+
+from datetime import timezone
+from email.utils import formatdate, parsedate_to_datetime
+
+__all__ = ["format_date", "parse_date"]
+
+
+def format_date(seconds: float) -> str:
+    """Return ``seconds`` since 1970 as a header says it."""
+    return formatdate(seconds, usegmt=True)
+
+
+def parse_date(text: str) -> float | None:
+    """Return a date in seconds since 1970, None where it is none. One without a zone is in GMT."""
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
