@@ -26,7 +26,6 @@ from test_access import KEY, signed
 from wsgi_servers import running
 
 from resto_wsgi.cli.commands import media_server
-from resto_wsgi.cli.media_server import parse_listen
 from resto_wsgi.media_server import MediaServer, http_server, make_server
 
 
@@ -52,7 +51,8 @@ def say(node: Any, data: bytes) -> bytes:
     """Send octets on a connection of their own, and return all that comes back."""
     with socket.create_connection((LOOPBACK, node.port), timeout=5) as client, contextlib.suppress(ConnectionError):
         client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it was closed already, which is no ConnectionError here
+            client.shutdown(socket.SHUT_WR)
         with client.makefile("rb") as reader:
             return reader.read()
     return b""
@@ -359,15 +359,6 @@ def test_the_command_says_in_a_line_what_is_wrong(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(line) and done.stderr.count("\n") == 1, done.stderr
     assert "hunter2" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [("[::1]:80", ("::1", 80)), ("0.0.0.0:0", ("0.0.0.0", 0)), ("media-01:8080", ("media-01", 8080))],
-)
-def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
-    """IPv6 goes into brackets."""
-    assert parse_listen(text) == address
 
 
 def test_the_command_has_the_servers_defaults() -> None:

@@ -27,6 +27,7 @@ from ..errors import ConfigError
 from ..hosts import Host, parse_hosts
 from ..transports.http import HttpTransport
 from ..transports.http_security import Security
+from .terminal import plain
 
 __all__ = ["check"]
 
@@ -157,6 +158,4 @@ def _summary(report: Report) -> Text:
 
 
 def _plain(text: str) -> Text:
-    """Show text as it is, but for what would steer a terminal; it is no markup."""
-    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-    return Text("".join(each if each.isprintable() else ascii(each)[1:-1] for each in text))
+    return plain(text, LONGEST)

@@ -15,6 +15,7 @@ import click
 
 from ..errors import ConfigError, RestoError
 from .config_commands import config
+from .listen import parse_listen
 
 __all__ = ["resto"]
 
@@ -111,12 +112,13 @@ def forget(url: str) -> None:
 
 
 def _address(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, int]:
-    from .media_server import parse_listen
-
     try:
-        return parse_listen(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+        host, port = parse_listen(text)
+    except ValueError:
+        host, port = "", 0
+    if not host:
+        raise click.BadParameter(f"wanted HOST:PORT, found {text!r}")
+    return host, port
 
 
 @resto.command("media-server")

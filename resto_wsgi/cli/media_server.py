@@ -71,14 +71,6 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     return 0 if stop.is_set() else 1
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT, [HOST]:PORT for IPv6. Raises ValueError."""
-    host, _, port = text.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ValueError(f"wanted HOST:PORT, found {text!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
 def _application(options: Options, access: Access) -> MediaServer:
     try:
         return MediaServer(options.root, access=access, inline=options.inline)

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
 from ..config import Settings
 from ..errors import ConfigError, shown
 from ..replicator import Replicator
 from ..status import NameStatus, Status
+from .terminal import plain
 
 __all__ = ["drain", "forget", "show_status", "sync"]
 
@@ -100,11 +100,6 @@ def _check_media_root(path: str) -> None:
         raise ConfigError("MEDIA_ROOT", f"is not yours; run this as its owner: sudo -u '#{owner}' resto ...")
 
 
-def _plain(text: str) -> Text:
-    """Show what a host said as it is, but for what would steer a terminal; it is no markup."""
-    return Text("".join(each if each.isprintable() else ascii(each)[1:-1] for each in text))
-
-
 def _print(status: Status) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("host", "state", "since", "owed", "parked", "oldest", "last error"):
@@ -112,7 +107,7 @@ def _print(status: Status) -> None:
         table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column == "host")
     for host in status.hosts:
         counts = (str(host.owed), str(host.parked))
-        table.add_row(_plain(host.host), host.state, _when(host.since), *counts, _when(host.oldest), _plain(host.error))
+        table.add_row(plain(host.host), host.state, _when(host.since), *counts, _when(host.oldest), plain(host.error))
     _output().print(table)
 
 
@@ -123,11 +118,11 @@ def _print_name(status: NameStatus) -> None:
     for host in status.hosts:
         delivery = status.owing.get(host)
         if delivery is None:
-            table.add_row(_plain(host), "yes" if status.present else "no", "", "")
+            table.add_row(plain(host), "yes" if status.present else "no", "", "")
         else:
             why = delivery.reason or "not tried yet"
             why = f"parked: {why}" if delivery.parked else why
-            table.add_row(_plain(host), "unknown", _when(delivery.since), _plain(why))
+            table.add_row(plain(host), "unknown", _when(delivery.since), plain(why))
     print(f"{shown(status.name, 300)} is {'present' if status.present else 'absent'}")
     _output().print(table)
 
