@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from printed import ENVIRON, LOOPBACK, RESTO, Printed, open_folder, resto
+from printed import ENVIRON, LOOPBACK, RESTO, Printed, listens, open_folder, printed, resto
+from servers import eventually
+
+from resto_wsgi.media_server import stock
 
 KINDS = ("nginx", "lighttpd", "apache")
 MTIME = {"nginx": set(), "lighttpd": {"mtime"}, "apache": {"mtime"}}  # the two take none from a PUT
@@ -81,21 +84,29 @@ def test_who_may_not_write_is_let_in_by_the_option_that_is_named(server: Printed
     assert checked(server.label)[0] == 0
 
 
-def test_our_own_media_server_is_safe(tmp_path: Path) -> None:
-    """Nothing to warn of, nothing left; and where it is told to admit another, its option is named."""
-    for network, expected in (("192.0.2.1", 1), (LOOPBACK, 0)):
-        command = [*RESTO, "media-server", "--root", str(tmp_path), "--listen", f"{LOOPBACK}:0", "--allow", network]
-        with subprocess.Popen(command, env=ENVIRON, stdout=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stdout is not None
-                label = re.split("[/ ]+", process.stdout.readline())[3]
-                status, report = checked(label)
-            finally:
-                process.send_signal(signal.SIGTERM)
-        assert (status, report["kind"], report["left"]) == (expected, "node", [])
-        assert keys(report, "warning") == set()
-        assert keys(report, "unsafe") == ({"write"} if expected else set())
-        if expected:
-            (cure,) = [finding["remedy"] for finding in report["findings"] if finding["key"] == "write"]
-            assert cure == f"start it with --allow {LOOPBACK}"
+@pytest.mark.parametrize(("network", "expected"), [(LOOPBACK, 0), ("192.0.2.1", 1)])
+def test_our_own_media_server_is_safe_as_its_unit_starts_it(network: str, expected: int, tmp_path: Path) -> None:
+    """Nothing to warn of, nothing left; and where it admits another, its option is named."""
+    port = stock._free_port()
+    place = ["--root", f"{tmp_path}/$a %b", "--listen", f"{LOOPBACK}:{port}", "--user", ""]
+    unit = printed("systemd", *place, "--allow", network, "--command", "/resto")
+    (line,) = re.findall(r'^ExecStart="/resto" (.*"--root".*)$', unit, re.MULTILINE)
+    arguments = [each.replace("%%", "%").replace("$$", "$") for each in shlex.split(line)]
+    with subprocess.Popen([*RESTO, *arguments], env=ENVIRON, stdout=subprocess.DEVNULL) as process:
+        try:
+            eventually(lambda: process.poll() is not None or listens(port))
+            status, report = checked(f"{LOOPBACK}:{port}")
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert (status, report["kind"], report["left"], keys(report, "warning")) == (expected, "node", [], set())
+    assert keys(report, "unsafe") == ({"write"} if expected else set())
+    if expected:
+        (cure,) = [finding["remedy"] for finding in report["findings"] if finding["key"] == "write"]
+        assert cure == f"start it with --allow {LOOPBACK}"
     assert list(tmp_path.rglob("resto-check-*")) == []
+
+
+def test_no_unit_is_printed_that_would_not_start() -> None:
+    """Our own media server refuses everybody's networks, unless it is told otherwise by hand."""
+    done = resto("config", "systemd", "--root", "/srv/media", "--allow", "0.0.0.0/1", "--allow", "128.0.0.0/1")
+    assert (done.returncode, done.stdout) == (1, "") and "everybody's" in done.stderr

@@ -436,7 +436,7 @@ def test_the_given_networks_may_write(root: Path, address: str) -> None:
 
 def test_a_network_that_is_none_is_an_error() -> None:
     """At start, not at the first request."""
-    with pytest.raises(ConfigError, match=r"^allow: wanted networks such as .* '10\.0\.0/8' does not appear"):
+    with pytest.raises(ConfigError, match=r"^allow: takes a network such as .*, not '10\.0\.0/8'$"):
         Access(["10.0.0/8"])
 
 

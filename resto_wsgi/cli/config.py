@@ -12,14 +12,15 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..config import Settings, settings_table
 from ..errors import ConfigError, shown
 from ..hosts import Host, public_url
+from ..networks import parse_address
 from ..server_config import Node, Site, apache, lighttpd, nginx, parse_tree, systemd
+from .listen import parse_listen
 
 __all__ = ["print_apache", "print_lighttpd", "print_nginx", "print_systemd"]
 
@@ -108,11 +109,10 @@ def _node_units(options: dict[str, Any], settings: Settings, tree: str, command:
 def _node_of_tree(site: Site, node: Node) -> Site:
     """Return the site of a node, where its parent may write, if it is named by its address."""
     parent = urlsplit(node.parent.host.url).hostname if node.parent else None
-    try:
-        address = str(ip_address(parent or ""))
-    except ValueError:
+    address = parse_address(parent or "")
+    if address is None:
         return site
-    return replace(site, writers=(*site.writers, address), listers=(*site.listers, address))
+    return replace(site, writers=(*site.writers, str(address)), listers=(*site.listers, str(address)))
 
 
 def _add(files: dict[str, str], node: Node, parts: Mapping[str, str]) -> None:
@@ -174,10 +174,10 @@ def _port_of(host: Host | None, options: dict[str, Any]) -> int:
 
 
 def _listen(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not re.fullmatch("[0-9]{1,5}", port) or (":" in host and not host.startswith("[")):
-        raise ConfigError("listen", f"takes [ADDRESS:]PORT, such as 8080 or [::]:8080, not {shown(text)}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    try:
+        return parse_listen(text)
+    except ValueError:
+        raise ConfigError("listen", f"takes [ADDRESS:]PORT, such as 8080 or [::]:8080, not {shown(text)}") from None
 
 
 def _bytes(text: str) -> int:

@@ -8,11 +8,12 @@ covers the digest of the body, which ``body`` compares. ``node`` calls this.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from ..digests import parse_digest
 from ..errors import ConfigError, SignatureRejected
+from ..networks import LOOPBACK, is_everybody, parse_network
 from ..signatures import Key, Message, accepted, verify
 from .answers import Refused
 from .replays import Replays
@@ -20,9 +21,8 @@ from .replays import Replays
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["LOOPBACK", "Access", "message_of"]
+__all__ = ["Access", "message_of"]
 
-LOOPBACK = ("127.0.0.0/8", "::1/128")
 PROXIED = ("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
 
 
@@ -52,12 +52,12 @@ class Access:
         # nothing else was said, and not through a proxy that says that it is one.
         self._by_default = networks is None and not (keys or certificates or anyone)
         given = LOOPBACK if self._by_default else tuple(networks or ())
-        self._networks = [_network(each) for each in given]
+        self._networks = [parse_network("allow", each) for each in given]
         self._keys = tuple(keys)
         self._authorities = frozenset(each.lower() for each in authorities)
         self._certificates = certificates
         self._anyone = anyone
-        if _is_everybody(self._networks) and not anyone:
+        if is_everybody(self._networks) and not anyone:
             raise ConfigError("allow", "those networks are everybody's; if that is meant, say so with --allow-anyone")
 
     def admit(self, environ: WSGIEnvironment, replays: Replays, now: float) -> None:
@@ -118,17 +118,3 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def _network(text: str) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        raise ConfigError("allow", f"wanted networks such as 10.0.0.0/8, found: {error}") from error
-
-
-def _is_everybody(networks: Iterable[IPv4Network | IPv6Network]) -> bool:
-    v4 = collapse_addresses(each for each in networks if isinstance(each, IPv4Network))
-    v6 = collapse_addresses(each for each in networks if isinstance(each, IPv6Network))
-    # The internet's IPv6 addresses are those of 2000::/3 (RFC 4291, section 2.4).
-    return any(each.prefixlen == 0 for each in v4) or any(each.prefixlen <= 3 for each in v6)

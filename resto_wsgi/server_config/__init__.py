@@ -6,7 +6,7 @@ outside in their place, or refuses them. No disk, no network, no environment: ``
 
 from __future__ import annotations
 
-from .site import LOOPBACK, Site
+from .site import Site
 from .tree import Node, parse_tree
 
-__all__ = ["LOOPBACK", "Node", "Site", "parse_tree"]
+__all__ = ["Node", "Site", "parse_tree"]

@@ -12,16 +12,15 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from .. import names
 from ..errors import ConfigError, shown
+from ..networks import LOOPBACK, parse_address, parse_network
 from .quoting import printable
 
-__all__ = ["LOOPBACK", "TYPES", "Site", "checked_user", "network_of"]
+__all__ = ["TYPES", "Site", "checked_user"]
 
-LOOPBACK = ("127.0.0.0/8", "::1/128")
 MAX_BODY = 1 << 30  # bytes, as the middleware's max_file_size
 YEAR = 31536000  # seconds
 
@@ -140,14 +139,6 @@ class Site:
         object.__setattr__(self, keyword, value)
 
 
-def network_of(setting: str, text: str) -> str:
-    """Return one network, or one address, in its normal form."""
-    try:
-        return str(ip_network(_no_zone(text)))
-    except ValueError:
-        raise ConfigError(setting, f"takes a network such as 10.0.0.0/8, not {shown(text)}") from None
-
-
 def checked_user(user: str) -> str:
     """Return the name of a user as it is; raise ConfigError where it is none."""
     if user and not _USER.fullmatch(user):
@@ -156,7 +147,7 @@ def checked_user(user: str) -> str:
 
 
 def _networks(setting: str, found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(network_of(setting, each) for each in found))
+    return tuple(dict.fromkeys(str(parse_network(setting, each)) for each in found))
 
 
 def _folder(setting: str, path: str) -> str:
@@ -178,13 +169,7 @@ def _url_path(path: str) -> str:
 
 
 def _address(address: str) -> str:
-    try:
-        return str(ip_address(_no_zone(address))) if address else ""
-    except ValueError:
-        raise ConfigError("listen", f"takes [ADDRESS:]PORT with an IP address, not {shown(address)}") from None
-
-
-def _no_zone(text: str) -> str:
-    if "%" in text:  # what follows is a zone, for which ipaddress takes any text
-        raise ValueError(text)
-    return text.strip()
+    parsed = parse_address(address)
+    if address and parsed is None:
+        raise ConfigError("listen", f"takes [ADDRESS:]PORT with an IP address, not {shown(address)}")
+    return str(parsed) if address else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import ConfigError
+from ..networks import is_everybody, parse_network
 from . import quoting
 from .site import Site, checked_user
 
@@ -48,6 +49,8 @@ def media_server(command: str, site: Site, children: Sequence[str] = ()) -> dict
     """Return the unit of `resto media-server` for a site; ``children`` are the URLs that it passes writes on to."""
     if site.path:
         raise ConfigError("path", "our own media server has names below / of its URL, not below another path")
+    if is_everybody(parse_network("allow", each) for each in site.writers):
+        raise ConfigError("allow", "those networks are everybody's, and our own media server would not start")
     arguments = ["--root", site.root, "--listen", f"{site.shown_address or '0.0.0.0'}:{site.port}"]  # noqa: S104
     for network in site.writers:
         arguments += ["--allow", network]
