@@ -170,12 +170,14 @@ def test_a_forked_child_has_a_worker_of_its_own(python: Any, tmp_path: Path) -> 
             def step(self):
                 # One write each: another thread prints as well.
                 print(json.dumps([mark, os.getpid()]) + "\\n", end="", flush=True)
+                leads.set()
                 return 0.1
         signal.alarm(30)
-        mark = "parent"
+        mark, leads = "parent", threading.Event()
         worker = Worker([Lane()], sys.argv[1], lambda: None)
         worker.start()
         worker.start()
+        leads.wait(20)  # else the child might
         said, say = os.pipe()
         ended, end = os.pipe()
         child = os.fork()
