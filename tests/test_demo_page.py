@@ -104,7 +104,8 @@ def settled(browser: webdriver.Chrome, count: int, seconds: float = 60) -> dict[
     done = "[data-state=done], [data-state=refused]"
     WebDriverWait(browser, seconds).until(lambda it: len(it.find_elements(By.CSS_SELECTOR, done)) == count)
     cards = browser.find_elements(By.CSS_SELECTOR, ".card")
-    return {card.find_element(By.CSS_SELECTOR, ".name").text: card for card in cards}
+    # Not ``text``, which is empty as long as the card has not risen into sight.
+    return {card.find_element(By.CSS_SELECTOR, ".name").get_attribute("textContent") or "": card for card in cards}
 
 
 def links(card: WebElement) -> list[str]:
