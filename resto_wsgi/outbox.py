@@ -120,6 +120,10 @@ class Outbox:
         now = self._clock()
         self._file.write(lambda connection: _entomb(connection, name, now), durable=self._fsync)
 
+    def exhume(self, name: str) -> None:
+        """Forget that ``name`` was deleted: the master holds it again. The caller holds its lock."""
+        self._file.write(lambda connection: connection.execute(sql.EXHUME, (name,)))
+
     def claim(self, host: str, names: Sequence[str]) -> list[Delivery]:
         """Begin to send: return those of ``names`` that are still owed. The caller holds the locks of the names."""
         now = self._clock()
@@ -185,8 +189,7 @@ class Outbox:
     def owe(self, host: str, names: Iterable[str]) -> int:
         """Note that ``host`` is owed all these names, due now, and return how many; they are on the disk then."""
         now = self._clock()
-        total = 0
-        iterator = iter(names)  # read outside of the transaction: it may itself come from the outbox
+        total, iterator = 0, iter(names)  # read outside of the transaction: it may itself come from the outbox
         while chunk := list(itertools.islice(iterator, CHUNK)):
 
             def work(connection: Connection, chunk: Sequence[str] = chunk) -> int:
@@ -294,6 +297,10 @@ class Outbox:
         """Return what is owed of one name, by host."""
         return {row[0]: _delivery(row) for row in self._file.read(sql.FIND_ALL, (name,))}
 
+    def owing(self, host: str, after: str, limit: int) -> list[Delivery]:
+        """Return up to ``limit`` deliveries that a host is owed, of names after ``after``, in the order of names."""
+        return [_delivery(row) for row in self._file.read(sql.FIND_FROM, (after, host, limit))]
+
     def summary(self) -> list[Owed]:
         """Return what each host is owed, exactly as it was at one moment."""
         return [Owed(*row) for row in self._file.read(sql.SUMMARY)]
@@ -316,14 +323,14 @@ class Outbox:
         """Return the names that hosts hold (mode distributed), in the order of their UTF-8 bytes."""
         return self._all_names(False, prefix)
 
-    def tombstones(self) -> Iterator[str]:
-        """Return the names that were deleted, in the order of their UTF-8 bytes."""
-        return self._all_names(True, "")
+    def tombstones(self, after: str = "") -> Iterator[str]:
+        """Return the names after ``after`` that were deleted, in the order of their UTF-8 bytes."""
+        return self._all_names(True, "", after)
 
-    def _all_names(self, gone: bool, prefix: str) -> Iterator[str]:
+    def _all_names(self, gone: bool, prefix: str, after: str = "") -> Iterator[str]:
         """Read chunk by chunk, so that neither memory nor a snapshot grows with the number of names."""
         end = prefix + AFTER_ALL
-        chunk = self._file.read(sql.NAMES_FROM, (prefix, end, gone, CHUNK))
+        chunk = self._file.read(sql.NAMES_AFTER if after else sql.NAMES_FROM, (after or prefix, end, gone, CHUNK))
         while chunk:
             yield from (name for (name,) in chunk)
             chunk = self._file.read(sql.NAMES_AFTER, (chunk[-1][0], end, gone, CHUNK))

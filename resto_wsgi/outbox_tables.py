@@ -33,6 +33,8 @@ OWN = "name = :name AND host = :host AND generation = :generation"
 
 FIND = f"SELECT {COLUMNS} FROM deliveries WHERE name = ? AND host = ?"
 FIND_ALL = f"SELECT {COLUMNS} FROM deliveries WHERE name = ?"
+# In the order of names, so that it can be read in pages: it passes over what other hosts are owed.
+FIND_FROM = f"SELECT {COLUMNS} FROM deliveries WHERE name > ? AND host = ? ORDER BY name LIMIT ?"
 FIND_BEGUN = "SELECT host, since, unsure_until, begun FROM deliveries WHERE name = ?"
 PUT = f"INSERT OR REPLACE INTO deliveries ({COLUMNS}, begun) VALUES ({', '.join('?' * 11)})"
 BEGIN = """UPDATE deliveries SET begun = generation,
@@ -67,6 +69,7 @@ PURGE = """DELETE FROM names WHERE name IN (SELECT name FROM names WHERE gone < 
     AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.name = names.name) LIMIT :chunk)"""
 
 ENTOMB = "INSERT OR REPLACE INTO names (name, gone) VALUES (?, ?)"
+EXHUME = "DELETE FROM names WHERE name = ? AND gone IS NOT NULL"
 PRESENT = "INSERT OR REPLACE INTO names (name, gone, sha256) VALUES (?, NULL, ?)"
 DIGEST = "SELECT sha256 FROM names WHERE name = ?"
 IS_GONE = "SELECT gone IS NOT NULL FROM names WHERE name = ?"

@@ -37,6 +37,7 @@ from .worker import Worker
 __all__ = ["Publisher"]
 
 GRACE = 5.0  # seconds until the worker looks at what a request has recorded: the request is about to send it
+LATER = "owed, and delivered in the background"
 
 log = logging.getLogger("resto_wsgi")
 
@@ -130,11 +131,30 @@ class Publisher:
             raise ReplicationError("delete", name, failures, done=done, required=len(outcome))
         self._log(failures, "delete")
 
-    def _record(self, name: str, *, gone: bool = False) -> Owed:
+    def carry(self, name: str, change: Callable[[], None], *, gone: bool, later: bool) -> Outcome:
+        """See ``Replicator.carry``."""
+        before = self._media_root.state(name)
+        owed = self._record(name, gone=gone, later=later)
+        try:
+            change()
+        except BaseException:
+            if self._media_root.state(name) == before:  # else it has changed, and only its fsync failed
+                self._cancel(owed, {host.label for host in self._hosts})
+            raise
+        if later:
+            return {host.label: _not_sent(host, name, LATER) for host in self._hosts}
+        states = self._states()
+        outcome = self._send(name, self._hosts, 0, states)
+        self._settle(owed, outcome, states)
+        self._log(_failures(outcome), "delete" if gone else "save")
+        return outcome
+
+    def _record(self, name: str, *, gone: bool = False, later: bool | None = None) -> Owed:
         """Owe a name to every host, durably. The caller holds its lock, and changes the master only afterwards."""
         self._worker.start()
-        due = self._clock() + (0.0 if self._later else GRACE)
-        return self._outbox.record(name, [host.url for host in self._hosts], begin=not self._later, due=due, gone=gone)
+        later = self._later if later is None else later
+        due = self._clock() + (0.0 if later else GRACE)
+        return self._outbox.record(name, [host.url for host in self._hosts], begin=not later, due=due, gone=gone)
 
     def _exists(self, name: str) -> bool:
         if self._replicas is None or self._media_root.exists(name):
@@ -192,7 +212,7 @@ class Publisher:
                 self._cancel(owed, {host.label for host in self._hosts})
             raise
         if self._later:
-            return {host.label: _not_sent(host, name, "owed, and delivered in the background") for host in self._hosts}
+            return {host.label: _not_sent(host, name, LATER) for host in self._hosts}
         try:
             return self._send(name, self._hosts, self._needed, states)
         except BaseException:

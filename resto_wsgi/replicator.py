@@ -21,7 +21,7 @@ from . import names
 from .config import Settings
 from .convergence import Convergence
 from .errors import ConfigError, DeliveryError, RestoError
-from .fanout import Fanout
+from .fanout import Fanout, Outcome
 from .hosts import Host
 from .lane import Lane
 from .media_root import MediaRoot, Publication, Staged
@@ -316,6 +316,17 @@ class Replicator:
     def forget(self, publication: Publication) -> None:
         """Let a publication stand: drop the version that it replaced. The staged file is still the caller's."""
         self._publisher.forget(publication)
+
+    # For a media server, which keeps the master itself
+
+    def carry(self, name: str, change: Callable[[], None], *, gone: bool, later: bool) -> Outcome:
+        """Owe a name to every host, have ``change`` publish or delete it on the master, then make the hosts match.
+
+        The caller holds the lock of the name. ``change`` raises where the master is as it was, and nothing is owed for
+        it then. ``gone`` leaves a tombstone; ``later`` leaves the hosts to the worker, which the caller wakes when he
+        has let go of the name. Returns, for each host, None or why it is owed. Raises OutboxError, MediaRootError.
+        """
+        return self._publisher.carry(name, change, gone=gone, later=later)
 
     # Policy
 

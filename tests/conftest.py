@@ -57,7 +57,7 @@ def apache(media_servers: MediaServers) -> StockServer:
 
 @pytest.fixture(params=KINDS)
 def any_server(request: pytest.FixtureRequest, media_servers: MediaServers) -> StockServer | Node:
-    """Each media server in turn: nginx, lighttpd, Apache and our own node."""
+    """Each media server in turn: nginx, lighttpd, Apache, our own node, and the root of a tree of nodes."""
     return media_servers(request.param)[0]
 
 

@@ -25,7 +25,7 @@ from resto_wsgi.media_server.node import MediaServer
 from resto_wsgi.media_server.stock import StockServer, missing
 
 LOOPBACK = "127.0.0.1"
-KINDS = ("nginx", "lighttpd", "apache", "node")
+KINDS = ("nginx", "lighttpd", "apache", "node", "tree")
 PATIENCE = 10.0  # seconds that a test waits for something that takes milliseconds
 
 Script = Callable[[socket.socket, BinaryIO], None]
@@ -51,16 +51,25 @@ def free_port_below() -> int:
             return port
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on. cheroot lets a port be taken again only where it was asked for by number."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
 def need(kind: str) -> None:
     """Skip the test where ``kind`` is not installed; in CI that is a failure."""
-    lacking = None if kind == "node" else missing(kind)
+    lacking = None if kind in ("node", "tree") else missing(kind)
     if lacking:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{kind} needs {lacking}")
 
 
-def server_of(kind: str, folder: str | os.PathLike[str], **options: Any) -> StockServer | Node:
+def server_of(kind: str, folder: str | os.PathLike[str], **options: Any) -> StockServer | Node | Tree:
     """Return a server of ``kind``, not started, that keeps everything in ``folder``."""
     need(kind)
+    if kind == "tree":
+        return Tree(folder, **options)
     if kind == "node":
         return Node(os.path.join(folder, "files"), **options)
     return StockServer(kind, folder, **options)
@@ -78,6 +87,7 @@ class Node:
         self._options = options
         self._server_options = server or {}
         self._server: Any = None
+        self.app: Any = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -92,7 +102,8 @@ class Node:
         self.stop()
 
     def start(self) -> None:
-        self._server = make_server(MediaServer(self.root, **self._options), LOOPBACK, self.port, **self._server_options)
+        self.app = MediaServer(self.root, **self._options)
+        self._server = make_server(self.app, LOOPBACK, self.port, **self._server_options)
         self._server.shutdown_timeout = 1  # seconds
         self._server.expiration_interval = 0.02  # seconds until it hears that it is to stop
         self._server.prepare()
@@ -105,12 +116,57 @@ class Node:
             self._server.stop()
             self._thread.join()
             self._thread = None
+            self.app.close()
 
     kill = stop
 
     def restart(self) -> None:
         self.stop()
         self.start()
+
+
+class Tree:
+    """Seven of our nodes in three levels: the root, which has ``url``, two below it, and two below each of those.
+
+    ``nodes`` has all of them, the root first; ``options`` are the nodes'. ``root`` is the folder of the root.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        self.kind = "tree"
+        self._folder = os.fspath(folder)
+        self._options = options
+        self.root = os.path.join(self._folder, "0")
+        self.nodes: list[Node] = []
+
+    @property
+    def url(self) -> str:
+        return self.nodes[0].url
+
+    @property
+    def port(self) -> int:
+        return self.nodes[0].port
+
+    def __enter__(self) -> Tree:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        started: dict[int, Node] = {}
+        for number in reversed(range(7)):
+            children = [started[each].url for each in (2 * number + 1, 2 * number + 2) if each < 7]
+            node = Node(os.path.join(self._folder, str(number)), free_port(), children=children, **self._options)
+            node.start()
+            started[number] = node
+        self.nodes = [started[number] for number in range(7)]
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    kill = stop
 
 
 @dataclass

@@ -141,10 +141,21 @@ def _address(context: click.Context, parameter: click.Parameter, text: str) -> t
     show_default=True,
     help="Seconds for the head of a request, and without a byte.",
 )
+@click.option("--child", "children", multiple=True, metavar="URL", help="Pass on to this media server what we get.")
+@click.option(
+    "--child-timeout",
+    metavar="S",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Seconds without progress after which a child is given up, and owed.",
+)
+@click.option("--outbox", metavar="FILE", help="Where it is kept what children are owed; in the root by default.")
 def media_server(**options: Any) -> None:
     """Serve a folder: anybody may read, and only this machine may write unless told otherwise.
 
-    --allow, --secret-file and --client-ca each admit writers of their own; --allow and --name may be repeated.
+    --allow, --secret-file and --client-ca each admit writers of their own; --allow, --name and --child
+    may be repeated.
     RESTO_SECRET_FILE in the environment is --secret-file, and RESTO_SECRET may hold what is in that file.
     Runs until SIGTERM or Ctrl-C.
     """

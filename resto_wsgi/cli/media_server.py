@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from ..media_server import Access, MediaServer, make_server
+from ..media_server import TIMEOUT, Access, MediaServer, make_server
 from ..signatures import Key, parse_keys
 
 __all__ = ["Options", "serve"]
@@ -40,6 +40,9 @@ class Options:
     inline: bool
     threads: int
     timeout: float
+    children: Sequence[str] = ()
+    child_timeout: float = TIMEOUT
+    outbox: str | None = None
 
 
 def serve(options: Options, environ: Mapping[str, str]) -> int:
@@ -50,9 +53,8 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     access = _access(options, environ)
     host, port = options.listen
     stop = threading.Event()
-    server = make_server(
-        _application(options, access), host, port, threads=options.threads, timeout=options.timeout, tls=_tls(options)
-    )
+    application = _application(options, access)
+    server = make_server(application, host, port, threads=options.threads, timeout=options.timeout, tls=_tls(options))
     try:
         server.prepare()
     except OSError as error:
@@ -62,18 +64,27 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     shown_host = f"[{host}]" if ":" in host else host
     scheme = "https" if options.tls_cert else "http"
     print(f"media server {scheme}://{shown_host}:{server.bind_addr[1]}/ of {options.root}", flush=True)
+    application.start()
     thread = threading.Thread(target=server.serve, name="media server", daemon=True)
     thread.start()
     while thread.is_alive() and not stop.wait(STEP):
         pass
     server.stop()
     thread.join()
+    application.close()
     return 0 if stop.is_set() else 1
 
 
 def _application(options: Options, access: Access) -> MediaServer:
     try:
-        return MediaServer(options.root, access=access, inline=options.inline)
+        return MediaServer(
+            options.root,
+            access=access,
+            inline=options.inline,
+            children=options.children,
+            timeout=options.child_timeout,
+            outbox=options.outbox and os.path.abspath(options.outbox),
+        )
     except OSError as error:
         raise ConfigError("root", f"cannot be used: {error.strerror or error}") from error
 

@@ -11,8 +11,9 @@ from typing import Any
 from ..errors import ConfigError
 from .access import Access
 from .node import MediaServer
+from .relay import TIMEOUT
 
-__all__ = ["Access", "MediaServer", "make_server"]
+__all__ = ["TIMEOUT", "Access", "MediaServer", "make_server"]
 
 
 def make_server(app: Any, host: str, port: int, **options: Any) -> Any:

@@ -1,8 +1,8 @@
 """Our own media server, as a WSGI application: GET, HEAD, PUT, DELETE, MKCOL and OPTIONS of what is below one folder.
 
 It only decides: who may write is the matter of ``access``, the body's of ``body``, an answer to a reader that of
-``reading``, and the files' that of ``store``. Names are judged by ``names.check`` alone. It knows nothing of other
-media servers; any WSGI server with blocking input runs it.
+``reading``, and the files' that of ``store``. Names are judged by ``names.check`` alone. A node that has children is a
+``Relay`` besides, which writes go through. Any WSGI server with blocking input runs it.
 
 A sender may number the versions of a name with ``Resto-Generation``, on PUT and on DELETE. Then an older version
 never replaces a newer one, whatever arrives first, and a file that was deleted does not come back; the same number
@@ -16,7 +16,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .. import names
@@ -26,8 +26,10 @@ from .answers import Answer, Refused, plain
 from .body import Body
 from .conditions import http_seconds, judge_write
 from .reading import file_answer, page_answer, page_of
+from .relay import TIMEOUT, Relay
 from .replays import Replays
 from .store import Change, Store
+from .tree_report import Line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -43,8 +45,10 @@ GENERATION_DIGITS = 19  # of a Resto-Generation: enough for nanoseconds since 19
 class MediaServer:
     """Serves ``root``, which is made where it is missing; ``access`` says who may write, by default this machine.
 
-    ``inline`` sends HTML, SVG and XML to be shown, not saved: for files of your own alone. ``clock`` returns seconds
-    since 1970. Raises OSError where the root cannot be made.
+    ``inline`` sends HTML, SVG and XML to be shown, not saved: for files of your own alone. ``children`` are the URLs of
+    nodes that get what this one gets, ``timeout`` seconds without progress after which one of them is given up, and
+    ``outbox`` the path where it is kept what they are owed, by default in the root. ``clock`` returns seconds since
+    1970. Raises OSError where the root cannot be made, and with children ConfigError, MediaRootError and OutboxError.
     """
 
     def __init__(
@@ -53,6 +57,9 @@ class MediaServer:
         *,
         access: Access | None = None,
         inline: bool = False,
+        children: Sequence[str] = (),
+        timeout: float = TIMEOUT,
+        outbox: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = Store(root)
@@ -60,12 +67,24 @@ class MediaServer:
         self._replays = Replays(os.path.join(self.store.root, ".resto", "signatures"))
         self._inline = inline
         self._clock = clock
+        self.relay = Relay(self.store, children, timeout=timeout, outbox=outbox, clock=clock) if children else None
         writing = {"PUT": self._put, "DELETE": self._delete, "MKCOL": self._make_folder}
         self._methods = {"GET": self._get, "HEAD": self._get, **writing, "OPTIONS": self._options}
         self._allow = ("Allow", ", ".join(self._methods))
 
+    def start(self) -> None:
+        """Begin to deliver what children are owed; each request does so too. Not to be called before a fork."""
+        if self.relay is not None:
+            self.relay.start()
+
+    def close(self) -> None:
+        """Wait for what is under way with children. What they are owed stays owed."""
+        if self.relay is not None:
+            self.relay.close()
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = Body(environ)
+        self.start()
         try:
             answer = self._answer(environ, body)
         except Refused as refused:
@@ -124,18 +143,26 @@ class MediaServer:
         name = _name(environ)
         generation = _generation(environ)
         body.judge()
-        with _disk_answers(), self.store.stage() as staged:
+        passing = self.relay and self.relay.passing(environ, body.length or 0)
+        lines: list[Line] = []
+        with _disk_answers(), self.store.stage() as staged, self._sending():
             sha256 = body.copy_to(staged.fd)
             staged.seal(_mtime_ns(environ), sha256=sha256, generation=generation)
             with self.store.change(name) as change:
                 _judge(environ, change, generation)
-                change.publish(staged)
+                if self.relay and passing:
+                    lines = self.relay.publish(name, change, staged, passing)
+                else:
+                    change.publish(staged)
+        if self.relay:
+            return self.relay.answer(environ, name, lines, created=change.status is None)
         return Answer("204 No Content") if change.status else plain("201 Created", "created")
 
     def _delete(self, environ: WSGIEnvironment, body: Body) -> Answer:
         """DELETE of a file; with a slash at its end and ``Depth: infinity``, of an empty folder; never of a tree.
 
         RFC 4918, section 9.6.1. Said outright, so that no slash by mistake removes what somebody is about to fill.
+        A folder is this node's alone: children have folders where they have files.
         """
         self._admit(environ)
         path = _path(environ, "400 Bad Request")
@@ -146,14 +173,26 @@ class MediaServer:
             with _disk_answers():
                 if is_folder:
                     self.store.remove_folder(name)
+                    answer = Answer("204 No Content")
                 else:
-                    with self.store.change(name) as change:
-                        _judge(environ, change, generation)
-                        change.delete(generation)
+                    answer = self._delete_file(environ, name, generation)
         except FileNotFoundError:
             raise Refused("404 Not Found", "no such file") from None
         self.store.sweep()
-        return Answer("204 No Content")
+        return answer
+
+    def _delete_file(self, environ: WSGIEnvironment, name: str, generation: int | None) -> Answer:
+        passing = self.relay and self.relay.passing(environ, 0)
+        with self._sending(), self.store.change(name) as change:
+            _judge(environ, change, generation)
+            if not (self.relay and passing):
+                change.delete(generation)
+                return Answer("204 No Content")
+            lines = self.relay.delete(name, change, generation, passing)
+        return self.relay.answer(environ, name, lines, created=False)
+
+    def _sending(self) -> contextlib.AbstractContextManager[None]:
+        return self.relay.sending() if self.relay else contextlib.nullcontext()
 
     def _make_folder(self, environ: WSGIEnvironment, body: Body) -> Answer:
         """MKCOL (RFC 4918, section 9.3), which a PUT does not need: it makes the folders of its name."""
@@ -199,7 +238,13 @@ def _generation(environ: WSGIEnvironment) -> int | None:
 
 
 def _mtime_ns(environ: WSGIEnvironment) -> int | None:
-    """Return the Date of the request, as nginx does, so that validators agree on every replica."""
+    """Return the Date of the request, as nginx does, so that validators agree on every replica.
+
+    A node above says it to the nanosecond, so that they do where a file came without a Date.
+    """
+    exact = environ.get("HTTP_RESTO_MTIME", "")
+    if exact.isascii() and exact.isdigit() and len(exact) <= GENERATION_DIGITS:
+        return int(exact)
     seconds = http_seconds(environ.get("HTTP_DATE", ""))
     return None if seconds is None else seconds * 1_000_000_000
 

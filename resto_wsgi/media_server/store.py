@@ -87,6 +87,18 @@ class Store:
             return None
         return os.fdopen(fd, "rb", buffering=0), status
 
+    def status(self, name: str) -> os.stat_result | None:
+        """Return the status of the file of a name, None where there is no file. Raises OSError."""
+        folders, last = _split(name)
+        try:
+            with self._folder(folders) as folder:
+                status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in ABSENT:
+                return None
+            raise
+        return status if stat.S_ISREG(status.st_mode) else None
+
     def generation(self, name: str, fd: int | None = None) -> int | None:
         """Return the generation of a name; ``fd`` is its open file, None where there is none. None if none is known."""
         if fd is not None:

@@ -1,0 +1,225 @@
+"""How a node speaks with the nodes below and above it: HTTP as the library speaks it, and what only nodes say.
+
+With a PUT or a DELETE go what is known of the file (digest, generation, mtime to the nanosecond), the nodes that the
+request came through, and for how many seconds the answer may wait for those below; the answer's body is the child's
+report. ``PASSING`` says which request of ours a job belongs to; a job of the worker belongs to none, and waits for
+nobody below. Reads are streamed with the deadlines of the transports, whatever the other side does. No file is
+changed here, and no policy known. ``relay``, ``below``, ``missing`` and ``catch_up`` call this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from http.client import HTTPResponse
+from typing import BinaryIO
+
+from ..digests import format_digest
+from ..errors import DeliveryError
+from ..hosts import Host
+from ..transports.http import HttpTransport
+from ..transports.http_connection import BLOCK, Bounded, Exchange, Origin
+from ..transports.http_errand import FAULTS, READ_REMEDIES, Answer, Errand
+from ..transports.http_flight import request_head
+from ..transports.http_headers import file_size
+from ..transports.http_job import HttpJob, Requests
+from ..transports.http_reply import open_reply
+from . import marks, tree_report
+from .hops import FIELD, Hops
+from .store import Store
+from .tree_report import Line
+
+__all__ = ["PASSING", "WAIT", "NodeTransport", "Passing", "Reading"]
+
+WAIT = "Resto-Wait"  # seconds for which the answer may wait for the nodes below; 0 where it is not to
+SHARE = 0.7  # of these seconds are the children's: the answer has to come back through each level
+LEAST = 0.1  # seconds: with less nobody is waited for
+RATE = 32 * 1024 * 1024  # bytes per second that a file may be expected to move at from one node to the next
+LOOP = 508
+
+
+@dataclass
+class Passing:
+    """A request that is passed on: the nodes that it came through, the seconds it may take, and the children's reports.
+
+    ``reports`` has what each child that answered has told, by its URL.
+    """
+
+    hops: Hops
+    left: float
+    reports: dict[str, list[Line]] = field(default_factory=dict)
+
+    def below(self, size: int) -> float:
+        """Return the seconds that a child may take for those below it; 0.0 where that would be too few."""
+        left = self.left * SHARE
+        return left if left >= max(LEAST, size / RATE) else 0.0
+
+
+PASSING: ContextVar[Passing | None] = ContextVar("passing", default=None)
+
+
+class NodeTransport(HttpTransport):
+    """``identity`` is this node's; ``above`` returns the nodes above it, for what the worker delivers."""
+
+    def __init__(self, timeout: float, store: Store, identity: str, above: Callable[[], Hops]) -> None:
+        super().__init__(timeout)
+        self._store = store
+        self._identity = identity
+        self._above = above
+
+    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> HttpJob:
+        return self._passed_on(super().put_job(host, name, file, size, mtime), size, self._version(name, file))
+
+    def delete_job(self, host: Host, name: str) -> HttpJob:
+        generation = self._store.generation(name)
+        fields = {} if generation is None else {"Resto-Generation": str(generation)}
+        return self._passed_on(super().delete_job(host, name), 0, fields)
+
+    def read(self, host: Host, method: str, target: str, fields: Mapping[str, str]) -> Reading:
+        """Send GET or HEAD of a percent-encoded ``target`` below a host; the caller closes what it returns.
+
+        Raises DeliveryError where no answer comes. No redirect is followed.
+        """
+        errand = Errand(host, target, self._timeout, READ_REMEDIES)
+        try:
+            origin = self._pools.origin(host.url)
+            head = request_head(method, origin.path + target, origin.authority, fields)
+            connection = origin.lease()
+            used = connection.sock is not None
+            try:
+                return _ask(origin, connection, errand, method, head)
+            except ConnectionError:
+                if not used:
+                    raise
+            return _ask(origin, origin.new(), errand, method, head)  # the one kept alive was closed meanwhile
+        except FAULTS as error:
+            raise errand.broken(error) from error
+
+    def _passed_on(self, job: HttpJob, size: int, fields: dict[str, str]) -> HttpJob:
+        passing = PASSING.get()
+        left = 0.0 if passing is None else passing.below(size)
+        fields[FIELD] = (passing.hops if passing else self._above()).through(self._identity)
+        fields[WAIT] = f"{left:.3f}"
+        fields["Accept"] = tree_report.JSON
+        if left:
+            job.errand.exchange.step = left
+        job._requests = _telling(job, job._requests, fields, passing)
+        return job
+
+    def _version(self, name: str, file: BinaryIO) -> dict[str, str]:
+        """Return what is known of the very file that is sent."""
+        status = os.fstat(file.fileno())
+        fields = {"Resto-Mtime": str(max(0, status.st_mtime_ns))}
+        if (generation := self._store.generation(name, file.fileno())) is not None:
+            fields["Resto-Generation"] = str(generation)
+        if (digest := marks.read_digest(file.fileno(), status)) is not None:
+            fields["Repr-Digest"] = format_digest(digest)
+        return fields
+
+
+def _telling(job: HttpJob, requests: Requests, fields: Mapping[str, str], passing: Passing | None) -> Requests:
+    """Add ``fields`` to each PUT and DELETE, note the report that comes back, and know a circle when one answers so."""
+    request = next(requests)
+    while True:
+        writes = request.method in ("PUT", "DELETE")
+        answer: Answer = yield request._replace(fields={**request.fields, **fields}) if writes else request
+        if writes and passing is not None and not job._flight.cut:
+            body = bytes(job._flight._received[job._flight._end_of_head :])
+            if lines := tree_report.parse(body, answer.headers.get("Content-Type", "")):
+                passing.reports[job.errand.host.url] = lines
+        try:
+            request = requests.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        except DeliveryError as error:
+            if error.status == LOOP:  # nothing changes before somebody changes the tree
+                error.permanent = True
+                error.reason = "answered 508: it leads back to this node; take it out of --child"
+            raise
+
+
+def _ask(origin: Origin, connection: Bounded, errand: Errand, method: str, head: bytes) -> Reading:
+    errand.exchange.begin(0)
+    try:
+        if connection.sock is None:
+            connection.connect()
+        connection.used = True
+        connection.sock.settimeout(errand.exchange.next_step())
+        connection.sock.sendall(head)
+        reply = open_reply(connection.sock, b"", method, errand.exchange)
+    except BaseException:
+        connection.drop()
+        raise
+    return Reading(origin, connection, errand, reply)
+
+
+class Reading:
+    """An answer that is read as it comes. ``size`` is that of its body in bytes, None where nobody says it."""
+
+    def __init__(self, origin: Origin, connection: Bounded, errand: Errand, reply: HTTPResponse) -> None:
+        self.status = reply.status
+        self.headers = reply.headers
+        self.size = file_size(reply.headers)
+        self._origin = origin
+        self._connection: Bounded | None = connection
+        self._errand = errand
+        self._exchange: Exchange = errand.exchange
+        self._reply = reply
+        self._exchange.expect(self.size)
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the body. Raises DeliveryError where it does not come in time, or ends too early."""
+        received = 0
+        while block := self._next():
+            received += len(block)
+            with self._exchange.paused():
+                yield block
+        if self._reply.length:
+            raise self._errand.failed(f"the connection broke: {received} bytes came, and {self._reply.length} did not")
+        self._release(kept=not self._reply.will_close)
+
+    def text(self, limit: int) -> bytes:
+        """Return a body of at most ``limit`` bytes. Raises DeliveryError where it is longer, or does not come."""
+        found = bytearray()
+        for block in self.blocks():
+            found += block
+            if len(found) > limit:
+                raise self._errand.failed(f"its answer is longer than {limit} bytes")
+        return bytes(found)
+
+    def refused(self) -> DeliveryError:
+        """Say what a status means that is not one that was wanted."""
+        return self._errand.failed(f"answered {self.status}", status=self.status)
+
+    def close(self) -> None:
+        """Let go of the connection; it is of no more use unless all was read."""
+        self._release(kept=False)
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._reply.length == 0 and not self._reply.chunked:
+            with contextlib.suppress(*FAULTS):
+                self._reply.read()
+            self._release(kept=not self._reply.will_close)
+        self.close()
+
+    def _next(self) -> bytes:
+        try:
+            return self._reply.read1(BLOCK) if self._reply.chunked else self._reply.read(BLOCK)
+        except FAULTS as error:
+            raise self._errand.broken(error) from error
+
+    def _release(self, *, kept: bool) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        self._reply.close()
+        if kept:
+            self._origin.give_back(connection)
+        else:
+            connection.drop()

@@ -1,0 +1,248 @@
+"""A node that passes PUT and DELETE on to its children, and owes them what they miss: the library's engine and outbox.
+
+The node's root is the master of its subtree. Each change is made under the lock of its name:
+
+    step                killed here leaves
+    staged              a file that the next start sweeps
+    owed (outbox)       the name, owed to every child; they match the root as it was, and are sent it once more
+    in the root         the same; whoever sent it was told nothing
+    sent to children    the same, on some of them already
+    settled             what each child that did not take it is owed, in the outbox
+
+A child that has taken a change answers for the nodes below it: the file is durable there and in its outbox. So what is
+owed further down is in the report, and in ``/__missing__``, but nobody sends the same file again for it. ``node``
+calls this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from ..config import Settings
+from ..errors import OutboxError
+from ..fanout import Outcome
+from ..hosts import Host
+from ..media_root import Master, MediaRoot, State
+from ..outbox import Outbox
+from ..replicator import Parts, Replicator
+from . import tree_report
+from .answers import Answer, Header, Refused
+from .hops import FIELD, Hops
+from .node_transport import PASSING, WAIT, NodeTransport, Passing
+from .store import Change, Staged, Store
+from .tree_report import Line
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["TIMEOUT", "Relay", "is_replicator"]
+
+TIMEOUT = 2.0  # seconds without progress after which a child is given up
+PATIENCE = 10.0  # seconds that a person waits for a subtree, beside what the bytes take
+PACE = 8 * 1024 * 1024  # bytes per second that a person's file is given on its way through the subtree
+LIBRARY = 1.0  # seconds that the library waits: half of its own timeout, after which it would send everything again
+MOST_WAIT = 86400.0  # seconds
+
+_SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
+
+
+class Relay:
+    """The children of one node, by their URLs. ``timeout`` is in seconds; raises ConfigError, OutboxError, OSError.
+
+    ``outbox`` is the path of the outbox, by default in ``.resto`` of the root.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        children: Sequence[str],
+        *,
+        timeout: float = TIMEOUT,
+        outbox: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        settings = Settings(
+            media_root=store.root,
+            media_url="/",
+            media_hosts=tuple(children),
+            fatal_exceptions=False,
+            timeout=timeout,
+            outbox=outbox,
+        )
+        self.children: tuple[Host, ...] = settings.hosts
+        self._store = store
+        root = _Root(store)
+        self.identity = root.identity
+        path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
+        self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
+        self._above = Hops()
+        self.transport = NodeTransport(timeout, store, root.identity, lambda: self._above)
+        parts = Parts(media_root=root, outbox=self.outbox, transport=self.transport, clock=clock)
+        self.replicator = Replicator(settings, parts=parts)
+        self._later = threading.local()
+
+    def start(self) -> None:
+        """Begin to deliver what is owed, in this process; harmless and cheap to repeat."""
+        self.replicator.start()
+
+    def close(self) -> None:
+        """Wait for what is under way. What is owed stays owed."""
+        self.replicator.close()
+
+    def passing(self, environ: WSGIEnvironment, size: int) -> Passing:
+        """Return how a write is to be passed on; refuses one that came through here before."""
+        hops = Hops.of(environ.get(f"HTTP_{FIELD.upper().replace('-', '_')}", ""))
+        hops.judge(self.identity)
+        if hops.ids:
+            self._above = hops  # the worker says so of what it delivers, or a circle would go on for ever
+        return Passing(hops, _seconds(environ, size))
+
+    def publish(self, name: str, change: Change, staged: Staged, passing: Passing) -> list[Line]:
+        """Give a sealed file its name, here and below; return what became of it. The caller holds the name."""
+        outcome = self._carry(name, lambda: change.publish(staged), passing, gone=False)
+        if self.outbox.is_gone(name):
+            self.outbox.exhume(name)
+        size = os.fstat(staged.fd).st_size
+        return [Line("", "stored", size), *self._lines(outcome, passing, Line("", "stored", size))]
+
+    def delete(self, name: str, change: Change, generation: int | None, passing: Passing) -> list[Line]:
+        """Delete a name, here and below, also where it is not here: a child may have it. The caller holds the name."""
+        state = "deleted"
+
+        def delete() -> None:
+            nonlocal state
+            try:
+                change.delete(generation)
+            except FileNotFoundError:
+                state = "absent"
+
+        outcome = self._carry(name, delete, passing, gone=True)
+        return [Line("", state), *self._lines(outcome, passing, Line("", "deleted"))]
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around the holding of a name: what was left to the worker is begun when the name is free."""
+        self._later.due = False
+        try:
+            yield
+        finally:
+            if self._later.due:
+                self.replicator.worker.wake()
+
+    def answer(self, environ: WSGIEnvironment, name: str, lines: list[Line], *, created: bool) -> Answer:
+        """Return the report. 201 or 200: the whole subtree has it; 202: it is durable here, and owed below.
+
+        The library, and a node above, ask whether this node has it, for it answers for those below from now on: they
+        get 201 or 200 in both cases, and ``Resto-Owed`` says how many nodes are owed it. A DELETE of what was not
+        here is 404, as without children, unless a child is owed it.
+        """
+        bad = tree_report.owed(lines)
+        if bad and not is_replicator(environ):
+            status = "202 Accepted"
+        elif lines[0].state == "absent":
+            status = "404 Not Found"
+        else:
+            status = "201 Created" if created else "200 OK"
+        own = own_authority(environ)
+        if is_replicator(environ):
+            kind, text = tree_report.JSON, tree_report.for_parent(lines, name)
+        elif wants_json(environ):
+            kind, text = tree_report.JSON, tree_report.as_json(lines, own, name)
+        else:
+            kind, text = "text/plain; charset=utf-8", tree_report.as_text(lines, own, name)
+        body = text.encode()
+        headers: list[Header] = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Resto-Owed", str(bad))]
+        return Answer(status, headers, [body])
+
+    def _carry(self, name: str, change: Callable[[], None], passing: Passing, *, gone: bool) -> Outcome:
+        later = not passing.left
+        self._later.due = later
+        token = PASSING.set(passing)
+        try:
+            return self.replicator.carry(name, change, gone=gone, later=later)
+        except OutboxError as error:
+            status = "507 Insufficient Storage" if error.full else "503 Service Unavailable"
+            raise Refused(status, f"the outbox of this node: {error.problem}") from error
+        finally:
+            PASSING.reset(token)
+
+    def _lines(self, outcome: Outcome, passing: Passing, done: Line) -> Iterator[Line]:
+        for host in self.children:
+            parent = host.url.partition("//")[2]
+            error = outcome[host.label]
+            if error is not None:
+                yield Line(parent, "refused" if error.permanent else "owed", None, error.reason, 1)
+            else:
+                for line in passing.reports.get(host.url) or [done]:
+                    yield line.below(parent)
+
+
+class _Root(MediaRoot):
+    """The master as the node sees it: no symbolic link is followed, so none can make a child hold other files."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.root)
+        self._store = store
+
+    def open(self, name: str) -> Master:
+        found = self._store.open(name)
+        if found is None:
+            raise FileNotFoundError(name)
+        file, status = found
+        return Master(file, status.st_size, status.st_mtime, _state(status))
+
+    def state(self, name: str) -> State | None:
+        status = self._store.status(name)
+        return None if status is None else _state(status)
+
+    def exists(self, name: str) -> bool:
+        return self.state(name) is not None
+
+    def names(self) -> Iterator[str]:
+        return (name for name in super().names() if self.exists(name))
+
+
+def is_replicator(environ: WSGIEnvironment) -> bool:
+    """Say whether the library asks, or a node above as it writes: it means this very server."""
+    return bool(environ.get("HTTP_USER_AGENT") == "resto_wsgi")
+
+
+def wants_json(environ: WSGIEnvironment) -> bool:
+    """Say whether a program asks."""
+    return tree_report.JSON in environ.get("HTTP_ACCEPT", "")
+
+
+def own_authority(environ: WSGIEnvironment) -> str:
+    """Return what the client calls this server, where that is a host and a port and nothing else."""
+    host = str(environ.get("HTTP_HOST", ""))
+    return host if re.fullmatch(r"[A-Za-z0-9._:\[\]-]{1,260}", host) else f"{environ.get('SERVER_NAME', 'localhost')}"
+
+
+def _seconds(environ: WSGIEnvironment, size: int) -> float:
+    """Return for how many seconds an answer may wait for the subtree; 0.0 where it is to wait for nobody."""
+    wanted = environ.get(f"HTTP_{WAIT.upper().replace('-', '_')}")
+    if wanted is not None:
+        if not _SECONDS.fullmatch(wanted):
+            raise Refused("400 Bad Request", f"{WAIT} is a number of seconds")
+        return min(float(wanted), MOST_WAIT)
+    try:
+        query = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=8)
+    except ValueError:
+        query = {"wait": [""]}
+    wait = query.get("wait", ["all"])[-1]
+    if wait not in ("all", "local"):
+        raise Refused("400 Bad Request", "wanted ?wait=all or ?wait=local")
+    if wait == "local":
+        return 0.0
+    return LIBRARY if is_replicator(environ) else PATIENCE + size / PACE
+
+
+def _state(status: os.stat_result) -> State:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
