@@ -33,8 +33,8 @@ OWN = "name = :name AND host = :host AND generation = :generation"
 
 FIND = f"SELECT {COLUMNS} FROM deliveries WHERE name = ? AND host = ?"
 FIND_ALL = f"SELECT {COLUMNS} FROM deliveries WHERE name = ?"
-# In the order of names, so that it can be read in pages: it passes over what other hosts are owed.
-FIND_FROM = f"SELECT {COLUMNS} FROM deliveries WHERE name > ? AND host = ? ORDER BY name LIMIT ?"
+# In the order of names, to be read in pages: it passes over what other hosts are owed. + keeps it from a sort, as below
+FIND_FROM = f"SELECT {COLUMNS} FROM deliveries WHERE name > ? AND +host = ? ORDER BY name LIMIT ?"
 FIND_BEGUN = "SELECT host, since, unsure_until, begun FROM deliveries WHERE name = ?"
 PUT = f"INSERT OR REPLACE INTO deliveries ({COLUMNS}, begun) VALUES ({', '.join('?' * 11)})"
 BEGIN = """UPDATE deliveries SET begun = generation,

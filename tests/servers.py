@@ -52,7 +52,7 @@ def free_port_below() -> int:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on. cheroot lets a port be taken again only where it was asked for by number."""
+    """Return a port that nobody listens on; cheroot takes one again at once only where it was asked for by number."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -128,11 +128,13 @@ class Node:
 class Tree:
     """Seven of our nodes in three levels: the root, which has ``url``, two below it, and two below each of those.
 
-    ``nodes`` has all of them, the root first; ``options`` are the nodes'. ``root`` is the folder of the root.
+    ``nodes`` has all of them, the root first; ``options`` are the nodes'. ``root`` is the folder of the root, and
+    ``port`` its port.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], **options: Any) -> None:
+    def __init__(self, folder: str | os.PathLike[str], port: int = 0, **options: Any) -> None:
         self.kind = "tree"
+        self.port = port or free_port()
         self._folder = os.fspath(folder)
         self._options = options
         self.root = os.path.join(self._folder, "0")
@@ -140,11 +142,7 @@ class Tree:
 
     @property
     def url(self) -> str:
-        return self.nodes[0].url
-
-    @property
-    def port(self) -> int:
-        return self.nodes[0].port
+        return f"http://{LOOPBACK}:{self.port}"
 
     def __enter__(self) -> Tree:
         self.start()
@@ -157,7 +155,8 @@ class Tree:
         started: dict[int, Node] = {}
         for number in reversed(range(7)):
             children = [started[each].url for each in (2 * number + 1, 2 * number + 2) if each < 7]
-            node = Node(os.path.join(self._folder, str(number)), free_port(), children=children, **self._options)
+            port = free_port() if number else self.port
+            node = Node(os.path.join(self._folder, str(number)), port, children=children, **self._options)
             node.start()
             started[number] = node
         self.nodes = [started[number] for number in range(7)]
@@ -167,6 +166,10 @@ class Tree:
             node.stop()
 
     kill = stop
+
+    def restart(self) -> None:
+        """Stop and start the root: what a client of the tree sees of it."""
+        self.nodes[0].restart()
 
 
 @dataclass

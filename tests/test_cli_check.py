@@ -101,7 +101,7 @@ def test_a_signal_leaves_nothing_behind(number: int, media_servers: Any) -> None
         stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stderr) == (130, b"")
     assert b"interrupted; nothing is left there\n" in stdout and b"not all was tested" in stdout
-    assert [tree(server.root) for server in servers] == [[]] * 4
+    assert [tree(server.root) for server in servers] == [[]] * len(KINDS)
 
 
 def test_a_signal_to_a_check_of_a_server_that_hangs_ends_it(faulty: Any) -> None:

@@ -151,6 +151,7 @@ def _address(context: click.Context, parameter: click.Parameter, text: str) -> t
     help="Seconds without progress after which a child is given up, and owed.",
 )
 @click.option("--outbox", metavar="FILE", help="Where it is kept what children are owed; in the root by default.")
+@click.option("--heal", is_flag=True, help="Keep what is missing here and was read through a child.")
 def media_server(**options: Any) -> None:
     """Serve a folder: anybody may read, and only this machine may write unless told otherwise.
 

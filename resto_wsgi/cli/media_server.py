@@ -43,6 +43,7 @@ class Options:
     children: Sequence[str] = ()
     child_timeout: float = TIMEOUT
     outbox: str | None = None
+    heal: bool = False
 
 
 def serve(options: Options, environ: Mapping[str, str]) -> int:
@@ -84,6 +85,7 @@ def _application(options: Options, access: Access) -> MediaServer:
             children=options.children,
             timeout=options.child_timeout,
             outbox=options.outbox and os.path.abspath(options.outbox),
+            heal=options.heal,
         )
     except OSError as error:
         raise ConfigError("root", f"cannot be used: {error.strerror or error}") from error

@@ -42,9 +42,7 @@ class Hops:
         if identity[:ID] in self.ids:
             raise Refused("508 Loop Detected", "this request came from here: a child of this node leads back to it")
         if self.count >= MAX_HOPS:
-            raise Refused(
-                "508 Loop Detected", f"passed on {MAX_HOPS} times: the children form a circle"
-            )
+            raise Refused("508 Loop Detected", f"passed on {MAX_HOPS} times: the children form a circle")
 
     def through(self, identity: str) -> str:
         """Return the header of the same request, passed on by this node."""

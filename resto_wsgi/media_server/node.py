@@ -23,10 +23,16 @@ from .. import names
 from ..errors import NameRejected, shown
 from .access import Access
 from .answers import Answer, Refused, plain
+from .below import Below
 from .body import Body
 from .conditions import http_seconds, judge_write
+from .healing import Healing
+from .index import index_page
+from .missing import missing_page
+from .pages import MISSING, OWN, README
 from .reading import file_answer, page_answer, page_of
-from .relay import TIMEOUT, Relay
+from .readme_page import readme_page
+from .relay import TIMEOUT, Relay, is_replicator
 from .replays import Replays
 from .store import Change, Store
 from .tree_report import Line
@@ -46,9 +52,10 @@ class MediaServer:
     """Serves ``root``, which is made where it is missing; ``access`` says who may write, by default this machine.
 
     ``inline`` sends HTML, SVG and XML to be shown, not saved: for files of your own alone. ``children`` are the URLs of
-    nodes that get what this one gets, ``timeout`` seconds without progress after which one of them is given up, and
-    ``outbox`` the path where it is kept what they are owed, by default in the root. ``clock`` returns seconds since
-    1970. Raises OSError where the root cannot be made, and with children ConfigError, MediaRootError and OutboxError.
+    nodes that get what this one gets, ``timeout`` the seconds without progress after which one of them is given up, and
+    ``outbox`` the path where it is kept what they are owed, by default in the root. ``heal`` keeps what is missing here
+    and was read through a child. ``clock`` returns seconds since 1970. Raises OSError where the root cannot be made,
+    and with children ConfigError, MediaRootError and OutboxError.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class MediaServer:
         children: Sequence[str] = (),
         timeout: float = TIMEOUT,
         outbox: str | None = None,
+        heal: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = Store(root)
@@ -68,6 +76,11 @@ class MediaServer:
         self._inline = inline
         self._clock = clock
         self.relay = Relay(self.store, children, timeout=timeout, outbox=outbox, clock=clock) if children else None
+        self._below: Below | None = None
+        if self.relay is not None:
+            keep = Healing(self.store, self.relay).keep if heal else None
+            nodes = self.relay.transport, self.relay.children, self.relay.identity
+            self._below = Below(*nodes, inline=inline, keep=keep)
         writing = {"PUT": self._put, "DELETE": self._delete, "MKCOL": self._make_folder}
         self._methods = {"GET": self._get, "HEAD": self._get, **writing, "OPTIONS": self._options}
         self._allow = ("Allow", ", ".join(self._methods))
@@ -117,15 +130,34 @@ class MediaServer:
         path = _path(environ, "404 Not Found")
         if not path or path.endswith("/"):
             return self._list(environ, path)
+        if path in OWN:
+            return self._own_page(environ, path)
         name = _check(path, "404 Not Found")
         found = self.store.open(name)
         if found is None:
-            tombstone = self.store.generation(name)
-            headers = [] if tombstone is None else [("Resto-Generation", str(tombstone))]
-            raise Refused("404 Not Found", "no such file", headers)
+            return self._missing(environ, name)
         file, status = found
         generation = self.store.generation(name, file.fileno())
         return file_answer(environ, file, status, name, generation, inline=self._inline)
+
+    def _missing(self, environ: WSGIEnvironment, name: str) -> Answer:
+        """Answer for a file that is not here: from a child, unless it was deleted, or this very server is asked."""
+        tombstone = self.store.generation(name)
+        headers = [] if tombstone is None else [("Resto-Generation", str(tombstone))]
+        looked_for = tombstone is None and not is_replicator(environ)
+        if looked_for and self.relay and self._below and not self.relay.outbox.is_gone(name):
+            answer = self._below.answer(environ, name)
+            if answer is not None:
+                return answer
+        raise Refused("404 Not Found", "no such file", headers)
+
+    def _own_page(self, environ: WSGIEnvironment, path: str) -> Answer:
+        self._admit(environ)
+        if path == README:
+            return readme_page(environ)
+        if path == MISSING:
+            return missing_page(environ, self.store, self.relay)
+        return index_page(environ, self.store, self.relay.outbox if self.relay else None)
 
     def _list(self, environ: WSGIEnvironment, path: str) -> Answer:
         """List a folder for those who may write: the public shall not learn names that nobody told it."""
@@ -225,7 +257,10 @@ def _check(path: str, fault: str) -> str:
 
 
 def _name(environ: WSGIEnvironment) -> str:
-    return _check(_path(environ, "400 Bad Request"), "400 Bad Request")
+    name = _check(_path(environ, "400 Bad Request"), "400 Bad Request")
+    if name.partition("/")[0] in OWN:
+        raise Refused("403 Forbidden", "the name is that of one of this server's own pages")
+    return name
 
 
 def _generation(environ: WSGIEnvironment) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,11 +21,11 @@ from typing import BinaryIO
 from ..digests import format_digest
 from ..errors import DeliveryError
 from ..hosts import Host
+from ..transports import http_headers
 from ..transports.http import HttpTransport
 from ..transports.http_connection import BLOCK, Bounded, Exchange, Origin
 from ..transports.http_errand import FAULTS, READ_REMEDIES, Answer, Errand
 from ..transports.http_flight import request_head
-from ..transports.http_headers import file_size
 from ..transports.http_job import HttpJob, Requests
 from ..transports.http_reply import open_reply
 from . import marks, tree_report
@@ -39,6 +40,8 @@ SHARE = 0.7  # of these seconds are the children's: the answer has to come back 
 LEAST = 0.1  # seconds: with less nobody is waited for
 RATE = 32 * 1024 * 1024  # bytes per second that a file may be expected to move at from one node to the next
 LOOP = 508
+
+_EXACT = re.compile(r'"([0-9a-f]{1,12})-[0-9a-f]{1,16}-([0-9a-f]{1,8})"')  # of ``store.etag_of``
 
 
 @dataclass
@@ -162,7 +165,7 @@ class Reading:
     def __init__(self, origin: Origin, connection: Bounded, errand: Errand, reply: HTTPResponse) -> None:
         self.status = reply.status
         self.headers = reply.headers
-        self.size = file_size(reply.headers)
+        self.size = http_headers.file_size(reply.headers)
         self._origin = origin
         self._connection: Bounded | None = connection
         self._errand = errand
@@ -189,6 +192,19 @@ class Reading:
             if len(found) > limit:
                 raise self._errand.failed(f"its answer is longer than {limit} bytes")
         return bytes(found)
+
+    def generation(self) -> int | None:
+        """Return the Resto-Generation, None where there is none."""
+        text = self.headers.get("Resto-Generation", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else None
+
+    def mtime_ns(self) -> int | None:
+        """Return the mtime in ns since 1970: Last-Modified, and what an ETag of ours adds to it. None where unknown."""
+        if (seconds := http_headers.mtime(self.headers)) is None:
+            return None
+        exact = _EXACT.fullmatch(self.headers.get("ETag", ""))
+        same = exact and int(exact[1], 16) == int(seconds)
+        return int(seconds) * 1_000_000_000 + (int(exact[2], 16) if exact and same else 0)
 
     def refused(self) -> DeliveryError:
         """Say what a status means that is not one that was wanted."""

@@ -29,7 +29,7 @@ from .store import Entry, etag_of
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["MAX_ENTRIES", "Page", "file_answer", "page_answer", "page_of"]
+__all__ = ["MAX_ENTRIES", "Page", "file_answer", "page_answer", "page_of", "presented"]
 
 MAX_ENTRIES = 10_000  # of a folder in one answer: about 1 MB of JSON
 ENTRIES = 1000  # of a folder in one answer, where nobody asks for a number
@@ -71,14 +71,21 @@ def _file_answer(
     if digest := _digest(environ, file, status):
         version.append(("Repr-Digest", format_digest(digest)))
     kind = _media_type(name)
-    headers = [*version, ("Accept-Ranges", "bytes"), ("X-Content-Type-Options", "nosniff")]
-    if SCRIPTED.search(kind) and not inline:
-        headers.append(("Content-Disposition", "attachment"))
+    headers = [*version, ("Accept-Ranges", "bytes"), *presented(name, "", inline=inline)]
     spans = _spans(environ, etag, mtime, size)
     if spans is None:
         headers += [("Content-Type", kind), ("Content-Length", str(size))]
         return Answer("200 OK", headers, _whole(environ, file, size))
     return _partial(file, spans, size, kind, headers)
+
+
+def presented(name: str, kind: str | None = None, *, inline: bool) -> list[Header]:
+    """Return what tells a browser how to take a file, with its media type, or with ``kind``, which "" leaves out."""
+    headers = [("X-Content-Type-Options", "nosniff")]
+    if SCRIPTED.search(_media_type(name)) and not inline:
+        headers.append(("Content-Disposition", "attachment"))
+    kind = _media_type(name) if kind is None else kind
+    return [*headers, ("Content-Type", kind)] if kind else headers
 
 
 def _spans(environ: WSGIEnvironment, etag: str, mtime: int, size: int) -> list[Span] | None:

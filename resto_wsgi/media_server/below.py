@@ -1,0 +1,169 @@
+"""Reading through the children what is not here: each in turn, the next where one fails, is silent or has it not.
+
+Streamed, a block at a time, with the deadlines of the transports; a Range is the child's to answer. What a child says
+is passed on as far as it is about the version of the file; how a browser is to take it is said here. A child that did
+not answer is not asked again for REST seconds, so that names which are nowhere cost no timeout each. A name that was
+deleted here is not looked for. ``node`` calls this, ``healing`` keeps what came through where that is wanted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import DeliveryError
+from ..hosts import Host
+from ..names import quote
+from .answers import Answer, Header, Refused
+from .hops import FIELD, Hops
+from .node_transport import NodeTransport, Reading
+from .reading import presented
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["AGENT", "Below", "header_of"]
+
+AGENT = "resto_wsgi node"  # not the library's: that one is answered from what is on the very server
+REST = 5.0  # seconds
+FOUND = {
+    200: "OK",
+    206: "Partial Content",
+    304: "Not Modified",
+    412: "Precondition Failed",
+    416: "Range Not Satisfiable",
+}
+ABSENT = frozenset({404, 410, 508})  # 508: it would ask us
+ASKED = (
+    "Range",
+    "If-Range",
+    "If-Match",
+    "If-None-Match",
+    "If-Modified-Since",
+    "If-Unmodified-Since",
+    "Want-Repr-Digest",
+)
+VERSION = ("ETag", "Last-Modified", "Resto-Generation", "Repr-Digest", "Accept-Ranges", "Content-Range")
+MAX_VALUE = 512  # characters of a header that is passed on
+
+Keep = Callable[[str, Reading], Iterator[bytes]]
+
+
+class Below:
+    """The children of the node ``identity``. ``keep`` returns a file's blocks as they come, and may keep them."""
+
+    def __init__(
+        self,
+        transport: NodeTransport,
+        children: Sequence[Host],
+        identity: str,
+        *,
+        inline: bool,
+        keep: Keep | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._children = tuple(children)
+        self._identity = identity
+        self._inline = inline
+        self._keep = keep
+        self._clock = clock
+        self._turn = itertools.count()
+        self._resting: dict[str, float] = {}  # until when, by the child's URL
+
+    def answer(self, environ: WSGIEnvironment, name: str) -> Answer | None:
+        """Return the first child's answer that has the file, None where all say that they have not.
+
+        Refuses with 508 what came through here before, and with 504 where some child did not say.
+        """
+        hops = Hops.of(environ.get("HTTP_RESTO_PASSED_ON", ""))
+        hops.judge(self._identity)
+        fields = {"User-Agent": AGENT, "Accept-Encoding": "identity", FIELD: hops.through(self._identity)}
+        fields |= {each: value for each in ASKED if (value := header_of(environ, each))}
+        silent = 0
+        for child in self._in_turn():
+            reading = self._ask(child, environ["REQUEST_METHOD"], name, fields)
+            if isinstance(reading, Reading):
+                return self._passed_on(environ, name, reading)
+            silent += reading
+        if silent:
+            reason = f"not here, and {silent} of {len(self._children)} children did not answer"
+            raise Refused(
+                "504 Gateway Timeout", reason, [("Retry-After", f"{REST:.0f}"), ("Cache-Control", "no-store")]
+            )
+        return None
+
+    def _in_turn(self) -> Iterator[Host]:
+        first = next(self._turn) % len(self._children)
+        return iter(self._children[first:] + self._children[:first])
+
+    def _ask(self, child: Host, method: str, name: str, fields: dict[str, str]) -> Reading | bool:
+        """Return the answer, or whether there was none; False where the child says that it has not got it."""
+        now = self._clock()
+        if now < self._resting.get(child.url, 0.0):
+            return True
+        try:
+            reading = self._transport.read(child, method, f"/{quote(name)}", fields)
+        except DeliveryError:
+            self._resting[child.url] = now + REST
+            return True
+        if reading.status in FOUND and (reading.status != 206 or "Range" in fields):
+            return reading
+        with reading:
+            return reading.status not in ABSENT
+
+    def _passed_on(self, environ: WSGIEnvironment, name: str, reading: Reading) -> Answer:
+        try:
+            return self._found(environ, name, reading)
+        except BaseException:
+            reading.close()
+            raise
+
+    def _found(self, environ: WSGIEnvironment, name: str, reading: Reading) -> Answer:
+        status = f"{reading.status} {FOUND[reading.status]}"
+        told: list[Header] = [(each, value) for each in VERSION if (value := _plain(reading.headers.get(each)))]
+        if reading.status not in (200, 206):
+            with reading:
+                if reading.status == 304:
+                    return Answer(status, told)
+                raise Refused(status, "the file is another version, or has no such range", told[-1:])
+        kind = _plain(reading.headers.get("Content-Type"))
+        several = reading.status == 206 and kind.startswith("multipart/byteranges")
+        headers = [*told, *presented(name, kind if several else None, inline=self._inline)]
+        if reading.size is not None:
+            headers.append(("Content-Length", str(reading.size)))
+        if environ["REQUEST_METHOD"] == "HEAD":
+            reading.close()
+            return Answer(status, headers)
+        whole = reading.status == 200 and reading.size is not None
+        blocks = self._keep(name, reading) if self._keep and whole else reading.blocks()
+        return Answer(status, headers, _Body(blocks, reading))
+
+
+class _Body:
+    """The blocks of a reading that is let go of when the client is."""
+
+    def __init__(self, blocks: Iterator[bytes], reading: Reading) -> None:
+        self._blocks = blocks
+        self._reading = reading
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._blocks
+
+    def close(self) -> None:
+        close = getattr(self._blocks, "close", None)
+        if close is not None:
+            close()
+        self._reading.close()
+
+
+def header_of(environ: WSGIEnvironment, name: str) -> str:
+    """Return a request's header, "" where there is none, or none that can be passed on."""
+    return _plain(environ.get(f"HTTP_{name.upper().replace('-', '_')}"))
+
+
+def _plain(value: object) -> str:
+    text = str(value or "")
+    return text if text.isascii() and text.isprintable() and len(text) <= MAX_VALUE else ""

@@ -1,0 +1,74 @@
+"""Keeping a file that was read through a child because it is missing here, as a disk that was replaced lacks it.
+
+    state                  killed here leaves
+    staged while it is     a file that the next start sweeps
+    passed to the reader
+    whole, and compared    the same
+    published              the file, owed to every child: one of them has it already, the others may not
+
+It is published under the lock of its name, where there is still no file of that name, and nobody has deleted it: what
+was put meanwhile is newer, and what was deleted stays so, by its tombstone or by its generation. Where the child told
+a digest, the bytes are that file's. ``below`` calls this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+
+from ..digests import parse_digest
+from ..errors import RestoError
+from .answers import Refused
+from .hops import Hops
+from .node_transport import Passing, Reading
+from .relay import Relay
+from .store import Staged, Store
+
+__all__ = ["Healing"]
+
+log = logging.getLogger("resto_wsgi")
+
+
+class Healing:
+    """Publishes in ``store`` what was missing there."""
+
+    def __init__(self, store: Store, relay: Relay) -> None:
+        self._store = store
+        self._relay = relay
+
+    def keep(self, name: str, reading: Reading) -> Iterator[bytes]:
+        """Yield the blocks of a whole file, and keep it when all have come. The reader never fails for that."""
+        digest, whole = hashlib.sha256(), True
+        with self._store.stage() as staged:
+            for block in reading.blocks():
+                try:
+                    whole = whole and os.write(staged.fd, block) == len(block)
+                except OSError:
+                    whole = False
+                digest.update(block)
+                yield block
+            try:
+                if whole and _is_as_told(reading, digest.digest()):
+                    self._publish(name, staged, reading, digest.digest())
+            except (OSError, RestoError, Refused) as error:
+                log.warning("not kept: %s", error)
+
+    def _publish(self, name: str, staged: Staged, reading: Reading, sha256: bytes) -> None:
+        generation = reading.generation()
+        staged.seal(reading.mtime_ns(), sha256=sha256, generation=generation)
+        with self._relay.sending(), self._store.change(name) as change:
+            if change.status is not None or self._relay.outbox.is_gone(name):
+                return
+            if (known := change.generation) is not None and (generation is None or generation <= known):
+                return
+            self._relay.publish(name, change, staged, Passing(Hops(), 0.0))
+
+
+def _is_as_told(reading: Reading, sha256: bytes) -> bool:
+    try:
+        told = parse_digest(reading.headers.get("Repr-Digest", ""))
+    except ValueError:
+        return False
+    return told in (None, sha256)

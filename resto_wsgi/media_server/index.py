@@ -1,0 +1,128 @@
+"""``/__index__``: every name below the root with its size, time and digest, in pages; ``?gone=1``: what was deleted.
+
+The order is that of a walk, folder by folder, each folder's entries sorted: so a page begins where the last one ended,
+whatever came and went meanwhile, and memory grows with a page, not with the tree. Each page reads the folders that it
+is in once. What is not a name (hidden, a link, not UTF-8) is left out. ``catch_up`` reads this, on another machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from email.utils import formatdate
+from html import escape
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote as percent_encode
+from urllib.parse import urlencode
+
+from .. import names
+from ..digests import format_digest
+from ..errors import NameRejected
+from ..outbox import Outbox
+from . import marks
+from .answers import Answer, Refused
+from .pages import html_page, json_page, query_of, table, wanted_page
+from .relay import wants_json
+from .store import Entry, Store
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["index_page", "names_after"]
+
+CHUNK = 1000  # entries of a folder read at a time
+
+
+def index_page(environ: WSGIEnvironment, store: Store, outbox: Outbox | None) -> Answer:
+    """Return a page of the index. ``outbox`` knows what was deleted, where this node has children."""
+    query = query_of(environ)
+    after, limit = wanted_page(query)
+    gone = query.get("gone") == "1"
+    if after and not _is_name(after):
+        raise Refused("400 Bad Request", "after is no name")
+    found = _gone(outbox, store, after) if gone else names_after(store, after)
+    chosen = list(islice(found, limit))
+    following = None
+    if len(chosen) == limit:
+        page = {"after": chosen[-1], "limit": limit} | ({"gone": 1} if gone else {})
+        following = urlencode(page, quote_via=percent_encode)
+    if gone:
+        return _deleted_page(environ, chosen, following)
+    records = [record for name in chosen if (record := _record(store, name))]
+    if wants_json(environ):
+        return json_page({"names": records, "next": following}, following)
+    rows = [
+        (
+            f'<a href="/{escape(names.quote(each["name"]))}">{escape(each["name"])}</a>',
+            str(each["size"]),
+            escape(formatdate(each["mtime_ns"] // 1_000_000_000, usegmt=True)),
+            escape(each.get("digest", "")),
+        )
+        for each in records
+    ]
+    links = '<p><a href="?gone=1">what was deleted</a></p>'
+    return html_page("Index", [links, table(["name", "size", "time", "digest"], rows)], following)
+
+
+def names_after(store: Store, after: str = "") -> Iterator[str]:
+    """Yield the name of every file that comes after ``after`` in the order of the walk."""
+    yield from _walk(store, "", after.split("/") if after else [])
+
+
+def _walk(store: Store, folder: str, after: list[str]) -> Iterator[str]:
+    """Yield the names in a folder that come after the path ``after``, which is relative to it."""
+    if len(after) > 1 and after[0]:
+        yield from _walk(store, _join(folder, after[0]), after[1:])  # first what is left of the folder it stopped in
+    last = after[0] if after else ""
+    while entries := store.entries(folder, last, CHUNK):
+        for each in entries:
+            name = _join(folder, each.name)
+            if _is_name(name):
+                yield from _names_of(store, each, name)
+        last = entries[-1].name
+        if len(entries) < CHUNK:
+            return
+
+
+def _names_of(store: Store, entry: Entry, name: str) -> Iterator[str]:
+    if entry.folder:
+        yield from _walk(store, name, [])
+    else:
+        yield name
+
+
+def _gone(outbox: Outbox | None, store: Store, after: str) -> Iterator[str]:
+    """Yield what was deleted and is still not here."""
+    if outbox is not None:
+        yield from (name for name in outbox.tombstones(after) if store.status(name) is None)
+
+
+def _record(store: Store, name: str) -> dict[str, Any] | None:
+    found = store.open(name)
+    if found is None:
+        return None
+    file, status = found
+    with file:
+        record: dict[str, Any] = {"name": name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        if (digest := marks.read_digest(file.fileno(), status)) is not None:
+            record["digest"] = format_digest(digest)
+        if (generation := store.generation(name, file.fileno())) is not None:
+            record["generation"] = generation
+    return record
+
+
+def _deleted_page(environ: WSGIEnvironment, chosen: list[str], following: str | None) -> Answer:
+    if wants_json(environ):
+        return json_page({"gone": chosen, "next": following}, following)
+    return html_page("Deleted", [table(["name"], [(escape(name),) for name in chosen])], following)
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _is_name(text: str) -> bool:
+    with contextlib.suppress(NameRejected):
+        return names.check(text) == text
+    return False
