@@ -121,6 +121,15 @@ def _address(context: click.Context, parameter: click.Parameter, text: str) -> t
     return host, port
 
 
+def _rate(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    from .catching_up import parse_rate
+
+    try:
+        return None if text is None else parse_rate(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @resto.command("media-server")
 @click.option("--root", required=True, metavar="DIR", help="The folder to serve; made where it is missing.")
 @click.option("--listen", required=True, metavar="HOST:PORT", callback=_address, help="Port 0 picks a free one.")
@@ -151,6 +160,8 @@ def _address(context: click.Context, parameter: click.Parameter, text: str) -> t
     help="Seconds without progress after which a child is given up, and owed.",
 )
 @click.option("--outbox", metavar="FILE", help="Where it is kept what children are owed; in the root by default.")
+@click.option("--catch-up-from", metavar="URL", help="Before serving, get from this node what is missing or differs.")
+@click.option("--limit-rate", metavar="RATE", callback=_rate, help="Bytes per second of that, or 500k, 20m.")
 @click.option("--heal", is_flag=True, help="Keep what is missing here and was read through a child.")
 def media_server(**options: Any) -> None:
     """Serve a folder: anybody may read, and only this machine may write unless told otherwise.

@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..media_server import TIMEOUT, Access, MediaServer, make_server
 from ..signatures import Key, parse_keys
+from .catching_up import catch_up
 
 __all__ = ["Options", "serve"]
 
@@ -44,6 +45,8 @@ class Options:
     child_timeout: float = TIMEOUT
     outbox: str | None = None
     heal: bool = False
+    catch_up_from: str | None = None
+    limit_rate: float | None = None
 
 
 def serve(options: Options, environ: Mapping[str, str]) -> int:
@@ -55,6 +58,8 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     host, port = options.listen
     stop = threading.Event()
     application = _application(options, access)
+    if options.catch_up_from is not None:
+        catch_up(application, options.catch_up_from, options.limit_rate)
     server = make_server(application, host, port, threads=options.threads, timeout=options.timeout, tls=_tls(options))
     try:
         server.prepare()

@@ -172,7 +172,7 @@ class MediaServer:
 
     def _put(self, environ: WSGIEnvironment, body: Body) -> Answer:
         self._admit(environ)
-        name = _name(environ)
+        name = _writable(_path(environ, "400 Bad Request"))
         generation = _generation(environ)
         body.judge()
         passing = self.relay and self.relay.passing(environ, body.length or 0)
@@ -199,7 +199,7 @@ class MediaServer:
         self._admit(environ)
         path = _path(environ, "400 Bad Request")
         is_folder = path.endswith("/") and environ.get("HTTP_DEPTH", "").lower() == "infinity"
-        name = _check(path.removesuffix("/") if is_folder else path, "400 Bad Request")
+        name = _writable(path.removesuffix("/") if is_folder else path)
         generation = _generation(environ)
         try:
             with _disk_answers():
@@ -229,7 +229,7 @@ class MediaServer:
     def _make_folder(self, environ: WSGIEnvironment, body: Body) -> Answer:
         """MKCOL (RFC 4918, section 9.3), which a PUT does not need: it makes the folders of its name."""
         self._admit(environ)
-        name = _check(_path(environ, "400 Bad Request").removesuffix("/"), "400 Bad Request")
+        name = _writable(_path(environ, "400 Bad Request").removesuffix("/"))
         if body.length != 0 and (body.length or "HTTP_TRANSFER_ENCODING" in environ):
             raise Refused("415 Unsupported Media Type", "MKCOL takes no body")
         try:
@@ -256,8 +256,8 @@ def _check(path: str, fault: str) -> str:
         raise Refused(fault, f"the name {error.reason}") from None
 
 
-def _name(environ: WSGIEnvironment) -> str:
-    name = _check(_path(environ, "400 Bad Request"), "400 Bad Request")
+def _writable(path: str) -> str:
+    name = _check(path, "400 Bad Request")
     if name.partition("/")[0] in OWN:
         raise Refused("403 Forbidden", "the name is that of one of this server's own pages")
     return name

@@ -40,6 +40,7 @@ SHARE = 0.7  # of these seconds are the children's: the answer has to come back 
 LEAST = 0.1  # seconds: with less nobody is waited for
 RATE = 32 * 1024 * 1024  # bytes per second that a file may be expected to move at from one node to the next
 LOOP = 508
+SHORT = 16 * 1024  # bytes of a body that nobody wants: fewer are read than a new connection costs
 
 _EXACT = re.compile(r'"([0-9a-f]{1,12})-[0-9a-f]{1,16}-([0-9a-f]{1,8})"')  # of ``store.etag_of``
 
@@ -173,10 +174,10 @@ class Reading:
         self._reply = reply
         self._exchange.expect(self.size)
 
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the body. Raises DeliveryError where it does not come in time, or ends too early."""
+    def blocks(self, most: int = BLOCK) -> Iterator[bytes]:
+        """Yield the body, at most that many bytes at a time. Raises DeliveryError where it ends early, or is late."""
         received = 0
-        while block := self._next():
+        while block := self._next(most):
             received += len(block)
             with self._exchange.paused():
                 yield block
@@ -206,6 +207,10 @@ class Reading:
         same = exact and int(exact[1], 16) == int(seconds)
         return int(seconds) * 1_000_000_000 + (int(exact[2], 16) if exact and same else 0)
 
+    def failed(self, reason: str) -> DeliveryError:
+        """Say why an answer does not do."""
+        return self._errand.failed(reason)
+
     def refused(self) -> DeliveryError:
         """Say what a status means that is not one that was wanted."""
         return self._errand.failed(f"answered {self.status}", status=self.status)
@@ -218,15 +223,15 @@ class Reading:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._reply.length == 0 and not self._reply.chunked:
+        if self._connection is not None and not self._reply.chunked and (self._reply.length or 0) <= SHORT:
             with contextlib.suppress(*FAULTS):
                 self._reply.read()
             self._release(kept=not self._reply.will_close)
         self.close()
 
-    def _next(self) -> bytes:
+    def _next(self, most: int) -> bytes:
         try:
-            return self._reply.read1(BLOCK) if self._reply.chunked else self._reply.read(BLOCK)
+            return self._reply.read1(most) if self._reply.chunked else self._reply.read(most)
         except FAULTS as error:
             raise self._errand.broken(error) from error
 

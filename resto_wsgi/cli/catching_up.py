@@ -1,0 +1,56 @@
+"""``resto media-server --catch-up-from``: the progress of it on the terminal, and what is left to do at its end."""
+
+from __future__ import annotations
+
+import re
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
+
+from ..errors import ConfigError, shown
+from ..media_server import MediaServer
+from ..media_server import catch_up as work
+
+__all__ = ["catch_up", "parse_rate"]
+
+UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+COLUMNS = (TextColumn("catching up"), BarColumn(), MofNCompleteColumn(), DownloadColumn(True), TransferSpeedColumn())
+
+
+def catch_up(application: MediaServer, url: str, rate: float | None) -> None:
+    """Bring the root up to date before it is served. Raises ConfigError where that cannot be, or not wholly.
+
+    A file that could not be had is named; the server does not start without it, for it would be served as missing.
+    """
+    console = Console(stderr=True)
+    application.start()
+    with Progress(*COLUMNS, console=console, disable=not console.is_terminal) as bar:
+        names = bar.add_task("names", total=None)
+
+        def report(progress: work.Progress) -> None:
+            bar.update(names, completed=progress.seen)
+
+        def warn(line: str) -> None:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        run = work.CatchUp(application.store, url, relay=application.relay, rate=rate, report=report, warn=warn)
+        try:
+            done = run.run()
+        except work.CatchUpError as error:
+            raise ConfigError("catch-up-from", str(error)) from error
+        except OSError as error:
+            raise ConfigError("root", f"cannot be brought up to date: {error.strerror or error}") from error
+    text = f"caught up with {shown(url)}: {done.seen} names, {done.fetched} fetched ({done.size} bytes)"
+    console.print(
+        f"{text}, {done.deleted} deleted, {done.newer} newer here", markup=False, highlight=False, soft_wrap=True
+    )
+    if done.failed:
+        raise ConfigError("catch-up-from", f"{done.failed} names could not be had; run it again")
+
+
+def parse_rate(text: str) -> float:
+    """Return bytes per second of a number with k, m or g after it, or nothing. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,9})([kmg]?)", text.strip().lower())
+    if not match or not int(match[1]):
+        raise ValueError(f"wanted bytes per second such as 500k or 20m, found {text!r}")
+    return float(int(match[1]) * UNITS[match[2]])
