@@ -208,9 +208,26 @@ def test_the_example_of_a_check_is_what_the_check_says() -> None:
 
 def test_our_own_media_server_is_safe_and_works(tmp_path: Path) -> None:
     """The application server may write, another address may only read."""
-    (text,) = [text for text in of("shell") if "media-server" in text and "--allow" in text]
+    (text,) = [text for text in of("shell") if "media-server" in text and "--allow" in text and "--c" not in text]
     with own_server(text.replace("192.0.2.0/28", "127.0.0.1"), tmp_path) as port:
         use_as_media_server(port, tmp_path / "media")
+
+
+def test_the_tree_of_our_own_media_servers_works(tmp_path: Path) -> None:
+    """The root passes on to two children; a third node is brought up to date from it."""
+    (text,) = [text for text in of("shell") if "--child" in text]
+    (catching_up,) = [text for text in of("shell") if "--catch-up-from" in text]
+    with Node(tmp_path / "2") as second, Node(tmp_path / "3") as third:
+        text = text.replace("http://media-02:8080", second.url).replace("http://media-03:8080", third.url)
+        (tmp_path / "1").mkdir()
+        with own_server(text.replace("192.0.2.0/28", "127.0.0.1"), tmp_path / "1") as port:
+            use_as_media_server(port, tmp_path / "1/media")
+            assert urllib3.request("PUT", f"http://127.0.0.1:{port}/cat", body=b"cat").status == 201
+            assert Path(second.root, "cat").read_bytes() == Path(third.root, "cat").read_bytes() == b"cat"
+            (tmp_path / "4").mkdir()
+            catching_up = catching_up.replace("media-01:8080", f"127.0.0.1:{port}").replace("192.0.2.0/28", "127.0.0.1")
+            with own_server(catching_up, tmp_path / "4"):
+                assert (tmp_path / "4/cat").read_bytes() == b"cat"
 
 
 def test_our_own_media_server_takes_signatures_over_tls(tmp_path: Path) -> None:
@@ -261,7 +278,7 @@ def own_server(text: str, folder: Path) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     text = text.replace("/srv/files", str(folder)).replace("/srv/", f"{folder}/")
-    text = re.sub(r":8\d\d\d\b", f":{port}", text.replace("0.0.0.0", "127.0.0.1"))
+    text = re.sub(r"(0\.0\.0\.0|media-01):8\d\d\d\b", rf"\1:{port}", text).replace("0.0.0.0", "127.0.0.1")
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with subprocess.Popen(
         ["sh", "-c", text], env=environ, stdout=subprocess.DEVNULL, start_new_session=True
