@@ -193,6 +193,25 @@ def test_the_writes_of_a_tree_go_to_the_node_behind(tree: dict[str, Printed]) ->
         assert not (top.root / "plain").exists() and not (top.root / "evil").exists()
 
 
+def test_a_tree_of_nodes_works_behind_nginx(tree: dict[str, Printed], stack: ExitStack) -> None:
+    """What is put at the root is on each, the report says so, and the nodes' own pages are for writers alone."""
+    below = {"a": "bc", "b": "d", "c": "", "d": ""}
+    for name in "dcba":
+        children = [tree[each].url for each in below[name]]
+        stack.enter_context(Node(tree[name].root, port=tree[name].port + 1000, children=children))
+    top, told = tree["a"], {"Accept": "application/json"}
+    answer = ask("PUT", f"{top.url}/x/cat", b"cat", headers=told)
+    assert (answer.status, len(answer.json()["nodes"])) == (201, 4)
+    assert all((server.root / "x/cat").read_bytes() == b"cat" for server in tree.values())
+    page = ask("GET", f"{top.url}/__missing__?limit=1", headers=told).json()
+    assert (page["complete"], page["subtree"], len(page["nodes"])) == (True, 0, 3)
+    for path in ("__missing__", "__index__", "__readme.txt"):
+        assert ask("GET", f"{top.url}/{path}").status == 200
+        assert ask("GET", f"{top.url}/{path}", source=STRANGER).status == 403
+    assert ask("DELETE", f"{top.url}/x/cat", headers=told).status == 200
+    assert not any((server.root / "x/cat").exists() for server in tree.values())
+
+
 def test_a_tree_is_a_file_for_each_node(tmp_path: Path) -> None:
     """With the units of the nodes behind, which know their children by the URLs of their nginx."""
     text = "10.0.0.1:80(b.example:8080,[::1]:8080)"

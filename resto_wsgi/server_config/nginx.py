@@ -306,9 +306,20 @@ location @resto_nowhere {{
 
 
 def _writes(site: Site) -> str:
+    path = site.path.replace(".", "[.]")
+    certified = "    if ($resto_certified = 0) {\n        return 403;\n    }\n" if site.client_ca else ""
     return f"""\
+# The node's own pages: what the tree owes and holds.
+location ~ "^{path}/__(missing__|index__|readme[.]txt)$" {{
+    if ($resto_writer = 0) {{
+        return 403;
+    }}
+{certified}    error_page 418 = @resto_node;
+    return 418;
+}}
+
 location @resto_node {{
-    rewrite "(?s)^{site.path.replace(".", "[.]")}(/.*)\\z" $1 break;
+    rewrite "(?s)^{path}(/.*)\\z" $1 break;
     proxy_pass http://resto_node;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
