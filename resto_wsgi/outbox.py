@@ -121,7 +121,7 @@ class Outbox:
         self._file.write(lambda connection: _entomb(connection, name, now), durable=self._fsync)
 
     def exhume(self, name: str) -> None:
-        """Forget that ``name`` was deleted: the master holds it again. The caller holds its lock."""
+        """Forget that ``name`` was deleted: the master holds it again."""
         self._file.write(lambda connection: connection.execute(sql.EXHUME, (name,)))
 
     def claim(self, host: str, names: Sequence[str]) -> list[Delivery]:
@@ -202,8 +202,7 @@ class Outbox:
 
     def postpone(self, host: str, names: Sequence[str], due: float) -> None:
         """Move when these are due and nothing else: somebody is busy with them."""
-        rows = [(due, name, host) for name in names]
-        self._file.write(lambda connection: connection.executemany(sql.POSTPONE, rows))
+        self._file.write(lambda connection: connection.executemany(sql.POSTPONE, [(due, each, host) for each in names]))
 
     def nudge(self, hosts: Sequence[str], *, parked: bool = False) -> None:
         """Let all that these hosts are owed be due now, with ``parked`` what is parked too, and the hosts be asked.

@@ -147,6 +147,30 @@ def test_a_node_is_killed_during_500_puts_and_deletes(tree: list[Process], victi
 # Large files
 
 
+def test_a_node_that_is_killed_while_a_large_file_passes_gets_it_later(tmp_path: Path) -> None:
+    """The node in the middle of a chain: the root has published it, and owes it."""
+    leaf = Process(tmp_path / "3", [])
+    middle = Process(tmp_path / "2", [leaf])
+    root = Process(tmp_path / "1", [middle])
+    with running([leaf, middle, root]) as nodes:
+        connection = http.client.HTTPConnection(LOOPBACK, root.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.putrequest("PUT", "/cat")
+            connection.putheader("Content-Length", str(8 * len(BLOCK)))
+            connection.endheaders()
+            connection.send((BLOCK * 8)[:-1])
+            eventually(lambda: [each for each in (leaf.root / ".resto/staging").glob("put-*") if each.stat().st_size])
+            middle.kill()
+            connection.send(BLOCK[-1:])
+            reply = connection.getresponse()
+            assert reply.status == 202, reply.read()
+        middle.start()
+        eventually(lambda: root.owed() == 0, 60)
+        assert all(node.files() == {"cat": BLOCK * 8} for node in nodes)
+        for node in nodes:
+            eventually(lambda node=node: not list((node.root / ".resto/staging").glob("put-*")))
+
+
 def blocks(size: int) -> Iterator[bytes]:
     for _ in range(size // len(BLOCK)):
         yield BLOCK

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..digests import parse_digest
@@ -56,20 +56,23 @@ class Body:
         if self.length is None:
             raise self._fault
 
-    def copy_to(self, fd: int) -> bytes | None:
+    def copy_to(self, fd: int, arrived: Callable[[int], None] = lambda total: None) -> bytes | None:
         """Write the body to ``fd``; return its SHA-256 where the sender announced it.
 
+        ``arrived`` is told how many bytes are there, as they come.
         Refuses a body that is shorter than its length, or is not the one of Repr-Digest or Content-Digest (RFC 9530):
         without a Content-Encoding both are that of the body.
         """
         announced = self._digests()
-        digest = hashlib.sha256()
+        digest, total = hashlib.sha256(), 0
         for block in self:
             if announced:
                 digest.update(block)
             view = memoryview(block)
             while view:
                 view = view[os.write(fd, view) :]
+            total += len(block)
+            arrived(total)
         if self._left:
             raise Refused("400 Bad Request", "the body is shorter than its Content-Length")
         if any(each != digest.digest() for each in announced):

@@ -23,7 +23,7 @@ from .. import names
 from ..errors import NameRejected, shown
 from .access import Access
 from .answers import Answer, Refused, plain
-from .below import Below
+from .below import Below, header_of
 from .body import Body
 from .conditions import http_seconds, judge_write
 from .healing import Healing
@@ -177,9 +177,15 @@ class MediaServer:
         body.judge()
         passing = self.relay and self.relay.passing(environ, body.length or 0)
         lines: list[Line] = []
-        with _disk_answers(), self.store.stage() as staged, self._sending():
-            sha256 = body.copy_to(staged.fd)
-            staged.seal(_mtime_ns(environ), sha256=sha256, generation=generation)
+        with _disk_answers(), self.store.stage() as staged, self._sending(), contextlib.ExitStack() as stack:
+            mtime_ns = _mtime_ns(environ)
+            arrived: Callable[[int], None] = lambda total: None  # noqa: E731
+            if self.relay and passing:
+                mtime_ns = time.time_ns() if mtime_ns is None else mtime_ns  # children are told before it is sealed
+                version = _version(environ, mtime_ns)
+                arrived = stack.enter_context(self.relay.early(name, staged, body.length or 0, version, passing))
+            sha256 = body.copy_to(staged.fd, arrived)
+            staged.seal(mtime_ns, sha256=sha256, generation=generation)
             with self.store.change(name) as change:
                 _judge(environ, change, generation)
                 if self.relay and passing:
@@ -282,6 +288,12 @@ def _mtime_ns(environ: WSGIEnvironment) -> int | None:
         return int(exact)
     seconds = http_seconds(environ.get("HTTP_DATE", ""))
     return None if seconds is None else seconds * 1_000_000_000
+
+
+def _version(environ: WSGIEnvironment, mtime_ns: int) -> dict[str, str]:
+    """Return the headers that tell children which version of a file it is that is still arriving."""
+    told = {each: header_of(environ, each) for each in ("Repr-Digest", "Resto-Generation", "Date")}
+    return {"Resto-Mtime": str(max(0, mtime_ns)), **{each: value for each, value in told.items() if value}}
 
 
 def _judge(environ: WSGIEnvironment, change: Change, generation: int | None) -> None:

@@ -21,14 +21,16 @@ from typing import BinaryIO
 from ..digests import format_digest
 from ..errors import DeliveryError
 from ..hosts import Host
+from ..names import quote
 from ..transports import http_headers
 from ..transports.http import HttpTransport
-from ..transports.http_connection import BLOCK, Bounded, Exchange, Origin
+from ..transports.http_connection import BLOCK, Bounded, Exchange, Origin, Pools
 from ..transports.http_errand import FAULTS, READ_REMEDIES, Answer, Errand
-from ..transports.http_flight import request_head
-from ..transports.http_job import HttpJob, Requests
+from ..transports.http_flight import Body, Flight, request_head
+from ..transports.http_job import COMMON, HttpJob, Requests
 from ..transports.http_reply import open_reply
 from . import marks, tree_report
+from .early import Early, Stream
 from .hops import FIELD, Hops
 from .store import Store
 from .tree_report import Line
@@ -49,12 +51,13 @@ _EXACT = re.compile(r'"([0-9a-f]{1,12})-[0-9a-f]{1,16}-([0-9a-f]{1,8})"')  # of 
 class Passing:
     """A request that is passed on: the nodes that it came through, the seconds it may take, and the children's reports.
 
-    ``reports`` has what each child that answered has told, by its URL.
+    ``reports`` has what each child that answered has told, by its URL; ``early`` what was begun to be sent already.
     """
 
     hops: Hops
     left: float
     reports: dict[str, list[Line]] = field(default_factory=dict)
+    early: Early | None = None
 
     def below(self, size: int) -> float:
         """Return the seconds that a child may take for those below it; 0.0 where that would be too few."""
@@ -75,7 +78,12 @@ class NodeTransport(HttpTransport):
         self._above = above
 
     def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> HttpJob:
-        return self._passed_on(super().put_job(host, name, file, size, mtime), size, self._version(name, file))
+        job = super().put_job(host, name, file, size, mtime)
+        passing = PASSING.get()
+        stream = passing.early.take(host, file.fileno()) if passing and passing.early else None
+        if stream is not None:
+            job = _TakenOver(self._pools, job.errand, job._requests, stream)
+        return self._passed_on(job, size, self._version(name, file))
 
     def delete_job(self, host: Host, name: str) -> HttpJob:
         generation = self._store.generation(name)
@@ -102,16 +110,26 @@ class NodeTransport(HttpTransport):
         except FAULTS as error:
             raise errand.broken(error) from error
 
+    def begin(
+        self, host: Host, name: str, path: str, size: int, version: Mapping[str, str], passing: Passing
+    ) -> Stream:
+        """Return the PUT of a file that still arrives at ``path``, not started; ``version`` is what is known of it."""
+        origin = self._pools.origin(host.url)
+        fields = {"Content-Length": str(size), **version, **self._passed(passing, passing.below(size)), **COMMON}
+        head = request_head("PUT", f"{origin.path}/{quote(name)}", origin.authority, fields)
+        return Stream(origin, head, path, size, self._timeout)
+
     def _passed_on(self, job: HttpJob, size: int, fields: dict[str, str]) -> HttpJob:
         passing = PASSING.get()
         left = 0.0 if passing is None else passing.below(size)
-        fields[FIELD] = (passing.hops if passing else self._above()).through(self._identity)
-        fields[WAIT] = f"{left:.3f}"
-        fields["Accept"] = tree_report.JSON
         if left:
             job.errand.exchange.step = left
-        job._requests = _telling(job, job._requests, fields, passing)
+        job._requests = _telling(job, job._requests, {**fields, **self._passed(passing, left)}, passing)
         return job
+
+    def _passed(self, passing: Passing | None, left: float) -> dict[str, str]:
+        hops = (passing.hops if passing else self._above()).through(self._identity)
+        return {FIELD: hops, WAIT: f"{left:.3f}", "Accept": tree_report.JSON}
 
     def _version(self, name: str, file: BinaryIO) -> dict[str, str]:
         """Return what is known of the very file that is sent."""
@@ -122,6 +140,29 @@ class NodeTransport(HttpTransport):
         if (digest := marks.read_digest(file.fileno(), status)) is not None:
             fields["Repr-Digest"] = format_digest(digest)
         return fields
+
+
+class _TakenOver(HttpJob):
+    """A PUT whose first bytes are with the host already; should it be repeated, it is one like any other."""
+
+    def __init__(self, pools: Pools, errand: Errand, requests: Requests, stream: Stream) -> None:
+        super().__init__(pools, errand, requests)
+        self._stream: Stream | None = stream
+
+    def _begin(self, *, again: bool) -> None:
+        stream, self._stream = self._stream, None
+        file, size = self._request.file, self._request.size
+        if stream is None or file is None:
+            super()._begin(again=again)
+            return
+        self._repeated = True  # the host has begun to read it: no other connection is to be tried in silence
+        self.errand.exchange.begin(size)
+        self._origin, self._connection = stream.origin, stream.connection
+        body = Body(file.fileno(), size)
+        body.taken = stream.sent
+        self._flight = Flight(stream.connection, self.errand.exchange, "PUT", b"", body)
+        self._flight.start()
+        self._look()
 
 
 def _telling(job: HttpJob, requests: Requests, fields: Mapping[str, str], passing: Passing | None) -> Requests:

@@ -3,7 +3,7 @@
 The node's root is the master of its subtree. Each change is made under the lock of its name:
 
     step                killed here leaves
-    staged              a file that the next start sweeps
+    staged              a file that the next start sweeps; a large one is with the children but for its end (``early``)
     owed (outbox)       the name, owed to every child; they match the root as it was, and are sent it once more
     in the root         the same; whoever sent it was told nothing
     sent to children    the same, on some of them already
@@ -21,10 +21,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from .. import breaker
 from ..config import Settings
 from ..errors import OutboxError
 from ..fanout import Outcome
@@ -34,6 +35,7 @@ from ..outbox import Outbox
 from ..replicator import Parts, Replicator
 from . import tree_report
 from .answers import Answer, Header, Refused
+from .early import LEAST, Early
 from .hops import FIELD, Hops
 from .node_transport import PASSING, WAIT, NodeTransport, Passing
 from .store import Change, Staged, Store
@@ -78,6 +80,7 @@ class Relay:
         )
         self.children: tuple[Host, ...] = settings.hosts
         self._store = store
+        self._clock = clock
         root = _Root(store)
         self.identity = root.identity
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
@@ -103,6 +106,30 @@ class Relay:
         if hops.ids:
             self._above = hops  # the worker says so of what it delivers, or a circle would go on for ever
         return Passing(hops, _seconds(environ, size))
+
+    @contextlib.contextmanager
+    def early(
+        self, name: str, staged: Staged, size: int, version: Mapping[str, str], passing: Passing
+    ) -> Iterator[Callable[[int], None]]:
+        """Send a large file to the children while it arrives; yields what is to be told how much of it is there.
+
+        ``version`` has the headers of what is known of it. To be left when it is published, or refused.
+        """
+        if size < LEAST or not passing.below(size):
+            yield lambda total: None
+            return
+        now = self._clock()
+        states = self.outbox.host_states()
+        begun = [
+            (host, self.transport.begin(host, name, staged.path, size, version, passing))
+            for host in self.children
+            if not breaker.is_away(states.get(host.url), now)
+        ]
+        passing.early = Early(begun)
+        try:
+            yield passing.early.arrived
+        finally:
+            passing.early.close()
 
     def publish(self, name: str, change: Change, staged: Staged, passing: Passing) -> list[Line]:
         """Give a sealed file its name, here and below; return what became of it. The caller holds the name."""
