@@ -98,6 +98,17 @@ def test_what_is_known_of_the_file_goes_with_it(tree: Tree) -> None:
         assert found == (digest, "7", date)
 
 
+def test_two_versions_of_one_date_and_size_have_two_etags_on_every_node(tree: Tree) -> None:
+    """The same two: what was told to the children too early is told anew."""
+    etags = []
+    for body in (LARGE, SECOND, LARGE):
+        ask(tree, "PUT", "/cat", body, Date="Tue, 03 Nov 2026 10:20:30 GMT")
+        (etag,) = {ask(node, "GET", "/cat", User_Agent="resto_wsgi")[1]["ETag"] for node in tree.nodes}
+        assert all(held(node) == {"cat": body} for node in tree.nodes)
+        etags.append(etag)
+    assert len({*etags}) == 3
+
+
 def test_children_that_fail_under_way_are_owed(tmp_path: Path, faulty: Any) -> None:
     """One that resets, one that says no before the end, one that reads nothing; the good one has the file."""
     bad = [faulty(each).url for each in ("reset", "early_413", "refuse", "hang", ("status", 201))]

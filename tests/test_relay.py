@@ -400,6 +400,7 @@ def test_heal_keeps_what_was_read(healing: Any) -> None:
     seen = [ask(each, "GET", "/a/cat", User_Agent="resto_wsgi")[1] for each in (node, child)]
     assert seen[0]["ETag"] == seen[1]["ETag"] and seen[0]["Resto-Generation"] == "3"
     eventually(lambda: not owed(node))
+    assert ask(child, "GET", "/a/cat", User_Agent="resto_wsgi")[1]["ETag"] == seen[0]["ETag"]
 
 
 def test_heal_replaces_nothing_newer_and_brings_nothing_back(healing: Any) -> None:

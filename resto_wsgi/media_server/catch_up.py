@@ -185,7 +185,7 @@ class CatchUp:
         if wanted not in (None, sha256):
             os.ftruncate(part.fd, 0)
             raise told.failed("its bytes are not those of its digest")
-        part.seal(told.mtime_ns(), sha256=sha256, generation=generation)
+        part.seal(told.mtime_ns(), sha256=sha256, generation=generation, exact=True)
         with self._changing(name) as change:
             if self._state(name) != seen or not _may_follow(change, generation):
                 return

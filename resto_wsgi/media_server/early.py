@@ -31,15 +31,19 @@ SPAN = 1024 * 1024  # bytes sent at a time
 
 
 class Stream:
-    """One child's PUT of the file at ``path``; ``sent`` bytes of the body are with it. Raises OSError."""
+    """One child's PUT of the file at ``path``; ``sent`` bytes of the body are with it. Raises OSError.
 
-    def __init__(self, origin: Origin, head: bytes, path: str, size: int, timeout: float) -> None:
+    ``mtime_ns`` is what the child was told of its mtime: where the file got another one, it is of no use.
+    """
+
+    def __init__(self, origin: Origin, head: bytes, path: str, size: int, mtime_ns: int, timeout: float) -> None:
         self.origin = origin
         self.connection: Bounded = origin.new()
         self.sent = 0
         self._head = head
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed at the end of the stream
         self._most = size - HELD_BACK
+        self._mtime_ns = mtime_ns
         self._timeout = timeout
         self._have = 0
         self._ended = False
@@ -73,7 +77,8 @@ class Stream:
         if self._thread.ident is not None:
             self._thread.join()
         with self._file as file:
-            same = fd is not None and os.path.samestat(os.fstat(fd), os.fstat(file.fileno()))
+            status = os.fstat(file.fileno())
+            same = fd is not None and os.path.samestat(os.fstat(fd), status) and status.st_mtime_ns == self._mtime_ns
         if same and not self._failed:
             return True
         self.connection.drop()

@@ -57,7 +57,7 @@ class Healing:
 
     def _publish(self, name: str, staged: Staged, reading: Reading, sha256: bytes) -> None:
         generation = reading.generation()
-        staged.seal(reading.mtime_ns(), sha256=sha256, generation=generation)
+        staged.seal(reading.mtime_ns(), sha256=sha256, generation=generation, exact=True)
         with self._relay.sending(), self._store.change(name) as change:
             if change.status is not None or self._relay.outbox.is_gone(name):
                 return

@@ -185,7 +185,8 @@ class MediaServer:
                 version = _version(environ, mtime_ns)
                 arrived = stack.enter_context(self.relay.early(name, staged, body.length or 0, version, passing))
             sha256 = body.copy_to(staged.fd, arrived)
-            staged.seal(mtime_ns, sha256=sha256, generation=generation)
+            exact = "HTTP_RESTO_MTIME" in environ
+            staged.seal(mtime_ns, sha256=sha256, generation=generation, exact=exact)
             with self.store.change(name) as change:
                 _judge(environ, change, generation)
                 if self.relay and passing:

@@ -117,7 +117,7 @@ class NodeTransport(HttpTransport):
         origin = self._pools.origin(host.url)
         fields = {"Content-Length": str(size), **version, **self._passed(passing, passing.below(size)), **COMMON}
         head = request_head("PUT", f"{origin.path}/{quote(name)}", origin.authority, fields)
-        return Stream(origin, head, path, size, self._timeout)
+        return Stream(origin, head, path, size, int(version["Resto-Mtime"]), self._timeout)
 
     def _passed_on(self, job: HttpJob, size: int, fields: dict[str, str]) -> HttpJob:
         passing = PASSING.get()

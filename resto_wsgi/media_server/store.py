@@ -216,10 +216,21 @@ class Staged:
         self.sha256: bytes | None = None
         self.generation: int | None = None
         self.marked = False  # whether the file itself holds its generation
+        self.exact = False  # whether its mtime is that of the version on another node
 
-    def seal(self, mtime_ns: int | None, *, sha256: bytes | None = None, generation: int | None = None) -> None:
-        """Set what is known of the file and make it durable. ``mtime_ns`` in ns since 1970, None for now."""
-        self.sha256, self.generation = sha256, generation
+    def seal(
+        self,
+        mtime_ns: int | None,
+        *,
+        sha256: bytes | None = None,
+        generation: int | None = None,
+        exact: bool = False,
+    ) -> None:
+        """Set what is known of the file and make it durable. ``mtime_ns`` in ns since 1970, None for now.
+
+        ``exact``: another node has told the versions apart by it, so that it stays as it is.
+        """
+        self.sha256, self.generation, self.exact = sha256, generation, exact
         if generation is not None:
             self.marked = marks.mark_generation(self.fd, generation)
         # The kernel's own time is 4 ms coarse, which two versions can share.
@@ -257,7 +268,8 @@ class Change:
 
     def publish(self, staged: Staged) -> None:
         """Give a sealed file the name, durably; its folders are made. Without a generation, old ones are forgotten."""
-        self._tell_apart(staged)
+        if not staged.exact:
+            self._tell_apart(staged)
         noted = self._store._generations
         if staged.generation is not None and not staged.marked:
             noted.write(self._name, staged.generation)
