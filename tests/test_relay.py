@@ -331,6 +331,14 @@ def test_what_was_deleted_is_not_read_from_a_child_that_missed_it(tree: Tree) ->
     assert held(tree.nodes[1]) == {"cat": CAT}
 
 
+def test_what_was_put_again_after_a_delete_is_read_through_a_child(tree: Tree) -> None:
+    """Its tombstone went with the new file; what a disk loses afterwards is looked for."""
+    for method, body in (("PUT", b"old"), ("DELETE", None), ("PUT", CAT)):
+        ask(tree, method, "/cat", body)
+    os.unlink(Path(tree.nodes[0].root, "cat"))
+    assert ask(tree, "GET", "/cat")[2] == CAT
+
+
 def test_children_that_fail_are_passed_over(tmp_path: Path, faulty: Any) -> None:
     """Whatever they do, the one that has it is found each time; where none has it and one is silent, it is 504."""
     broken = [faulty(each).url for each in ("refuse", "reset", "garbage", ("status", 500), ("redirect", 302, "/x"))]

@@ -828,3 +828,37 @@ def test_a_slow_host_holds_up_no_save_of_another_name_on_other_hosts(
         finally:
             released.set()
         assert all(save.result().outcome == {nginx.url: None, server.url: None} for save in saves)
+
+
+# For a media server, which keeps the master itself
+
+
+def test_carry_owes_the_name_before_the_master_changes(replicate: Replicate, hosts: Any, tmp_path: Path) -> None:
+    """So a crash in between loses nothing; afterwards all hosts match, and nothing is owed."""
+    replicator = replicate(hosts, fatal_exceptions=False)
+    owed: list[int] = []
+
+    def change() -> None:
+        owed.append(replicator.status().owed)
+        (tmp_path / "media/cat").write_bytes(CAT)
+
+    assert replicator.carry("cat", change, gone=False, later=False) == {host.url: None for host in hosts}
+    assert owed == [3] and replicator.status().owed == 0
+    assert all(files(host.root) == {"cat": CAT} for host in hosts)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_carry_owes_nothing_for_a_change_that_was_not_made(
+    replicate: Replicate, hosts: Any, tmp_path: Path, changed: bool
+) -> None:
+    """Where it failed after the master had changed, the name stays owed."""
+    replicator = replicate(hosts, fatal_exceptions=False)
+
+    def change() -> None:
+        if changed:
+            (tmp_path / "media/cat").write_bytes(CAT)
+        raise OSError("refused")
+
+    with pytest.raises(OSError, match="refused"):
+        replicator.carry("cat", change, gone=False, later=False)
+    assert replicator.status().owed == (3 if changed else 0)
