@@ -116,8 +116,9 @@ class Staged:
 
     def discard(self) -> None:
         """Remove the staged file, whatever state it is in. A published name keeps its bytes. Safe to repeat."""
-        self._held = None
-        self._remove()
+        with self._lock:  # a descriptor that is closed while another thread writes may be another file's by then
+            self._held = None
+            self._remove()
 
     def _put(self, data: bytes | bytearray | memoryview) -> None:
         with disk("stage", "an upload"):

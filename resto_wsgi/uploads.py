@@ -141,9 +141,10 @@ class Uploads(Sequence[Upload]):
             raise errors[0]
 
     def release(self) -> None:
-        """End the request for every upload."""
-        for upload in self:
-            upload.release()
+        """End the request for every upload; a publication under way in a thread of the application ends first."""
+        with self._lock:
+            for upload in self:
+                upload.release()
 
     @overload
     def __getitem__(self, index: int) -> Upload: ...

@@ -658,3 +658,32 @@ def test_the_master_error_is_not_shown_to_the_client() -> None:
     response = Request.blank("/").get_response(page)
     assert response.status_code == 500
     assert b"Permission" not in response.body and b"a/b.jpg" not in response.body
+
+
+def test_a_request_that_ends_waits_for_a_publication_in_a_thread_of_the_application(
+    replicator: Any, hosts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the thread was told is published is whole; its staged file is not removed under it."""
+    began, real, raised = threading.Event(), Replicator.publish, []
+
+    def slow(*args: Any, **keywords: Any) -> Any:
+        began.set()
+        threading.Event().wait(0.2)  # the request ends meanwhile
+        return real(*args, **keywords)
+
+    def publish() -> None:
+        try:
+            application.uploads.publish()
+        except RestoError as error:
+            raised.append(error)
+
+    def begin(environ: Any) -> None:
+        thread.start()
+        assert began.wait(10)
+
+    monkeypatch.setattr(Replicator, "publish", slow)
+    thread, application = threading.Thread(target=publish), Application(before=begin)
+    post(UploadMiddleware(application, replicator, publish="manual"), ("photo", "cat.jpg", CAT))
+    thread.join(10)
+    assert raised == []
+    assert files(replicator.settings.media_root) == {application.uploads[0].name: CAT} == files(hosts[0].root)

@@ -166,6 +166,26 @@ def test_threads_that_ask_for_the_path_at_once_get_the_same(staging: Staging, mo
     staged.discard()
 
 
+def test_one_is_not_discarded_while_another_thread_writes_it(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The descriptor would be closed under the writer, and its number could be that of another file by then."""
+    writing, real, found = threading.Event(), os.write, []
+
+    def slow(fd: int, data: bytes) -> int:
+        writing.set()
+        discarding.join(0.1)
+        return real(fd, data)
+
+    staged = staging.stage(10)
+    staged.write(b"0123456789")
+    staged.seal()
+    monkeypatch.setattr(os, "write", slow)
+    discarding = threading.Thread(target=lambda: (writing.wait(10), staged.discard()))
+    discarding.start()
+    found.append(staged.path)
+    discarding.join(10)
+    assert len(found) == 1 and (staged.held, files(staging)) == (None, [])
+
+
 def test_staging_that_was_removed_is_made_again_when_it_is_needed(staging: Staging) -> None:
     """What waits in memory outlives the folder."""
     staged = staging.stage(10)
