@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields as fields_of
@@ -202,17 +203,21 @@ class UploadMiddleware:
 
 
 class _Request:
-    """What the application's answer does to the uploads of one request."""
+    """What the application's answer does to the uploads of one request; in a process that it forked, nothing.
+
+    Such a process may leave by ``sys.exit``, or answer too: its end is not that of the request.
+    """
 
     def __init__(self, uploads: Uploads, form: Form, body: Any, publish: str) -> None:
         self._uploads = uploads
         self._form = form
         self._body = body
         self._publish = publish
+        self._process = os.getpid()
 
     def decide(self, code: int) -> Application | None:
         """Publish or withdraw as the status says; return the error page that takes the answer's place, if any."""
-        if self._publish == "manual":
+        if self._publish == "manual" or self._process != os.getpid():
             return None
         try:
             if self._publish == "on_success" and not 200 <= code < 400:
@@ -229,6 +234,8 @@ class _Request:
 
     def finish(self, failed: bool) -> None:
         """End the request: nothing staged stays."""
+        if self._process != os.getpid():
+            return
         try:
             if failed and self._publish != "manual":
                 self._uploads.withdraw()

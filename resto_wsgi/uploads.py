@@ -6,12 +6,14 @@
 
 ``Uploads`` is what the application finds in ``environ["resto.uploads"]``. Staged files stay readable until the
 request ends, published or not, because the body that the application reads is made of them. What an answer
-means for the files is decided by the middleware, the only caller of ``settle``, ``refuse`` and ``release``.
+means for the files is decided by the middleware, the only caller of ``settle``, ``refuse`` and ``release``. They belong
+to the process that received them: one that the application forks meanwhile reads them and changes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any, BinaryIO, overload
@@ -41,6 +43,7 @@ class Upload:
         self._staged = part.staged
         self._replicator = replicator
         self._publication: Publication | None = None
+        self._process = os.getpid()
         self._discarded = False
         self._released = False
 
@@ -70,7 +73,8 @@ class Upload:
     def discard(self) -> None:
         """Drop this upload: it will not be published, or is withdrawn everywhere if it was.
 
-        Raises RestoError after the request has ended; ``Replicator.delete`` is for what was kept.
+        Raises RestoError in a forked process, and after the request has ended; ``Replicator.delete`` is for what was
+        kept.
         """
         self._check_open()
         self._discarded = True
@@ -99,6 +103,8 @@ class Upload:
     def _check_open(self) -> None:
         if self._released:
             raise RestoError("the request of this upload has ended; what is published now stands")
+        if self._process != os.getpid():
+            raise RestoError("this upload belongs to the process that received it, not to one forked meanwhile")
 
 
 class Uploads(Sequence[Upload]):

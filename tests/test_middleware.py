@@ -8,6 +8,9 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -687,3 +690,60 @@ def test_a_request_that_ends_waits_for_a_publication_in_a_thread_of_the_applicat
     thread.join(10)
     assert raised == []
     assert files(replicator.settings.media_root) == {application.uploads[0].name: CAT} == files(hosts[0].root)
+
+
+FORKED = """
+    import io, json, os, sys
+    from pathlib import Path
+    from webob import Request
+    from resto_wsgi import RestoError, UploadMiddleware
+    root, how, early, size = sys.argv[1], sys.argv[2], sys.argv[3] == "early", int(sys.argv[4])
+
+    def application(environ, start_response):
+        uploads = environ["resto.uploads"]
+        if early:
+            uploads.publish()
+        child = os.fork()
+        if not child:
+            for change in uploads[0].discard, uploads.publish:
+                try:
+                    change()
+                    os._exit(1)
+                except RestoError as error:
+                    if "belongs to the process" not in str(error):
+                        os._exit(2)
+            if how == "exit":
+                sys.exit()
+            start_response(how, [])
+            return [b""]
+        assert os.waitpid(child, 0)[1] == 0
+        start_response("200 OK", [])
+        return [uploads[0].name.encode()]
+
+    app = UploadMiddleware(application, media_root=root, background=False)
+    head = b'--b\\r\\nContent-Disposition: form-data; name="f"; filename="f"\\r\\n\\r\\n'
+    body = head + b"x" * size + b"\\r\\n--b--\\r\\n"
+    request = Request.blank("/", method="POST", body=body, content_type="multipart/form-data; boundary=b")
+    parent = os.getpid()
+    try:
+        response = request.get_response(app)
+        name = response.text
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    path = Path(root, name)
+    print(json.dumps([response.status_code, path.is_file() and path.stat().st_size]))
+"""
+
+
+@pytest.mark.parametrize("size", [100, 200_000], ids=["in memory", "staged"])
+@pytest.mark.parametrize("early", ["early", "late"])
+@pytest.mark.parametrize("how", ["exit", "400 Bad Request", "200 OK"])
+def test_what_a_child_of_the_application_does_is_not_the_end_of_the_request(
+    tmp_path: Path, how: str, early: str, size: int
+) -> None:
+    """It neither withdraws what its parent has published, nor removes or publishes what its parent has staged."""
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKED), tmp_path / "media", how, early, str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [200, size]
