@@ -23,13 +23,14 @@ import hashlib
 import os
 import struct
 import threading
+from weakref import WeakSet
 
 __all__ = ["FileLock", "name_lock", "no_fork"]
 
 PLACES = 7  # bytes of a digest that are the place of a name's lock: two names that share one do not occur
 
 _guard = threading.RLock()  # held for the moment in which a descriptor is open and not yet in _opened, or the reverse
-_opened: set[FileLock] = set()
+_opened: WeakSet[FileLock] = WeakSet()
 
 
 def no_fork() -> threading.RLock:
@@ -42,13 +43,15 @@ class FileLock:
 
     ``place`` is the byte that is locked, up to 2**62, whether the file has it or not; None is all of the file, which
     does not exclude a place in it. ``flags`` are those of ``os.open``; by default the file is made where it is missing.
+    One that is forgotten is released: an interruption may come between its taking and the block that releases it.
     """
+
+    _fd = -1  # until __init__ has run, which may be interrupted
 
     def __init__(self, path: str, flags: int = os.O_CREAT, place: int | None = None) -> None:
         self._path = path
         self._place = place
         self._flags = os.O_RDWR | os.O_CLOEXEC | flags
-        self._fd = -1
         self._process = 0
 
     @property
@@ -84,15 +87,18 @@ class FileLock:
     def release(self) -> None:
         """Give the lock up, if it is held here, and close the file. Safe to repeat."""
         with no_fork():
-            fd, self._fd = self._fd, -1
-            _opened.discard(self)
-            if fd < 0:
+            if self._fd < 0:
                 return
             try:
                 if self._process == os.getpid():  # else a fork that Python was not told of: it is the parent's lock
-                    self._unlock(fd)  # a process that is forked to run a program has a copy until then
+                    self._unlock(self._fd)  # a process that is forked to run a program has a copy until then
             finally:
+                _opened.discard(self)
+                fd, self._fd = self._fd, -1
                 os.close(fd)
+
+    def __del__(self) -> None:
+        self.release()
 
     def _unlock(self, fd: int) -> None:
         if self._place is None:

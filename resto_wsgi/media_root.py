@@ -298,13 +298,13 @@ class MediaRoot:
         not hold it.
         """
         lock = name_lock(self._own, name)
-        with disk("lock", name):
-            try:
-                held = lock.acquire(wait)
-            except FileNotFoundError:  # somebody removed .resto
-                make_hidden(self._staging.path)
-                held = lock.acquire(wait)
         try:
+            with disk("lock", name):
+                try:
+                    held = lock.acquire(wait)
+                except FileNotFoundError:  # somebody removed .resto
+                    make_hidden(self._staging.path)
+                    held = lock.acquire(wait)
             yield held
         finally:
             lock.release()

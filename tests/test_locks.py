@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from resto_wsgi import locks
 from resto_wsgi.locks import FileLock, no_fork
 
 
@@ -317,3 +318,50 @@ def test_a_place_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.stdout.close()
+
+
+@pytest.mark.parametrize("place", [None, 7])
+def test_an_interruption_at_any_line_leaves_nothing_locked(
+    tmp_path: Path, place: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes next in the same process would wait for ever."""
+    path, steps = str(tmp_path / "lock"), 0
+    monkeypatch.setattr(locks, "_guard", threading.RLock())  # tracing interrupts the end of a with, as no signal can
+
+    class Interruption(BaseException):
+        pass
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != locks.__file__:
+            return None
+        left -= event == "line"
+        if left < 0:
+            sys.settrace(None)
+            raise Interruption
+        return trace
+
+    def hold() -> None:
+        lock = FileLock(path, place=place)
+        kept.append(lock)  # what is interrupted in __del__ is only a warning
+        try:
+            lock.acquire()
+        finally:
+            lock.release()
+
+    kept: list[FileLock] = []
+    while True:
+        left = steps
+        sys.settrace(trace)
+        try:
+            hold()
+            break
+        except Interruption:
+            steps += 1
+        finally:
+            sys.settrace(None)
+        kept.clear()
+        other = FileLock(path, place=place)
+        assert other.acquire(wait=False), f"locked after {steps} steps"
+        other.release()
+    assert steps > 20
