@@ -43,7 +43,7 @@ class Staged:
         self._sealed = False
         self._path, self._fd, self._there = "", -1, False
         self._hasher = Hasher()
-        self._lock = threading.Lock()  # an application may share an upload with threads of its own
+        self._lock = threading.RLock()  # an application may share an upload with threads of its own
         if not hold:
             self.spill()
 

@@ -195,3 +195,26 @@ def test_staging_that_was_removed_is_made_again_when_it_is_needed(staging: Stagi
     os.rmdir(staging.path)
     assert Path(staged.path).read_bytes() == b"x"
     staged.discard()
+
+
+def test_one_may_be_discarded_by_a_signal_handler_amid_its_writing(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in the thread that writes, which would wait for itself."""
+    staged, real, ended = staging.stage(10), os.write, []
+    staged.write(b"x")
+
+    def interrupted(fd: int, data: bytes) -> int:
+        staged.discard()
+        return real(fd, data)
+
+    def ask() -> None:
+        with contextlib.suppress(MediaRootError):
+            ended.append(staged.path)
+        ended.append("")
+
+    monkeypatch.setattr(os, "write", interrupted)
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert ended == [""] and files(staging) == []
