@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
@@ -17,7 +18,7 @@ UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 COLUMNS = (TextColumn("catching up"), BarColumn(), MofNCompleteColumn(), DownloadColumn(True), TransferSpeedColumn())
 
 
-def catch_up(application: MediaServer, url: str, rate: float | None) -> None:
+def catch_up(application: MediaServer, url: str, rate: float | None, credentials: Mapping[str, str]) -> None:
     """Bring the root up to date before it is served. Raises ConfigError where that cannot be, or not wholly.
 
     A file that could not be had is named; the server does not start without it, for it would be served as missing.
@@ -33,7 +34,15 @@ def catch_up(application: MediaServer, url: str, rate: float | None) -> None:
         def warn(line: str) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        run = work.CatchUp(application.store, url, relay=application.relay, rate=rate, report=report, warn=warn)
+        run = work.CatchUp(
+            application.store,
+            url,
+            relay=application.relay,
+            rate=rate,
+            credentials=credentials,
+            report=report,
+            warn=warn,
+        )
         try:
             done = run.run()
         except work.CatchUpError as error:

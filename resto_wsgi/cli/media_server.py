@@ -22,6 +22,7 @@ __all__ = ["Options", "serve"]
 
 SECRET = "RESTO_SECRET"  # noqa: S105 - the name of a variable
 SECRET_FILE = "RESTO_SECRET_FILE"  # noqa: S105 - the name of a variable
+CREDENTIALS = {key: f"RESTO_{key.upper()}" for key in ("ca_bundle", "client_cert", "client_key", "credentials_file")}
 STEP = 1.0  # seconds between two looks whether the server still runs
 
 
@@ -57,9 +58,10 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     access = _access(options, environ)
     host, port = options.listen
     stop = threading.Event()
-    application = _application(options, access)
+    shown = {key: environ[name] for key, name in CREDENTIALS.items() if environ.get(name)}
+    application = _application(options, access, shown)
     if options.catch_up_from is not None:
-        catch_up(application, options.catch_up_from, options.limit_rate)
+        catch_up(application, options.catch_up_from, options.limit_rate, shown)
     server = make_server(application, host, port, threads=options.threads, timeout=options.timeout, tls=_tls(options))
     try:
         server.prepare()
@@ -81,7 +83,7 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     return 0 if stop.is_set() else 1
 
 
-def _application(options: Options, access: Access) -> MediaServer:
+def _application(options: Options, access: Access, credentials: Mapping[str, str]) -> MediaServer:
     try:
         return MediaServer(
             options.root,
@@ -91,6 +93,7 @@ def _application(options: Options, access: Access) -> MediaServer:
             timeout=options.child_timeout,
             outbox=options.outbox and os.path.abspath(options.outbox),
             heal=options.heal,
+            credentials=credentials,
         )
     except OSError as error:
         raise ConfigError("root", f"cannot be used: {error.strerror or error}") from error

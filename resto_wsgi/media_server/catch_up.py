@@ -20,16 +20,18 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from .. import names
 from ..digests import parse_digest
 from ..errors import DeliveryError
+from ..hosts import parse_hosts
 from ..locks import FileLock
 from ..media_root import State
 from ..staging import make_hidden
+from ..transports.http_security import Security
 from . import marks
 from .above import Above, CatchUpError, Pace, Record, sha256_of
 from .answers import Refused
@@ -69,8 +71,9 @@ class _Reason:
 class CatchUp:
     """One run for ``store``, from the node at ``url``. Raises ConfigError where that is no URL.
 
-    ``relay`` is this node's, where it has children. ``rate`` is in bytes per second, None for no limit. ``report`` is
-    called with the progress, often; ``warn`` with a line for each name that could not be brought up to date.
+    ``relay`` is this node's, where it has children; ``credentials`` are those for the node above, as for ``Relay``.
+    ``rate`` is in bytes per second, None for no limit. ``report`` is called with the progress, often; ``warn`` with a
+    line for each name that could not be brought up to date.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class CatchUp:
         relay: Relay | None = None,
         rate: float | None = None,
         timeout: float = TIMEOUT,
+        credentials: Mapping[str, str] | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda line: None,
         sleep: Callable[[float], None] = time.sleep,
@@ -88,7 +92,8 @@ class CatchUp:
     ) -> None:
         self._store = store
         self._relay = relay
-        self._transport = NodeTransport(timeout, store, "", Hops)  # it only reads
+        security = Security(parse_hosts([url], "/"), **(credentials or {}))  # type: ignore[arg-type]
+        self._transport = NodeTransport(timeout, store, "", Hops, security)  # it only reads
         self._above = Above(url, self._transport, Pace(rate, sleep, clock), sleep)
         self._report = report
         self._warn = warn

@@ -16,7 +16,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .. import names
@@ -53,9 +53,10 @@ class MediaServer:
 
     ``inline`` sends HTML, SVG and XML to be shown, not saved: for files of your own alone. ``children`` are the URLs of
     nodes that get what this one gets, ``timeout`` the seconds without progress after which one of them is given up, and
-    ``outbox`` the path where it is kept what they are owed, by default in the root. ``heal`` keeps what is missing here
-    and was read through a child. ``clock`` returns seconds since 1970. Raises OSError where the root cannot be made,
-    and with children ConfigError, MediaRootError and OutboxError.
+    ``outbox`` the path where it is kept what they are owed, by default in the root; ``credentials`` are what they are
+    shown, see ``Relay``. ``heal`` keeps what is missing here and was read through a child. ``clock`` returns seconds
+    since 1970. Raises OSError where the root cannot be made, and with children ConfigError, MediaRootError and
+    OutboxError.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class MediaServer:
         timeout: float = TIMEOUT,
         outbox: str | None = None,
         heal: bool = False,
+        credentials: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = Store(root)
@@ -75,7 +77,11 @@ class MediaServer:
         self._replays = Replays(os.path.join(self.store.root, ".resto", "signatures"))
         self._inline = inline
         self._clock = clock
-        self.relay = Relay(self.store, children, timeout=timeout, outbox=outbox, clock=clock) if children else None
+        self.relay: Relay | None = None
+        if children:
+            self.relay = Relay(
+                self.store, children, timeout=timeout, outbox=outbox, credentials=credentials, clock=clock
+            )
         self._below: Below | None = None
         if self.relay is not None:
             keep = Healing(self.store, self.relay).keep if heal else None

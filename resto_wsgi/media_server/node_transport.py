@@ -27,8 +27,9 @@ from ..transports.http import HttpTransport
 from ..transports.http_connection import BLOCK, Bounded, Exchange, Origin, Pools
 from ..transports.http_errand import FAULTS, READ_REMEDIES, Answer, Errand
 from ..transports.http_flight import Body, Flight, request_head
-from ..transports.http_job import COMMON, HttpJob, Requests
+from ..transports.http_job import HttpJob, Requests
 from ..transports.http_reply import open_reply
+from ..transports.http_security import Security
 from . import marks, tree_report
 from .early import Early, Stream
 from .hops import FIELD, Hops
@@ -71,8 +72,15 @@ PASSING: ContextVar[Passing | None] = ContextVar("passing", default=None)
 class NodeTransport(HttpTransport):
     """``identity`` is this node's; ``above`` returns the nodes above it, for what the worker delivers."""
 
-    def __init__(self, timeout: float, store: Store, identity: str, above: Callable[[], Hops]) -> None:
-        super().__init__(timeout)
+    def __init__(
+        self,
+        timeout: float,
+        store: Store,
+        identity: str,
+        above: Callable[[], Hops],
+        security: Security | None = None,
+    ) -> None:
+        super().__init__(timeout, security)
         self._store = store
         self._identity = identity
         self._above = above
@@ -95,27 +103,40 @@ class NodeTransport(HttpTransport):
 
         Raises DeliveryError where no answer comes. No redirect is followed.
         """
-        errand = Errand(host, target, self._timeout, READ_REMEDIES)
+        errand = Errand(host, target, self._timeout, self._security, READ_REMEDIES)
         try:
             origin = self._pools.origin(host.url)
-            head = request_head(method, origin.path + target, origin.authority, fields)
             connection = origin.lease()
             used = connection.sock is not None
             try:
-                return _ask(origin, connection, errand, method, head)
+                return _ask(origin, connection, errand, method, self._read_head(origin, method, target, fields))
             except ConnectionError:
                 if not used:
                     raise
+            head = self._read_head(origin, method, target, fields)  # anew: a signature is good once
             return _ask(origin, origin.new(), errand, method, head)  # the one kept alive was closed meanwhile
         except FAULTS as error:
             raise errand.broken(error) from error
+
+    def _read_head(self, origin: Origin, method: str, target: str, fields: Mapping[str, str]) -> bytes:
+        """Return the head of a read that shows what its host wants to be shown; the rest is as the caller says it."""
+        fields = {**fields, **self._security.fields(origin.url)}
+        if origin.signer is not None:
+            fields |= origin.signer(method, origin.url + target, fields)
+        return request_head(method, origin.path + target, origin.authority, fields)
+
+    def can_begin(self, host: Host, version: Mapping[str, str]) -> bool:
+        """True where a PUT can be begun before all of the file is here: a signature has to cover its digest."""
+        return host.url not in self._security.signed or "Repr-Digest" in version
 
     def begin(
         self, host: Host, name: str, path: str, size: int, version: Mapping[str, str], passing: Passing
     ) -> Stream:
         """Return the PUT of a file that still arrives at ``path``, not started; ``version`` is what is known of it."""
         origin = self._pools.origin(host.url)
-        fields = {"Content-Length": str(size), **version, **self._passed(passing, passing.below(size)), **COMMON}
+        fields = {"Content-Length": str(size), **version, **self._passed(passing, passing.below(size)), **origin.common}
+        if origin.signer is not None:
+            fields |= origin.signer("PUT", f"{origin.url}/{quote(name)}", fields)
         head = request_head("PUT", f"{origin.path}/{quote(name)}", origin.authority, fields)
         return Stream(origin, head, path, size, int(version["Resto-Mtime"]), self._timeout)
 
@@ -158,7 +179,7 @@ class _TakenOver(HttpJob):
         self._repeated = True  # the host has begun to read it: no other connection is to be tried in silence
         self.errand.exchange.begin(size)
         self._origin, self._connection = stream.origin, stream.connection
-        body = Body(file.fileno(), size)
+        body = Body(file, size)
         body.taken = stream.sent
         self._flight = Flight(stream.connection, self.errand.exchange, "PUT", b"", body)
         self._flight.start()

@@ -33,6 +33,7 @@ from ..hosts import Host
 from ..media_root import Master, MediaRoot, State
 from ..outbox import Outbox
 from ..replicator import Parts, Replicator
+from ..transports.http_security import Security
 from . import tree_report
 from .answers import Answer, Header, Refused
 from .early import LEAST, Early
@@ -58,7 +59,8 @@ _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 class Relay:
     """The children of one node, by their URLs. ``timeout`` is in seconds; raises ConfigError, OutboxError, OSError.
 
-    ``outbox`` is the path of the outbox, by default in ``.resto`` of the root.
+    ``outbox`` is the path of the outbox, by default in ``.resto`` of the root; ``credentials`` are the settings of that
+    name, and those for TLS (see ``transports.http_security``), for the children.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Relay:
         *,
         timeout: float = TIMEOUT,
         outbox: str | None = None,
+        credentials: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         settings = Settings(
@@ -77,6 +80,7 @@ class Relay:
             fatal_exceptions=False,
             timeout=timeout,
             outbox=outbox,
+            **(credentials or {}),  # type: ignore[arg-type]
         )
         self.children: tuple[Host, ...] = settings.hosts
         self._store = store
@@ -86,7 +90,7 @@ class Relay:
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
         self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
         self._above = Hops()
-        self.transport = NodeTransport(timeout, store, root.identity, lambda: self._above)
+        self.transport = NodeTransport(timeout, store, root.identity, lambda: self._above, Security.of(settings))
         parts = Parts(media_root=root, outbox=self.outbox, transport=self.transport, clock=clock)
         self.replicator = Replicator(settings, parts=parts)
         self._later = threading.local()
@@ -123,7 +127,7 @@ class Relay:
         begun = [
             (host, self.transport.begin(host, name, staged.path, size, version, passing))
             for host in self.children
-            if not breaker.is_away(states.get(host.url), now)
+            if self.transport.can_begin(host, version) and not breaker.is_away(states.get(host.url), now)
         ]
         passing.early = Early(begun)
         try:
