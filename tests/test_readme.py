@@ -95,7 +95,7 @@ def test_the_readme_has_the_examples_that_are_tested_here() -> None:
     """An example in another language would not be run; one that is gone would not be missed."""
     languages = [language for language, _ in blocks()]
     assert {each: languages.count(each) for each in languages} == {
-        "shell": 11, "python": 8, "ini": 1, "text": 2
+        "shell": 14, "python": 8, "ini": 1, "text": 2
     }  # fmt: skip
 
 
