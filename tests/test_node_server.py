@@ -95,6 +95,23 @@ def test_a_length_that_is_in_doubt_ends_the_connection(node: Node, root: Path, h
     assert ask(node, "PUT", "/after", b"y")[0] == 201
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 1_000_000_000",
+        b"Content-Length: +1000000000",
+        b"Content-Length: 0000000000001000000000",
+        b"Content-Length: 1000\r\nTransfer-Encoding: chunked",
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"PUT"])
+def test_a_body_whose_end_is_in_doubt_is_not_waited_for(node: Node, method: bytes, head: bytes) -> None:
+    """Answered at once: cheroot, which takes these for lengths, would read a gigabyte into memory first."""
+    with socket.create_connection((LOOPBACK, node.port), timeout=5) as client:
+        client.sendall(method + b" /x HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n40000000\r\nthe beginning")
+        assert re.match(rb"HTTP/1.1 40[04] ", client.recv(1000))
+
+
 def test_a_refused_body_is_not_taken_for_a_request(node: Node, root: Path) -> None:
     """It is read to its end, on a connection that goes on."""
     reply = say(node, b"PUT /.x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(SECOND) + SECOND + SECOND)

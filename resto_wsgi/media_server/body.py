@@ -42,6 +42,8 @@ class Body:
             self.length = int(announced)
         elif announced:
             self._fault = Refused("400 Bad Request", "the Content-Length is not a number of bytes")
+        # Where the end is not known nothing is read: a server may take a chunk into memory, whatever its size.
+        self._endless = self._chunked or bool(announced and self.length is None)
         self._left = self.length or 0
 
     def judge(self) -> None:
@@ -86,11 +88,13 @@ class Body:
         """
         if self._is_here():
             return True
+        if self._endless:
+            return False
         until = self._left - DISCARD
         for _ in self:
             if self._left < until:
                 break
-        return not self._left and not self._chunked
+        return not self._left
 
     def __iter__(self) -> Iterator[bytes]:
         while self._left and (block := self._read()):
