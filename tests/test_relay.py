@@ -380,6 +380,24 @@ def test_an_answer_that_is_cut_short_is_not_whole(tmp_path: Path, faulty: Any) -
         assert not [each for each in os.listdir(Path(node.root, ".resto/staging")) if each.startswith("put-")]
 
 
+def test_an_answer_that_nobody_wants_and_that_does_not_end_is_not_read(tmp_path: Path, faulty: Any) -> None:
+    """A 404 without a length ends with its connection, and would fill the memory until then."""
+    sent: list[int] = []
+
+    def endless(connection: Any, reader: Any) -> None:
+        while reader.readline().strip():
+            pass
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while len(sent) < 64:
+                connection.sendall(bytes(1 << 20))
+                sent.append(1)
+
+    with Node(tmp_path / "root", children=[faulty(endless).url]) as node:
+        assert ask(node, "GET", "/cat")[0] == 404
+    assert len(sent) < 32
+
+
 def test_headers_of_a_child_are_passed_on_only_where_they_tell_the_version(tmp_path: Path, faulty: Any) -> None:
     """No cookie, no policy, no type that would run."""
     headers = {"Set-Cookie": "a=b", "Content-Type": "text/html", "X-Evil": "1", "ETag": '"x"', "Location": "/y"}

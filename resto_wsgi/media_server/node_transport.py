@@ -285,7 +285,8 @@ class Reading:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._connection is not None and not self._reply.chunked and (self._reply.length or 0) <= SHORT:
+        length = None if self._reply.chunked else self._reply.length  # None: it ends who knows where
+        if self._connection is not None and length is not None and length <= SHORT:
             with contextlib.suppress(*FAULTS):
                 self._reply.read()
             self._release(kept=not self._reply.will_close)
