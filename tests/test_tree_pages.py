@@ -184,6 +184,17 @@ def test_the_index_tells_size_time_digest_and_what_was_deleted(tmp_path: Path) -
             assert ask(node, "GET", f"/__index__?{query}")[0] == 400, query
 
 
+def test_an_index_of_as_many_folders_as_a_name_may_have(tmp_path: Path) -> None:
+    """One within the other: more than Python nests calls."""
+    app = MediaServer(tmp_path / "root")
+    name = "/".join("a" * 512)
+    for each in (name, "b"):
+        assert ask_app(app, "PUT", f"/{each}", b"x").status_code == 201
+    assert [*names_after(app.store)] == [name, "b"]
+    assert [*names_after(app.store, name)] == ["b"]
+    assert ask_app(app, "GET", "/__index__").status_code == 200
+
+
 def test_a_large_index_takes_no_more_memory_than_a_page(tmp_path: Path) -> None:
     """20,000 names in one folder: less than 3 MiB for the walk."""
     app = MediaServer(tmp_path / "root")

@@ -24,7 +24,7 @@ from . import marks
 from .answers import Answer, Refused
 from .pages import html_page, json_page, query_of, table, wanted_page
 from .relay import wants_json
-from .store import Entry, Store
+from .store import Store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -67,29 +67,29 @@ def index_page(environ: WSGIEnvironment, store: Store, outbox: Outbox | None) ->
 
 def names_after(store: Store, after: str = "") -> Iterator[str]:
     """Yield the name of every file that comes after ``after`` in the order of the walk."""
-    yield from _walk(store, "", after.split("/") if after else [])
+    place = after.split("/")
+    # The folders that it stopped in, the innermost last; not a call for each: a name may have more than Python nests.
+    levels = [_entries(store, "/".join(place[:depth]), last) for depth, last in enumerate(place)]
+    while levels:
+        name, folder = next(levels[-1], ("", False))
+        if not name:
+            levels.pop()
+        elif folder:
+            levels.append(_entries(store, name, ""))
+        else:
+            yield name
 
 
-def _walk(store: Store, folder: str, after: list[str]) -> Iterator[str]:
-    """Yield the names in a folder that come after the path ``after``, which is relative to it."""
-    if len(after) > 1 and after[0]:
-        yield from _walk(store, _join(folder, after[0]), after[1:])  # first what is left of the folder it stopped in
-    last = after[0] if after else ""
+def _entries(store: Store, folder: str, last: str) -> Iterator[tuple[str, bool]]:
+    """Yield the names in a folder whose last parts come after ``last``, and which of them are folders."""
     while entries := store.entries(folder, last, CHUNK):
         for each in entries:
             name = _join(folder, each.name)
             if _is_name(name):
-                yield from _names_of(store, each, name)
+                yield name, each.folder
         last = entries[-1].name
         if len(entries) < CHUNK:
             return
-
-
-def _names_of(store: Store, entry: Entry, name: str) -> Iterator[str]:
-    if entry.folder:
-        yield from _walk(store, name, [])
-    else:
-        yield name
 
 
 def _gone(outbox: Outbox | None, store: Store, after: str) -> Iterator[str]:
