@@ -32,8 +32,10 @@ class _Folder:
     entries: os._ScandirIterator[str]
 
 
-def walk(root: str) -> Iterator[str]:
+def walk(root: str, longest: int = names.MAX_NAME) -> Iterator[str]:
     """Yield each name under ``root`` once, in the order of the disk; what changes meanwhile is seen or not.
+
+    ``longest`` is how many bytes of UTF-8 a name may have.
 
     Raises MediaRootError where the root is not there, or where a folder cannot be read.
     """
@@ -45,7 +47,7 @@ def walk(root: str) -> Iterator[str]:
                 stack.pop().entries.close()
                 continue
             name = f"{stack[-1].name}/{entry.name}".lstrip("/")
-            if not _is_name(name):
+            if not _is_name(name, longest):
                 continue
             kind = _kind(entry)
             if kind == "file":
@@ -71,9 +73,9 @@ def _next(folder: _Folder) -> os.DirEntry[str] | None:
         raise MediaRootError("list", folder.name or ".", error) from error
 
 
-def _is_name(name: str) -> bool:
+def _is_name(name: str, longest: int) -> bool:
     try:
-        return names.check(name) == name  # one that is not in NFC cannot be opened by its name
+        return names.check(name, longest) == name  # one that is not in NFC cannot be opened by its name
     except NameRejected:
         return False
 

@@ -53,6 +53,14 @@ def put(node: Node, name: str, body: bytes, **headers: str) -> None:
     assert ask(node, "PUT", f"/{name}", body, **headers)[0] in (200, 201, 202)
 
 
+def test_names_below_a_path_of_the_public_url_are_caught_up_with(app: MediaServer, above: Node) -> None:
+    """A node takes names that are longer than the library's, by the path in which those are."""
+    name = "/".join(["a" * 200] * 6)
+    put(above, name, CAT)
+    assert catch_up(app, above.url).fetched == 1
+    assert files(app) == {name: CAT}
+
+
 def test_an_empty_node_becomes_as_the_one_above(app: MediaServer, above: Node) -> None:
     """Files, mtimes to the nanosecond, generations and digests; a second run fetches nothing."""
     digest = format_digest(hashlib.sha256(CAT).digest())

@@ -210,6 +210,16 @@ def test_writers_of_one_name_leave_one_version_everywhere(tree: Tree) -> None:
     assert all(held(node) == held(tree.nodes[0]) for node in tree.nodes)
 
 
+def test_a_child_that_joins_gets_names_below_a_path_of_the_public_url(tmp_path: Path) -> None:
+    """They are longer than the library's, by the path in which those are."""
+    name = "/".join(["a" * 200] * 6)
+    with Node(tmp_path / "root") as node:
+        assert ask(node, "PUT", f"/{name}", CAT)[0] == 201
+    with Node(tmp_path / "child") as child, Node(tmp_path / "root", children=[child.url]) as node:
+        ask(node, "GET", "/dog")  # by which it starts
+        eventually(lambda: held(child) == {name: CAT})
+
+
 def test_no_symbolic_link_of_the_root_reaches_a_child(tmp_path: Path) -> None:
     """Neither when a child joins, which gets all that there is, nor in a listing."""
     (tmp_path / "secret").write_bytes(b"secret")

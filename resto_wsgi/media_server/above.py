@@ -22,6 +22,7 @@ from ..errors import DeliveryError, NameRejected, RestoError
 from ..hosts import parse_hosts
 from .node_transport import NodeTransport, Reading
 from .pages import INDEX
+from .store import LONGEST
 from .tree_report import JSON
 
 __all__ = ["Above", "CatchUpError", "Pace", "Record"]
@@ -182,7 +183,7 @@ def _record(found: Any) -> Record:
 
 
 def _name(text: str) -> str:
-    if names.check(text) != text:
+    if names.check(text, LONGEST) != text:
         raise ValueError("not in NFC")
     return text
 

@@ -24,7 +24,7 @@ from . import marks
 from .answers import Answer, Refused
 from .pages import html_page, json_page, query_of, table, wanted_page
 from .relay import wants_json
-from .store import Store
+from .store import LONGEST, Store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -124,5 +124,5 @@ def _join(folder: str, name: str) -> str:
 
 def _is_name(text: str) -> bool:
     with contextlib.suppress(NameRejected):
-        return names.check(text) == text
+        return names.check(text, LONGEST) == text
     return False

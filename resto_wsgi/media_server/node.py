@@ -34,7 +34,7 @@ from .reading import file_answer, page_answer, page_of
 from .readme_page import readme_page
 from .relay import TIMEOUT, Relay, is_replicator
 from .replays import Replays
-from .store import Change, Store
+from .store import LONGEST, Change, Store
 from .tree_report import Line
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ __all__ = ["MediaServer"]
 
 NO_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-LONGEST = 2 * names.MAX_NAME  # bytes of a path: a name as long as it may be, below a path of MEDIA_URL
 GENERATION_DIGITS = 19  # of a Resto-Generation: enough for nanoseconds since 1970
 
 

@@ -34,12 +34,13 @@ from ..media_root import Master, MediaRoot, State
 from ..outbox import Outbox
 from ..replicator import Parts, Replicator
 from ..transports.http_security import Security
+from ..walk import walk
 from . import tree_report
 from .answers import Answer, Header, Refused
 from .early import LEAST, Early
 from .hops import FIELD, Hops
 from .node_transport import PASSING, WAIT, NodeTransport, Passing
-from .store import Change, Staged, Store
+from .store import LONGEST, Change, Staged, Store
 from .tree_report import Line
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class _Root(MediaRoot):
         return self.state(name) is not None
 
     def names(self) -> Iterator[str]:
-        return (name for name in super().names() if self.exists(name))
+        return (name for name in walk(self.root, LONGEST) if self.exists(name))
 
 
 def is_replicator(environ: WSGIEnvironment) -> bool:

@@ -23,12 +23,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from .. import names
 from ..locks import name_lock
 from ..staging import make_hidden
 from . import marks
 
-__all__ = ["Change", "Entry", "Staged", "Store", "etag_of"]
+__all__ = ["LONGEST", "Change", "Entry", "Staged", "Store", "etag_of"]
 
+LONGEST = 2 * names.MAX_NAME  # bytes of a path: a name as long as it may be, below a path of MEDIA_URL
 STAGED = "put-"  # how a staged file's name begins
 TOMBSTONES = 90 * 86400  # seconds for which the generation of a deleted name is kept, as the application servers do
 SWEEP = 86400  # seconds between two looks for tombstones that are older
