@@ -21,7 +21,7 @@ from servers import LOOPBACK, Node, Tree, eventually, free_port
 from resto_wsgi.digests import format_digest
 from resto_wsgi.errors import ConfigError
 from resto_wsgi.media_server import Access, MediaServer
-from resto_wsgi.media_server.above import CatchUpError
+from resto_wsgi.media_server.above import CatchUpError, Record
 from resto_wsgi.media_server.catch_up import CatchUp
 from resto_wsgi.media_server.store import Store
 from resto_wsgi.replicator import Replicator
@@ -406,6 +406,24 @@ def test_an_answer_that_nobody_wants_and_that_does_not_end_is_not_read(tmp_path:
     with Node(tmp_path / "root", children=[faulty(endless).url]) as node:
         assert ask(node, "GET", "/cat")[0] == 404
     assert len(sent) < 32
+
+
+def test_an_answer_that_does_not_say_where_it_ends_is_none(tmp_path: Path, faulty: Any) -> None:
+    """It may have been cut short; the next child is asked."""
+
+    def unsized(connection: Any, reader: Any) -> None:
+        while reader.readline().strip():
+            pass
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nthe beginning")
+
+    child = faulty(unsized).url
+    with Node(tmp_path / "root", children=[child]) as node:
+        assert ask(node, "GET", "/cat")[0] == 504
+    app = MediaServer(tmp_path / "below")
+    run = CatchUp(app.store, child, timeout=1, sleep=lambda seconds: None)
+    record = Record("cat", 1000, 0, None, None)
+    run._try("cat", lambda: run._bring(record))
+    assert run.progress.failed == 1 and not (tmp_path / "below/cat").exists()
 
 
 def test_headers_of_a_child_are_passed_on_only_where_they_tell_the_version(tmp_path: Path, faulty: Any) -> None:

@@ -114,6 +114,8 @@ class Above:
             goes_on = str(reading.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
             if reading.status != 200 and not (reading.status == 206 and "Range" in fields and goes_on):
                 raise reading.refused()
+            if not reading.ends:
+                raise reading.failed("its answer does not say where the file ends")
             start = have if reading.status == 206 else 0
             os.ftruncate(fd, start)
             os.lseek(fd, start, os.SEEK_SET)

@@ -109,7 +109,7 @@ class Below:
         except DeliveryError:
             self._resting[child.url] = now + REST
             return True
-        if reading.status in FOUND and (reading.status != 206 or "Range" in fields):
+        if reading.status in FOUND and reading.ends and (reading.status != 206 or "Range" in fields):
             return reading
         with reading:
             return reading.status not in ABSENT

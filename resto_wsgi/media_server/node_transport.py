@@ -236,6 +236,11 @@ class Reading:
         self._reply = reply
         self._exchange.expect(self.size)
 
+    @property
+    def ends(self) -> bool:
+        """True where it says where its body ends; else one that broke cannot be told from a whole one."""
+        return self._reply.chunked or self._reply.length is not None
+
     def blocks(self, most: int = BLOCK) -> Iterator[bytes]:
         """Yield the body, at most that many bytes at a time. Raises DeliveryError where it ends early, or is late."""
         received = 0
