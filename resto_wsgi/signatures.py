@@ -43,6 +43,7 @@ SENSITIVE = (
     "content-encoding",
     "content-range",
     "date",
+    "depth",
     "if-match",
     "if-none-match",
     "if-modified-since",

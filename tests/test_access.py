@@ -219,6 +219,16 @@ def test_a_request_that_was_changed_on_the_way_is_refused(
     assert files_of(root) == {}
 
 
+def test_no_delete_becomes_that_of_a_folder_on_the_way(app: MediaServer, root: Path) -> None:
+    """By a header that nobody signed."""
+    (root / "folder").mkdir()
+    headers = signed("DELETE", "http://media-01/folder/")
+    assert send(app, "DELETE", "/folder/", b"", {**headers, "Depth": "infinity"}).status_code == 401
+    assert (root / "folder").is_dir()
+    headers = signed("DELETE", "http://media-01/folder/", headers={"Depth": "infinity"})
+    assert send(app, "DELETE", "/folder/", b"", headers).status_code == 204
+
+
 def test_another_body_of_the_same_length_is_refused(app: MediaServer, root: Path) -> None:
     """The signature covers the digest, and the digest the body."""
     headers = signed("PUT", "http://media-01/x", b"x")
