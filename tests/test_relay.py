@@ -19,7 +19,7 @@ import pytest
 from servers import LOOPBACK, Node, Tree, eventually, free_port
 
 from resto_wsgi.digests import format_digest
-from resto_wsgi.errors import ConfigError
+from resto_wsgi.errors import ConfigError, OutboxError
 from resto_wsgi.media_server import Access, MediaServer
 from resto_wsgi.media_server.above import CatchUpError, Record
 from resto_wsgi.media_server.catch_up import CatchUp
@@ -406,6 +406,18 @@ def test_an_answer_that_nobody_wants_and_that_does_not_end_is_not_read(tmp_path:
     with Node(tmp_path / "root", children=[faulty(endless).url]) as node:
         assert ask(node, "GET", "/cat")[0] == 404
     assert len(sent) < 32
+
+
+def test_an_outbox_that_cannot_be_read_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503, and not by a traceback of the server's: what was deleted is not known then, so no child is asked."""
+
+    def damaged(*_: Any) -> None:
+        raise OutboxError("outbox", "damaged", "mend it")
+
+    with Node(tmp_path / "root", children=[f"http://{LOOPBACK}:{free_port()}"]) as node:
+        for method, path in (("is_gone", "/cat"), ("owing", "/__missing__")):
+            monkeypatch.setattr(node.app.relay.outbox, method, damaged)
+            assert ask(node, "GET", path)[0] == 503
 
 
 def test_an_answer_that_does_not_say_where_it_ends_is_none(tmp_path: Path, faulty: Any) -> None:

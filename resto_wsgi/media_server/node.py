@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .. import names
-from ..errors import NameRejected, shown
+from ..errors import NameRejected, OutboxError, shown
 from .access import Access
 from .answers import Answer, Refused, plain
 from .below import Below, header_of
@@ -110,6 +110,9 @@ class MediaServer:
         except OSError as error:
             print(f"media server: {shown(error, 200)}", file=environ["wsgi.errors"])
             answer = plain("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
+        except OutboxError as error:
+            print(f"media server: {error}", file=environ["wsgi.errors"])
+            answer = plain("503 Service Unavailable", "the outbox of this node cannot be read")
         if not body.discard():
             answer.headers.append(("Connection", "close"))  # the server must not take the rest for a request
         if environ["REQUEST_METHOD"] == "HEAD":
