@@ -109,7 +109,9 @@ class Relay:
         hops = Hops.of(environ.get(f"HTTP_{FIELD.upper().replace('-', '_')}", ""))
         hops.judge(self.identity)
         if hops.ids:
-            self._above = hops  # the worker says so of what it delivers, or a circle would go on for ever
+            # The worker says so of what it delivers, or a circle would go on for ever; hops that nobody has a name for
+            # say nothing of who is above.
+            self._above = Hops(hops.ids, len(hops.ids))
         return Passing(hops, _seconds(environ, size))
 
     @contextlib.contextmanager
