@@ -30,8 +30,12 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
 
 
 def staged(node: Node) -> list[int]:
-    """The sizes of the files that are being received."""
-    return [path.stat().st_size for path in Path(node.root, ".resto/staging").glob("put-*")]
+    """The sizes of the files that are being received; one may be gone again before it was looked at."""
+    sizes = []
+    for path in Path(node.root, ".resto/staging").glob("put-*"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return sizes
 
 
 @contextlib.contextmanager
