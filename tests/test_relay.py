@@ -23,6 +23,7 @@ from resto_wsgi.errors import ConfigError, OutboxError
 from resto_wsgi.media_server import Access, MediaServer
 from resto_wsgi.media_server.above import CatchUpError, Record
 from resto_wsgi.media_server.catch_up import CatchUp
+from resto_wsgi.media_server.hops import Hops
 from resto_wsgi.media_server.store import Store
 from resto_wsgi.replicator import Replicator
 from resto_wsgi.signatures import parse_keys
@@ -500,6 +501,14 @@ def test_heal_keeps_nothing_that_is_not_its_digest(tmp_path: Path, faulty: Any) 
         assert ask(node, "GET", "/cat")[2] == CAT
         assert ask(node, "GET", "/cat")[2] == CAT
         assert held(node) == {}
+
+
+def test_hops_that_a_writer_makes_up_are_not_said_of_other_names(tmp_path: Path) -> None:
+    """The worker names the nodes above in what it delivers later; of hops without a name it would say too many."""
+    with Node(tmp_path / "leaf") as leaf, Node(tmp_path / "root", children=[leaf.url]) as root:
+        above = "0" * 12
+        assert ask(root, "PUT", "/cat", b"a", Resto_Passed_On=f"{above};{'+' * 14}")[0] == 201
+        assert root.app.relay._above == Hops((above,), 1)
 
 
 # Children that want credentials

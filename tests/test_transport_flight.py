@@ -1300,3 +1300,26 @@ def test_junk_instead_of_chunks_raises_or_waits(junk: bytes) -> None:
         assert 0 <= at <= len(junk)
         again = end_of_chunks(junk, at)
         assert last or again == (at, False)
+
+
+def test_nothing_is_sent_on_a_connection_that_is_ready_after_its_caller_was_told_to_stop(
+    faulty: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever interrupts a thread that connects must not have it send the request all the same."""
+    server = faulty()
+    transport = HttpTransport(5)
+    job = transport.delete_job(Host(server.url, server.url), "cat")
+    connect = http_connection.Bounded.connect
+
+    def connect_too_late(self: Any) -> None:
+        job.interrupt()
+        connect(self)
+
+    monkeypatch.setattr(http_connection.Bounded, "connect", connect_too_late)
+    job.start()
+    assert job.cold
+    job.connect()
+    assert job.over and job.outcome is not None
+    transport.close()
+    server.stop()
+    assert server.requests == []
