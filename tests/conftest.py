@@ -6,6 +6,7 @@ are skipped; with the environment variable CI set they fail.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,14 @@ from servers import KINDS, FaultyServer, Node, server_of
 from resto_wsgi.media_server.stock import StockServer
 
 MediaServers = Callable[..., "list[StockServer | Node]"]
+
+
+@pytest.fixture(autouse=True)
+def traced_on() -> Iterator[None]:
+    """No test ends the tracing that coverage counts by: what later tests run would count as never run."""
+    before = sys.gettrace()
+    yield
+    assert sys.gettrace() is before
 
 
 @pytest.fixture

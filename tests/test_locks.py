@@ -10,10 +10,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interruption import interrupted_at
 
 from resto_wsgi import locks
 from resto_wsgi.locks import FileLock, no_fork
@@ -325,21 +327,8 @@ def test_an_interruption_at_any_line_leaves_nothing_locked(
     tmp_path: Path, place: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever comes next in the same process would wait for ever."""
-    path, steps = str(tmp_path / "lock"), 0
+    path, steps, left = str(tmp_path / "lock"), 0, [0]
     monkeypatch.setattr(locks, "_guard", threading.RLock())  # tracing interrupts the end of a with, as no signal can
-
-    class Interruption(BaseException):
-        pass
-
-    def trace(frame: Any, event: str, _: object) -> Any:
-        nonlocal left
-        if frame.f_code.co_filename != locks.__file__:
-            return None
-        left -= event == "line"
-        if left < 0:
-            sys.settrace(None)
-            raise Interruption
-        return trace
 
     def hold() -> None:
         lock = FileLock(path, place=place)
@@ -350,16 +339,10 @@ def test_an_interruption_at_any_line_leaves_nothing_locked(
             lock.release()
 
     kept: list[FileLock] = []
-    while True:
-        left = steps
-        sys.settrace(trace)
-        try:
+    while left[0] <= 0:
+        steps += 1
+        with interrupted_at(steps, [locks.__file__]) as left, suppress(KeyboardInterrupt):
             hold()
-            break
-        except Interruption:
-            steps += 1
-        finally:
-            sys.settrace(None)
         kept.clear()
         other = FileLock(path, place=place)
         assert other.acquire(wait=False), f"locked after {steps} steps"

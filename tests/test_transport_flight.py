@@ -11,7 +11,6 @@ import socket
 import ssl
 import struct
 import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interruption import interrupted_at
 from servers import FaultyServer, eventually
 
 from resto_wsgi import Replicator
@@ -1187,28 +1187,6 @@ ENGINE = tuple(
 ENGINE = tuple(os.path.normpath(path) for path in ENGINE)
 
 
-@contextlib.contextmanager
-def interrupted_at(count: int) -> Iterator[list[int]]:
-    """Raise KeyboardInterrupt where the engine comes to its ``count``-th line here; yield how many are left."""
-    left = [count]
-
-    def trace(frame: Any, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename not in ENGINE:
-            return None
-        if event == "line":
-            left[0] -= 1
-            if not left[0]:
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield left
-    finally:
-        sys.settrace(before)
-
-
 @pytest.mark.parametrize("warmed", [True, False])
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_an_interruption_at_any_line_leaves_nothing_behind(
@@ -1225,10 +1203,8 @@ def test_an_interruption_at_any_line_leaves_nothing_behind(
         ends: list[tuple[Host, DeliveryError | None]] = []
         with path.open("rb", buffering=0) as file:
             tasks = [Task(host(server), name, Master(file, size, 0, STATE)) for server in servers]
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 fanout.run(tasks, lambda task, error: ends.append((task.host, error)), 2)
-            except KeyboardInterrupt:
-                sys.settrace(None)
         return ends
 
     def held(server: Any, name: str) -> bytes | None:
@@ -1246,7 +1222,7 @@ def test_an_interruption_at_any_line_leaves_nothing_behind(
             patient.close()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # a connection of which nobody had yet been told
-            with interrupted_at(count) as left:
+            with interrupted_at(count, ENGINE) as left:
                 ends = save(f"cut-{count}")
             fanout.close()
             assert descriptors() <= before
