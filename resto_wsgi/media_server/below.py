@@ -3,7 +3,8 @@
 Streamed, a block at a time, with the deadlines of the transports; a Range is the child's to answer. What a child says
 is passed on as far as it is about the version of the file; how a browser is to take it is said here. A child that did
 not answer is not asked again for REST seconds, so that names which are nowhere cost no timeout each. A name that was
-deleted here is not looked for. ``node`` calls this, ``healing`` keeps what came through where that is wanted.
+deleted here is not looked for. A search asks each node once, see ``asked``. ``node`` calls this, ``healing`` keeps
+what came through where that is wanted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from ..errors import DeliveryError
 from ..hosts import Host
 from ..names import quote
 from .answers import Answer, Header, Refused
+from .asked import FIELD as ASKED
+from .asked import MOST, Asked, Known
 from .hops import FIELD, Hops
 from .node_transport import NodeTransport, Reading
 from .reading import presented
@@ -36,7 +39,7 @@ FOUND = {
     416: "Range Not Satisfiable",
 }
 ABSENT = frozenset({404, 410, 508})  # 508: it would ask us
-ASKED = (
+CONDITIONS = (
     "Range",
     "If-Range",
     "If-Match",
@@ -60,6 +63,7 @@ class Below:
         children: Sequence[Host],
         identity: str,
         *,
+        known: Known,
         inline: bool,
         keep: Keep | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -67,50 +71,54 @@ class Below:
         self._transport = transport
         self._children = tuple(children)
         self._identity = identity
+        self._known = known
         self._inline = inline
         self._keep = keep
         self._clock = clock
         self._turn = itertools.count()
         self._resting: dict[str, float] = {}  # until when, by the child's URL
 
-    def answer(self, environ: WSGIEnvironment, name: str) -> Answer | None:
-        """Return the first child's answer that has the file, None where all say that they have not.
+    def answer(self, environ: WSGIEnvironment, name: str) -> Answer:
+        """Return the first child's answer that has the file.
 
-        Refuses with 508 what came through here before, and with 504 where some child did not say.
+        Refuses with 404 where all say that they have not, with 508 what came through here before or was asked here,
+        and with 504 where some child did not say, or there are more nodes than one search may ask.
         """
         hops = Hops.of(environ.get("HTTP_RESTO_PASSED_ON", ""))
-        hops.judge(self._identity)
+        asked = Asked(environ.get("HTTP_RESTO_ASKED", ""), hops, self._identity, self._known)
         fields = {"User-Agent": AGENT, "Accept-Encoding": "identity", FIELD: hops.through(self._identity)}
-        fields |= {each: value for each in ASKED if (value := header_of(environ, each))}
+        fields |= {each: value for each in CONDITIONS if (value := header_of(environ, each))}
         silent = 0
         for child in self._in_turn():
-            reading = self._ask(child, environ["REQUEST_METHOD"], name, fields)
+            if asked.was(child.url):
+                continue
+            if asked.full:
+                raise _unknown(f"not on {MOST} nodes, and no more are asked", asked)
+            reading = self._ask(child, environ["REQUEST_METHOD"], name, fields, asked)
             if isinstance(reading, Reading):
                 return self._passed_on(environ, name, reading)
             silent += reading
         if silent:
-            reason = f"not here, and {silent} of {len(self._children)} children did not answer"
-            raise Refused(
-                "504 Gateway Timeout", reason, [("Retry-After", f"{REST:.0f}"), ("Cache-Control", "no-store")]
-            )
-        return None
+            raise _unknown(f"not here, and {silent} of {len(self._children)} children did not answer", asked)
+        raise Refused("404 Not Found", "no such file", asked.told())
 
     def _in_turn(self) -> Iterator[Host]:
         first = next(self._turn) % len(self._children)
         return iter(self._children[first:] + self._children[:first])
 
-    def _ask(self, child: Host, method: str, name: str, fields: dict[str, str]) -> Reading | bool:
+    def _ask(self, child: Host, method: str, name: str, fields: dict[str, str], asked: Asked) -> Reading | bool:
         """Return the answer, or whether there was none; False where the child says that it has not got it."""
         now = self._clock()
         if now < self._resting.get(child.url, 0.0):
             return True
         try:
-            reading = self._transport.read(child, method, f"/{quote(name)}", fields)
+            reading = self._transport.read(child, method, f"/{quote(name)}", {**fields, **asked.request})
         except DeliveryError:
             self._resting[child.url] = now + REST
             return True
         if reading.status in FOUND and reading.ends and (reading.status != 206 or "Range" in fields):
             return reading
+        asked.learn(child.url, reading.headers.get(ASKED, ""))
         with reading:
             return reading.status not in ABSENT
 
@@ -140,6 +148,11 @@ class Below:
         whole = reading.status == 200 and reading.size is not None
         blocks = self._keep(name, reading) if self._keep and whole else reading.blocks()
         return Answer(status, headers, _Body(blocks, reading))
+
+
+def _unknown(reason: str, asked: Asked) -> Refused:
+    told = [("Retry-After", f"{REST:.0f}"), *(asked.told() or [("Cache-Control", "no-store")])]
+    return Refused("504 Gateway Timeout", reason, told)
 
 
 class _Body:

@@ -37,13 +37,18 @@ class Hops:
         ids = tuple(match[1].split(",")) if match[1] else ()
         return cls(ids, max(len(match[2]), len(ids)))
 
+    @staticmethod
+    def own(identity: str) -> str:
+        """Return the id by which the node of a media root is named."""
+        return identity[:ID]
+
     def judge(self, identity: str) -> None:
         """Refuse what came through this node before, or through too many."""
-        if identity[:ID] in self.ids:
+        if self.own(identity) in self.ids:
             raise Refused("508 Loop Detected", "this request came from here: a child of this node leads back to it")
         if self.count >= MAX_HOPS:
             raise Refused("508 Loop Detected", f"passed on {MAX_HOPS} times: the children form a circle")
 
     def through(self, identity: str) -> str:
         """Return the header of the same request, passed on by this node."""
-        return f"{','.join((*self.ids, identity[:ID]))};{'+' * (self.count + 1)}"
+        return f"{','.join((*self.ids, self.own(identity)))};{'+' * (self.count + 1)}"

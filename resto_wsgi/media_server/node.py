@@ -85,7 +85,7 @@ class MediaServer:
         if self.relay is not None:
             keep = Healing(self.store, self.relay).keep if heal else None
             nodes = self.relay.transport, self.relay.children, self.relay.identity
-            self._below = Below(*nodes, inline=inline, keep=keep)
+            self._below = Below(*nodes, known=self.relay.known, inline=inline, keep=keep)
         writing = {"PUT": self._put, "DELETE": self._delete, "MKCOL": self._make_folder}
         self._methods = {"GET": self._get, "HEAD": self._get, **writing, "OPTIONS": self._options}
         self._allow = ("Allow", ", ".join(self._methods))
@@ -154,9 +154,7 @@ class MediaServer:
         headers = [] if tombstone is None else [("Resto-Generation", str(tombstone))]
         looked_for = tombstone is None and not is_replicator(environ)
         if looked_for and self.relay and self._below and not self.relay.outbox.is_gone(name):
-            answer = self._below.answer(environ, name)
-            if answer is not None:
-                return answer
+            return self._below.answer(environ, name)
         raise Refused("404 Not Found", "no such file", headers)
 
     def _own_page(self, environ: WSGIEnvironment, path: str) -> Answer:

@@ -37,6 +37,7 @@ from ..transports.http_security import Security
 from ..walk import walk
 from . import tree_report
 from .answers import Answer, Header, Refused
+from .asked import Known
 from .early import LEAST, Early
 from .hops import FIELD, Hops
 from .node_transport import PASSING, WAIT, NodeTransport, Passing
@@ -85,9 +86,10 @@ class Relay:
         )
         self.children: tuple[Host, ...] = settings.hosts
         self._store = store
-        self._clock = clock
+        self.clock = clock
         root = _Root(store)
         self.identity = root.identity
+        self.known = Known()
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
         self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
         self._above = Hops()
@@ -125,7 +127,7 @@ class Relay:
         if size < LEAST or not passing.below(size):
             yield lambda total: None
             return
-        now = self._clock()
+        now = self.clock()
         states = self.outbox.host_states()
         begun = [
             (host, self.transport.begin(host, name, staged.path, size, version, passing))
