@@ -308,10 +308,10 @@ class Outbox:
         """Return what is known of the hosts."""
         return {row[0]: HostState(*row) for row in self._file.read(sql.HOSTS)}
 
-    def is_gone(self, name: str) -> bool | None:
-        """True where ``name`` was deleted, False where hosts hold it (mode distributed), None where neither."""
-        found = self._file.read(sql.IS_GONE, (name,))
-        return bool(found[0][0]) if found else None
+    def is_gone(self, name: str, since: float = 0.0) -> bool | None:
+        """True where ``name`` was deleted, and not before ``since``, None where nothing is known of it, else False."""
+        found = self._file.read(sql.GONE, (name,))
+        return (found[0][0] is not None and found[0][0] >= since) if found else None
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 in hexadecimal of a name that hosts hold (mode distributed); "" where it is not known."""

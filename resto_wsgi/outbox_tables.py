@@ -72,7 +72,7 @@ ENTOMB = "INSERT OR REPLACE INTO names (name, gone) VALUES (?, ?)"
 EXHUME = "DELETE FROM names WHERE name = ? AND gone IS NOT NULL"
 PRESENT = "INSERT OR REPLACE INTO names (name, gone, sha256) VALUES (?, NULL, ?)"
 DIGEST = "SELECT sha256 FROM names WHERE name = ?"
-IS_GONE = "SELECT gone IS NOT NULL FROM names WHERE name = ?"
+GONE = "SELECT gone FROM names WHERE name = ?"
 # + keeps SQLite from an index on gone, which would have to be sorted by name
 NAMES_FROM = "SELECT name FROM names WHERE name >= ? AND name < ? AND (+gone IS NOT NULL) = ? ORDER BY name LIMIT ?"
 NAMES_AFTER = "SELECT name FROM names WHERE name > ? AND name < ? AND (+gone IS NOT NULL) = ? ORDER BY name LIMIT ?"

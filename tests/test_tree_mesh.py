@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import LOOPBACK, Node, free_port
-from test_relay import ask, ask_json
+from servers import LOOPBACK, Node, eventually, free_port
+from test_relay import ask, ask_json, held, owed, report
 
-from resto_wsgi.media_server import asked
-from resto_wsgi.media_server.hops import Hops
+from resto_wsgi.media_server import asked, hops, repeats
+from resto_wsgi.media_server.hops import Hops, Ways
 
 CAT = b"a cat" * 1000
+LARGE = os.urandom(6 << 20)
 COUNT = 6
 EDGES = COUNT * (COUNT - 1)
 
@@ -173,16 +175,158 @@ def test_a_search_ends_with_as_many_nodes_as_it_can_name(tmp_path: Path, monkeyp
             assert status == 504 and cost <= EDGES
 
 
+# Writing
+
+
+def test_a_change_costs_a_request_for_each_way_and_is_done(mesh: Web) -> None:
+    """Each node has it, passed it on once, has one line, and owes nothing; a large one may be begun in vain."""
+    for name, content in {"cat": CAT, "empty": b"", "large": LARGE}.items():
+        (status, lines), cost = mesh.cost(lambda name=name, content=content: report(
+            mesh.nodes[1], "PUT", f"/{name}", content
+        ))  # fmt: skip
+        assert (status, [each["state"] for each in lines]) == (201, ["stored"] * COUNT)
+        assert COUNT - 1 <= cost <= EDGES * (4 if name == "large" else 1)
+        assert all(held(node)[name] == content for node in mesh.nodes) and not owed(*mesh.nodes)
+    for name in ("cat", "empty", "large"):
+        (status, lines), cost = mesh.cost(lambda name=name: report(mesh.nodes[2], "DELETE", f"/{name}"))
+        assert (status, [each["state"] for each in lines]) == (200, ["deleted"] * COUNT) and cost <= EDGES
+    assert [held(node) for node in mesh.nodes] == [{}] * COUNT and not owed(*mesh.nodes)
+
+
+def test_what_is_delivered_later_ends(mesh: Web) -> None:
+    """Nobody waits for it, and nothing goes round: a request for each way, and nothing is owed."""
+    before = len(mesh.requests)
+    assert ask(mesh.nodes[0], "PUT", "/cat?wait=local", CAT)[0] == 202
+    eventually(lambda: all(held(node) == {"cat": CAT} for node in mesh.nodes) and not owed(*mesh.nodes), 30)
+    assert len(mesh.requests) - before <= 2 * EDGES
+
+
+def test_a_node_that_was_away_gets_what_it_missed_and_nothing_stays_owed(mesh: Web) -> None:
+    """All the others owe it the same; it takes it once, and they are told that it has it."""
+    ask(mesh.nodes[0], "PUT", "/old", CAT)
+    mesh.nodes[3].stop()
+    assert ask(mesh.nodes[0], "PUT", "/cat", CAT)[0] == 202
+    assert ask(mesh.nodes[0], "DELETE", "/old")[0] == 202
+    before = len(mesh.requests)
+    mesh.start(3)
+    eventually(lambda: not owed(*mesh.nodes), 60)
+    assert [held(node) for node in mesh.nodes] == [{"cat": CAT}] * COUNT
+    assert len(mesh.requests) - before <= 4 * EDGES
+
+
+@pytest.mark.parametrize("content", [CAT, LARGE])
+def test_a_child_of_two_parents_gets_a_file_once_or_twice(tmp_path: Path, content: bytes) -> None:
+    """One line for each node, and nothing owed; a new version, and a delete, come the same way."""
+    with web(tmp_path, [[1, 2], [3], [3], []]) as diamond:
+        for version in (content, content[::-1]):
+            status, lines = report(diamond.nodes[0], "PUT", "/cat", version)
+            assert status in (200, 201) and [each["state"] for each in lines] == ["stored"] * 4
+            assert [held(node) for node in diamond.nodes] == [{"cat": version}] * 4
+        assert diamond.requests.count((3, "PUT")) <= 6
+        assert ask(diamond.nodes[0], "DELETE", "/cat")[0] == 200
+        assert [held(node) for node in diamond.nodes] == [{}] * 4 and not owed(*diamond.nodes)
+
+
+def test_what_one_of_two_took_while_the_other_was_away_reaches_it(tmp_path: Path) -> None:
+    """What came from the other says nothing of a name that a client put here."""
+    with web(tmp_path, mutual(2)) as pair:
+        assert ask(pair.nodes[0], "PUT", "/dog", b"dog")[0] == 201
+        pair.nodes[0].stop()
+        assert ask(pair.nodes[1], "PUT", "/cat", CAT)[0] == 202
+        pair.start(0)
+        eventually(lambda: not owed(*pair.nodes), 30)
+        assert [held(node) for node in pair.nodes] == [{"dog": b"dog", "cat": CAT}] * 2
+
+
+def as_a_node(node: Node, method: str, path: str, body: bytes | None, through: str, **headers: str) -> int:
+    said = {"User_Agent": "resto_wsgi", "Resto_Wait": "1.000", "Resto_Passed_On": f"{through};+"}
+    return ask(node, method, path, body, **said, **headers)[0]
+
+
+def test_an_old_version_does_not_come_back_to_where_it_came_from(tmp_path: Path) -> None:
+    """508, and what is here stays, whether it is a file or none; the very version that is here is taken for done."""
+    with web(tmp_path, mutual(2)) as pair:
+        node = pair.nodes[0]
+        ask(node, "PUT", "/cat", b"new")
+        mtime = os.stat(Path(node.root, "cat")).st_mtime_ns
+        for body, moment, status in [(b"old", mtime - 1, 508), (b"odd", mtime, 508), (b"new", mtime, 200)]:
+            assert as_a_node(node, "PUT", "/cat", body, pair.id_of(0), Resto_Mtime=str(moment)) == status
+        assert as_a_node(node, "DELETE", "/cat", None, pair.id_of(0)) == 508
+        assert [held(each) for each in pair.nodes] == [{"cat": b"new"}] * 2
+        ask(node, "DELETE", "/cat")
+        assert as_a_node(node, "PUT", "/cat", b"new", pair.id_of(0), Resto_Mtime=str(mtime)) == 508
+        assert as_a_node(node, "DELETE", "/cat", None, pair.id_of(0)) == 404
+        assert [held(each) for each in pair.nodes] == [{}] * 2 and not owed(*pair.nodes)
+
+
+def test_a_version_is_the_same_only_with_its_bytes_and_generation(tmp_path: Path) -> None:
+    """Else it is taken, and passed on."""
+    with web(tmp_path, [[1], []]) as pair:
+        mtime = {"Resto_Mtime": "1700000000000000000"}
+        for body, generation in [(b"one", "1"), (b"two", "1"), (b"two", "2")]:
+            headers = {**mtime, "Resto_Generation": generation}
+            assert as_a_node(pair.nodes[0], "PUT", "/cat", body, "0" * 12, **headers) in (200, 201)
+            for node in pair.nodes:
+                told = ask(node, "GET", "/cat", User_Agent="resto_wsgi")
+                assert (told[1]["Resto-Generation"], told[2]) == (generation, body)
+        for generation in ("3", "4"):
+            as_a_node(pair.nodes[0], "DELETE", "/cat", None, "0" * 12, Resto_Generation=generation)
+            for node in pair.nodes:
+                assert ask(node, "GET", "/cat")[1]["Resto-Generation"] == generation
+
+
+def test_a_name_can_be_deleted_again_far_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a backup brought it back, though every node in between has deleted it already, a while ago."""
+    with web(tmp_path, [[1], [2], []]) as chain:
+        ask(chain.nodes[0], "PUT", "/cat", CAT)
+        ask(chain.nodes[0], "DELETE", "/cat")
+        Path(chain.nodes[2].root, "cat").write_bytes(CAT)
+        monkeypatch.setattr(repeats, "FRESH", -1.0)
+        ask(chain.nodes[0], "DELETE", "/cat")
+        assert held(chain.nodes[2]) == {}
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("agent", ["curl", "resto_wsgi"])
+def test_nodes_that_a_writer_names_get_the_file_all_the_same(tmp_path: Path, level: int, agent: str) -> None:
+    """Hops are for nodes to say: neither this change nor one that is delivered later passes them over."""
+    with web(tmp_path, [[1], [2], []]) as chain:
+        named = chain.id_of(1) if level == 1 else "0" * 12
+        said = {"Resto_Passed_On": f"{named};{'+' * 3}", "User_Agent": agent}
+        assert ask(chain.nodes[0], "PUT", "/cat", CAT, **said)[0] == 201
+        assert ask(chain.nodes[0], "PUT", "/dog?wait=local", CAT, **said)[0] in (201, 202)
+        eventually(lambda: not owed(*chain.nodes[:2]))
+        assert [held(node) for node in chain.nodes] == [{"cat": CAT, "dog": CAT}] * 3
+        assert ask(chain.nodes[0], "DELETE", "/cat", **said)[0] == 200
+        assert [held(node) for node in chain.nodes] == [{"dog": CAT}] * 3
+
+
+def test_ways_are_of_one_name_and_of_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came from a client came from nobody; of names beyond the bound the oldest is forgotten."""
+    monkeypatch.setattr(hops, "MOST", 2)
+    ways = Ways()
+    for name in ("a", "b", "a", "c"):
+        ways.note(name, Hops(("0" * 12,), 7))
+    assert [ways.of(name) for name in "abc"] == [Hops(("0" * 12,), 1), Hops(), Hops(("0" * 12,), 1)]
+    ways.note("a", Hops((), 3))
+    assert ways.of("a") == Hops()
+
+
 # The pages
 
 
 def test_the_figures_of_a_mesh_have_each_node_once(mesh: Web) -> None:
-    """Also when nobody knows anybody."""
+    """Also when nobody knows anybody, and when one is away: what is owed is counted once."""
     urls = {node.url for node in mesh.nodes}
     for most in (EDGES, COUNT - 1):
         page, cost = mesh.cost(lambda: ask_json(mesh.nodes[0], "/__missing__"))
         assert {each["url"] for each in page["nodes"]} == urls - {mesh.nodes[0].url} and len(page["nodes"]) == COUNT - 1
         assert page["complete"] and cost <= most
+    mesh.nodes[3].stop()
+    ask(mesh.nodes[0], "PUT", "/cat", CAT)
+    page, cost = mesh.cost(lambda: ask_json(mesh.nodes[0], "/__missing__"))
+    assert len(page["nodes"]) == COUNT - 1 and cost <= EDGES
+    assert (page["subtree"], page["complete"]) == (COUNT - 1, False)
 
 
 def test_the_figures_of_levels_of_two_parents_have_each_node_once(tmp_path: Path) -> None:
@@ -201,3 +345,10 @@ def test_a_child_that_refuses_for_the_length_of_the_way_is_not_complete(tmp_path
         _, _, body = ask(chain.nodes[0], "GET", "/__missing__", Accept="application/json", Resto_Passed_On="+" * 15)
         page = json.loads(body)
         assert not page["complete"] and "error" in page["nodes"][0]
+
+
+def test_the_index_of_a_node_in_a_mesh_is_its_own(mesh: Web) -> None:
+    """Each name once, and nobody else is asked."""
+    ask(mesh.nodes[0], "PUT", "/cat", CAT)
+    page, cost = mesh.cost(lambda: ask_json(mesh.nodes[1], "/__index__"))
+    assert ([each["name"] for each in page["names"]], cost) == (["cat"], 0)

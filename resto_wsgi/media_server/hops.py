@@ -2,21 +2,24 @@
 
 The value is the ids of our nodes and then one plus for each hop: ``3f0a...,77c1...;++``. nginx, as ``resto config``
 sets it up, adds a plus alone. A node that finds its own id, or too many hops, answers 508 (RFC 5842, section 7.2),
-before it reads a body or takes a lock: the request that began the circle holds the lock of the name.
+before it takes a lock: the request that began the circle holds the lock of the name. A write that brings what is here
+already is done instead, see ``repeats``; ids in a write count only where a node says them.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass
 
 from .answers import Refused
 
-__all__ = ["FIELD", "Hops"]
+__all__ = ["FIELD", "Hops", "Ways"]
 
 FIELD = "Resto-Passed-On"
 MAX_HOPS = 16  # levels of a tree, as many as `resto config --tree` takes
 ID = 12  # characters of a media root's id: two nodes of a tree that share them do not occur
+MOST = 10_000  # names: 3 MB
 
 _VALUE = re.compile(r"((?:[0-9a-f]{12})(?:,[0-9a-f]{12})*)?;?(\+*)")
 
@@ -52,3 +55,28 @@ class Hops:
     def through(self, identity: str) -> str:
         """Return the header of the same request, passed on by this node."""
         return f"{','.join((*self.ids, self.own(identity)))};{'+' * (self.count + 1)}"
+
+
+class Ways:
+    """Through which nodes the last change of a name came here, for what is delivered when that request is over.
+
+    By name, for what one request says is not so of what another sender changed. Of the last MOST names, in memory:
+    where it is not known, a node that has the change already is sent it once more, and says so.
+    """
+
+    def __init__(self) -> None:
+        self._hops: dict[str, Hops] = {}
+        self._lock = threading.Lock()
+
+    def note(self, name: str, hops: Hops) -> None:
+        """Note how a change came. Hops that nobody has a name for say nothing of who is above."""
+        with self._lock:
+            self._hops.pop(name, None)
+            if hops.ids:
+                self._hops[name] = Hops(hops.ids, len(hops.ids))
+                if len(self._hops) > MOST:
+                    del self._hops[next(iter(self._hops))]
+
+    def of(self, name: str) -> Hops:
+        """Return how it came; no hops where a client sent it, or it is not known."""
+        return self._hops.get(name, Hops())

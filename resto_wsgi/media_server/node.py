@@ -181,10 +181,10 @@ class MediaServer:
         name = _writable(_path(environ, "400 Bad Request"))
         generation = _generation(environ)
         body.judge()
-        passing = self.relay and self.relay.passing(environ, body.length or 0)
+        mtime_ns = _mtime_ns(environ)
+        passing = self.relay and self.relay.passing(environ, name, body.length or 0, mtime_ns or 0)
         lines: list[Line] = []
         with _disk_answers(), self.store.stage() as staged, self._sending(), contextlib.ExitStack() as stack:
-            mtime_ns = _mtime_ns(environ)
             arrived: Callable[[int], None] = lambda total: None  # noqa: E731
             if self.relay and passing:
                 mtime_ns = time.time_ns() if mtime_ns is None else mtime_ns  # children are told before it is sealed
@@ -193,7 +193,11 @@ class MediaServer:
             sha256 = body.copy_to(staged.fd, arrived)
             exact = "HTTP_RESTO_MTIME" in environ
             staged.seal(mtime_ns, sha256=sha256, generation=generation, exact=exact)
+            if self.relay and passing and self.relay.is_put(name, staged, passing):
+                return self.relay.answer(environ, name, [Line("", "stored", body.length)], created=False)
             with self.store.change(name) as change:
+                if self.relay and passing and self.relay.is_put(name, staged, passing):  # while it waited
+                    return self.relay.answer(environ, name, [Line("", "stored", body.length)], created=False)
                 _judge(environ, change, generation)
                 if self.relay and passing:
                     lines = self.relay.publish(name, change, staged, passing)
@@ -227,8 +231,12 @@ class MediaServer:
         return answer
 
     def _delete_file(self, environ: WSGIEnvironment, name: str, generation: int | None) -> Answer:
-        passing = self.relay and self.relay.passing(environ, 0)
+        passing = self.relay and self.relay.passing(environ, name)
+        if self.relay and passing and self.relay.is_deleted(name, generation, passing):
+            return self.relay.answer(environ, name, [Line("", "absent")], created=False)
         with self._sending(), self.store.change(name) as change:
+            if self.relay and passing and self.relay.is_deleted(name, generation, passing):  # while it waited
+                return self.relay.answer(environ, name, [Line("", "absent")], created=False)
             _judge(environ, change, generation)
             if not (self.relay and passing):
                 change.delete(generation)

@@ -70,20 +70,20 @@ PASSING: ContextVar[Passing | None] = ContextVar("passing", default=None)
 
 
 class NodeTransport(HttpTransport):
-    """``identity`` is this node's; ``above`` returns the nodes above it, for what the worker delivers."""
+    """``identity`` is this node's; ``way`` returns through which nodes a name came, for what the worker delivers."""
 
     def __init__(
         self,
         timeout: float,
         store: Store,
         identity: str,
-        above: Callable[[], Hops],
+        way: Callable[[str], Hops],
         security: Security | None = None,
     ) -> None:
         super().__init__(timeout, security)
         self._store = store
         self._identity = identity
-        self._above = above
+        self._way = way
 
     def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> HttpJob:
         job = super().put_job(host, name, file, size, mtime)
@@ -91,12 +91,12 @@ class NodeTransport(HttpTransport):
         stream = passing.early.take(host, file.fileno()) if passing and passing.early else None
         if stream is not None:
             job = _TakenOver(self._pools, job.errand, job._requests, stream)
-        return self._passed_on(job, size, self._version(name, file))
+        return self._passed_on(job, name, size, self._version(name, file))
 
     def delete_job(self, host: Host, name: str) -> HttpJob:
         generation = self._store.generation(name)
         fields = {} if generation is None else {"Resto-Generation": str(generation)}
-        return self._passed_on(super().delete_job(host, name), 0, fields)
+        return self._passed_on(super().delete_job(host, name), name, 0, fields)
 
     def read(self, host: Host, method: str, target: str, fields: Mapping[str, str]) -> Reading:
         """Send GET or HEAD of a percent-encoded ``target`` below a host; the caller closes what it returns.
@@ -134,23 +134,24 @@ class NodeTransport(HttpTransport):
     ) -> Stream:
         """Return the PUT of a file that still arrives at ``path``, not started; ``version`` is what is known of it."""
         origin = self._pools.origin(host.url)
-        fields = {"Content-Length": str(size), **version, **self._passed(passing, passing.below(size)), **origin.common}
+        passed = self._passed(passing.hops, passing.below(size))
+        fields = {"Content-Length": str(size), **version, **passed, **origin.common}
         if origin.signer is not None:
             fields |= origin.signer("PUT", f"{origin.url}/{quote(name)}", fields)
         head = request_head("PUT", f"{origin.path}/{quote(name)}", origin.authority, fields)
         return Stream(origin, head, path, size, int(version["Resto-Mtime"]), self._timeout)
 
-    def _passed_on(self, job: HttpJob, size: int, fields: dict[str, str]) -> HttpJob:
+    def _passed_on(self, job: HttpJob, name: str, size: int, fields: dict[str, str]) -> HttpJob:
         passing = PASSING.get()
         left = 0.0 if passing is None else passing.below(size)
         if left:
             job.errand.exchange.step = left
-        job._requests = _telling(job, job._requests, {**fields, **self._passed(passing, left)}, passing)
+        hops = passing.hops if passing else self._way(name)
+        job._requests = _telling(job, job._requests, {**fields, **self._passed(hops, left)}, passing)
         return job
 
-    def _passed(self, passing: Passing | None, left: float) -> dict[str, str]:
-        hops = (passing.hops if passing else self._above()).through(self._identity)
-        return {FIELD: hops, WAIT: f"{left:.3f}", "Accept": tree_report.JSON}
+    def _passed(self, hops: Hops, left: float) -> dict[str, str]:
+        return {FIELD: hops.through(self._identity), WAIT: f"{left:.3f}", "Accept": tree_report.JSON}
 
     def _version(self, name: str, file: BinaryIO) -> dict[str, str]:
         """Return what is known of the very file that is sent."""

@@ -39,8 +39,9 @@ from . import tree_report
 from .answers import Answer, Header, Refused
 from .asked import Known
 from .early import LEAST, Early
-from .hops import FIELD, Hops
+from .hops import FIELD, Hops, Ways
 from .node_transport import PASSING, WAIT, NodeTransport, Passing
+from .repeats import Repeats
 from .store import LONGEST, Change, Staged, Store
 from .tree_report import Line
 
@@ -92,8 +93,9 @@ class Relay:
         self.known = Known()
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
         self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
-        self._above = Hops()
-        self.transport = NodeTransport(timeout, store, root.identity, lambda: self._above, Security.of(settings))
+        self._repeats = Repeats(store, self.outbox, clock)
+        self._ways = Ways()
+        self.transport = NodeTransport(timeout, store, root.identity, self._ways.of, Security.of(settings))
         parts = Parts(media_root=root, outbox=self.outbox, transport=self.transport, clock=clock)
         self.replicator = Replicator(settings, parts=parts)
         self._later = threading.local()
@@ -106,15 +108,40 @@ class Relay:
         """Wait for what is under way. What is owed stays owed."""
         self.replicator.close()
 
-    def passing(self, environ: WSGIEnvironment, size: int) -> Passing:
-        """Return how a write is to be passed on; refuses one that came through here before."""
+    def passing(self, environ: WSGIEnvironment, name: str, size: int = 0, mtime_ns: int | None = None) -> Passing:
+        """Return how a write is to be passed on; refuses one that came through here before and is not what is here.
+
+        Of a file ``size`` and ``mtime_ns`` are what its sender says of it.
+        """
         hops = Hops.of(environ.get(f"HTTP_{FIELD.upper().replace('-', '_')}", ""))
+        if not _is_node(environ):
+            # Only a node says which nodes there were: those that anybody else names would be passed over.
+            hops = Hops((), hops.count)
+        passing = Passing(hops, _seconds(environ, size))
+        if self._is_back(passing):
+            if mtime_ns is not None and not self._repeats.may_be(name, size, mtime_ns):
+                hops.judge(self.identity)
+            return passing
         hops.judge(self.identity)
-        if hops.ids:
-            # The worker says so of what it delivers, or a circle would go on for ever; hops that nobody has a name for
-            # say nothing of who is above.
-            self._above = Hops(hops.ids, len(hops.ids))
-        return Passing(hops, _seconds(environ, size))
+        return passing
+
+    def is_put(self, name: str, staged: Staged, passing: Passing) -> bool:
+        """Say whether a sealed file is here already, by another way; refuses what came from here and is not."""
+        same = bool(passing.hops.ids) and self._repeats.is_put(name, staged)
+        if not same:
+            passing.hops.judge(self.identity)
+        return same
+
+    def is_deleted(self, name: str, generation: int | None, passing: Passing) -> bool:
+        """The same of a delete."""
+        back = self._is_back(passing)
+        same = bool(passing.hops.ids) and self._repeats.is_deleted(name, generation, back=back)
+        if not same:
+            passing.hops.judge(self.identity)
+        return same
+
+    def _is_back(self, passing: Passing) -> bool:
+        return Hops.own(self.identity) in passing.hops.ids
 
     @contextlib.contextmanager
     def early(
@@ -124,9 +151,21 @@ class Relay:
 
         ``version`` has the headers of what is known of it. To be left when it is published, or refused.
         """
-        if size < LEAST or not passing.below(size):
+        if size < LEAST:
             yield lambda total: None
             return
+        mtime_ns = int(version["Resto-Mtime"])
+        with self._repeats.arriving(name, mtime_ns) as first:
+            if not (first and passing.below(size)) or self._is_back(passing):
+                yield lambda total: None
+                return
+            with self._begun(name, staged, size, version, passing) as arrived:
+                yield arrived
+
+    @contextlib.contextmanager
+    def _begun(
+        self, name: str, staged: Staged, size: int, version: Mapping[str, str], passing: Passing
+    ) -> Iterator[Callable[[int], None]]:
         now = self.clock()
         states = self.outbox.host_states()
         begun = [
@@ -179,6 +218,8 @@ class Relay:
         get 201 or 200 in both cases, and ``Resto-Owed`` says how many nodes are owed it. A DELETE of what was not
         here is 404, as without children, unless a child is owed it.
         """
+        own = own_authority(environ)
+        lines = tree_report.unique(lines, own)
         bad = tree_report.owed(lines)
         if bad and not is_replicator(environ):
             status = "202 Accepted"
@@ -186,7 +227,6 @@ class Relay:
             status = "404 Not Found"
         else:
             status = "201 Created" if created else "200 OK"
-        own = own_authority(environ)
         if is_replicator(environ):
             kind, text = tree_report.JSON, tree_report.for_parent(lines, name)
         elif wants_json(environ):
@@ -200,6 +240,7 @@ class Relay:
     def _carry(self, name: str, change: Callable[[], None], passing: Passing, *, gone: bool) -> Outcome:
         later = not passing.left
         self._later.due = later
+        self._ways.note(name, passing.hops)
         token = PASSING.set(passing)
         try:
             return self.replicator.carry(name, change, gone=gone, later=later)
@@ -248,6 +289,11 @@ class _Root(MediaRoot):
 def is_replicator(environ: WSGIEnvironment) -> bool:
     """Say whether the library asks, or a node above as it writes: it means this very server."""
     return bool(environ.get("HTTP_USER_AGENT") == "resto_wsgi")
+
+
+def _is_node(environ: WSGIEnvironment) -> bool:
+    """Say whether a node above writes: it says how long it waits, which the library does not."""
+    return is_replicator(environ) and f"HTTP_{WAIT.upper().replace('-', '_')}" in environ
 
 
 def wants_json(environ: WSGIEnvironment) -> bool:

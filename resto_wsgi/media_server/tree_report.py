@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..errors import shown
 from ..names import quote
 
-__all__ = ["JSON", "Line", "as_json", "as_text", "for_parent", "owed", "parse"]
+__all__ = ["JSON", "Line", "as_json", "as_text", "for_parent", "owed", "parse", "unique"]
 
 JSON = "application/json"
 STATES = ("stored", "deleted", "absent", "owed", "refused")
@@ -50,6 +50,19 @@ class Line:
 def owed(lines: Iterable[Line]) -> int:
     """Return how many nodes do not match yet."""
     return sum(not each.good for each in lines)
+
+
+def unique(lines: Iterable[Line], own: str) -> list[Line]:
+    """Return one line of each node, where several ways lead to one: the worst of them, or the one that did something.
+
+    ``own`` is what the node that tells is called.
+    """
+    found: dict[str, Line] = {}
+    for each in lines:
+        known = found.setdefault(each.node or own, each)
+        if (each.state in BAD, each.state != "absent") > (known.state in BAD, known.state != "absent"):
+            found[each.node or own] = each
+    return [*found.values()]
 
 
 def as_text(lines: Iterable[Line], own: str, name: str) -> str:
