@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from servers import LOOPBACK, Node, eventually, free_port
 from test_relay import ask, ask_json, held, owed, report
 
+from resto_wsgi.digests import format_digest
 from resto_wsgi.media_server import asked, hops, repeats
 from resto_wsgi.media_server.hops import Hops, Ways
 
@@ -273,6 +275,20 @@ def test_a_version_is_the_same_only_with_its_bytes_and_generation(tmp_path: Path
             as_a_node(pair.nodes[0], "DELETE", "/cat", None, "0" * 12, Resto_Generation=generation)
             for node in pair.nodes:
                 assert ask(node, "GET", "/cat")[1]["Resto-Generation"] == generation
+
+
+def test_a_file_can_be_put_again_far_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it was lost, though every node in between has that very version, since a while ago: as a sync sends it."""
+    with web(tmp_path, [[1], [2], []]) as chain:
+        digest = format_digest(hashlib.sha256(CAT).digest())
+        version = {"Date": "Tue, 14 Nov 2023 22:13:20 GMT", "Repr_Digest": digest}
+        ask(chain.nodes[0], "PUT", "/cat", CAT, **version)
+        Path(chain.nodes[2].root, "cat").unlink()
+        ask(chain.nodes[0], "PUT", "/cat", CAT, **version)
+        assert held(chain.nodes[2]) == {}, "the node in between has passed it on just now"
+        monkeypatch.setattr(repeats, "FRESH", -1.0)
+        ask(chain.nodes[0], "PUT", "/cat", CAT, **version)
+        assert held(chain.nodes[2]) == {"cat": CAT}
 
 
 def test_a_name_can_be_deleted_again_far_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

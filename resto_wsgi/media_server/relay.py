@@ -127,15 +127,14 @@ class Relay:
 
     def is_put(self, name: str, staged: Staged, passing: Passing) -> bool:
         """Say whether a sealed file is here already, by another way; refuses what came from here and is not."""
-        same = bool(passing.hops.ids) and self._repeats.is_put(name, staged)
+        same = bool(passing.hops.ids) and self._repeats.is_put(name, staged, back=self._is_back(passing))
         if not same:
             passing.hops.judge(self.identity)
         return same
 
     def is_deleted(self, name: str, generation: int | None, passing: Passing) -> bool:
         """The same of a delete."""
-        back = self._is_back(passing)
-        same = bool(passing.hops.ids) and self._repeats.is_deleted(name, generation, back=back)
+        same = bool(passing.hops.ids) and self._repeats.is_deleted(name, generation, back=self._is_back(passing))
         if not same:
             passing.hops.judge(self.identity)
         return same

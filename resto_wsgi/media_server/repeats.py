@@ -1,13 +1,15 @@
 """A change that comes to a node once more: on a second way through the tree, or back to where it came from.
 
-Two nodes can have a child in common, or be each other's children. A change that is here already changes nothing here,
-and what that means for the children is in the outbox since the first time. So it is answered as done, and not passed
-on: each node passes a change on once, however many ways there are. That is looked at without the lock of the name,
-for on the way that came first this very node may hold it, and wait for the node that asks.
+Two nodes can have a child in common, or be each other's children. A change that has just been made here changes nothing
+here, and what that means for the children is in the outbox since the first time. So it is answered as done, and not
+passed on: each node passes a change on once, however many ways there are. That is looked at without the lock of the
+name, for on the way that came first this very node may hold it, and wait for the node that asks.
 
     PUT      the same bytes, mtime and generation are here; a file of a new mtime is a new version, whatever its bytes
-    DELETE   there is no file, and it was deleted less than FRESH seconds ago: somebody may delete a name once more,
-             much later, because a node far below brought it back from a backup
+    DELETE   there is no file, and the name was deleted
+
+Both less than FRESH seconds ago, unless the change came from here: much later somebody may sync all that there is, or
+delete a name once more, because a node far below lost a file or brought one back from a backup.
 
 Nothing is changed here. ``relay`` calls this for what nodes send, never for what a client does.
 """
@@ -58,8 +60,11 @@ class Repeats:
         here = status is not None and (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
         return here or (name, mtime_ns) in self._arriving
 
-    def is_put(self, name: str, staged: Staged) -> bool:
-        """Say whether a sealed file is the version that is here. Raises OSError."""
+    def is_put(self, name: str, staged: Staged, *, back: bool) -> bool:
+        """Say whether a sealed file is the version that was put here; ``back``: it came from here, and so at any time.
+
+        Raises OSError.
+        """
         found = self._store.open(name)
         if found is None:
             return False
@@ -68,7 +73,7 @@ class Repeats:
             there = os.fstat(staged.fd)
             same = (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
             same = same and self._store.generation(name, file.fileno()) == staged.generation
-            if not same:
+            if not same or not (back or abs(self._clock() - here.st_ctime) < FRESH):  # the time of its rename
                 return False
             with open(staged.path, "rb", buffering=0) as other:
                 return _same_bytes(file.fileno(), other.fileno())
