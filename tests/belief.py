@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from servers import server_of
+from servers import files, held, server_of
 
 from resto_wsgi.replicator import Parts, Replicator
 from resto_wsgi.transports import Transport
@@ -87,15 +87,6 @@ def as_new(servers: Any) -> Any:
     return servers
 
 
-def files(root: str | Path) -> dict[str, bytes]:
-    """Every file under a folder, by its relative path: staged ones too, but neither locks nor the outbox."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in Path(root).rglob("*")
-        if path.is_file() and path.suffix != ".lock" and path.parent.name != ".resto"
-    }
-
-
 def folders(root: str | Path) -> list[str]:
     """The folders of a media root that are not hidden."""
     found = [str(path.relative_to(root)) for path in Path(root).rglob("*") if path.is_dir()]
@@ -121,7 +112,7 @@ def differences(replicator: Replicator, servers: Any, expected: dict[str, bytes]
     if not replicator.drain(PATIENCE):
         return {"owed": replicator.status()}
     kept = {} if replicator.settings.mode == "distributed" else expected
-    found: dict[str, Any] = {"belief": believed(replicator), **{each.url: files(each.root) for each in servers}}
+    found: dict[str, Any] = {"belief": believed(replicator), **{each.url: held(each) for each in servers}}
     different = {where: what for where, what in found.items() if what != expected}
     master = files(replicator.settings.media_root)
     if master != kept or (not kept and replicator.settings.mode == "distributed" and folders(_root(replicator))):

@@ -71,6 +71,24 @@ def any_server(request: pytest.FixtureRequest, media_servers: MediaServers) -> S
 
 
 @pytest.fixture
+def kind_of_host() -> str:
+    """Of which kind the hosts of a test of replication are, where it does not say ``on_every_kind``."""
+    return "nginx"
+
+
+@pytest.fixture
+def media_server(kind_of_host: str, media_servers: MediaServers) -> StockServer | Node:
+    """One media server of that kind."""
+    return media_servers(kind_of_host)[0]
+
+
+@pytest.fixture
+def hosts(kind_of_host: str, media_servers: MediaServers) -> list[StockServer | Node]:
+    """Three media servers of that kind."""
+    return media_servers(kind_of_host, 3)
+
+
+@pytest.fixture
 def faulty() -> Iterator[Callable[..., FaultyServer]]:
     """``faulty("hang")`` returns a started FaultyServer; its docstring lists the behaviours."""
     with ExitStack() as stack:

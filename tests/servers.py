@@ -1,7 +1,8 @@
 """Media servers for the tests: stock ones, our own node, and one that fails in a way that a real one cannot be made to.
 
-Each has ``url`` (no slash at the end), ``start`` and ``stop``; the first two also have ``root``. The fixtures in
-``conftest.py`` start them and see to it that nothing of them is left after a test.
+Each has ``url`` (no slash at the end), ``start`` and ``stop``; all but the last also have ``root``, and what they hold
+is what ``held`` returns. The fixtures in ``conftest.py`` start them and see to it that nothing of them is left after a
+test.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
@@ -26,6 +29,7 @@ from resto_wsgi.media_server.stock import StockServer, missing
 
 LOOPBACK = "127.0.0.1"
 KINDS = ("nginx", "lighttpd", "apache", "node", "tree")
+REPLICATED_TO = ("nginx", "node", "tree")  # what the tests of replication run against
 PATIENCE = 10.0  # seconds that a test waits for something that takes milliseconds
 
 Script = Callable[[socket.socket, BinaryIO], None]
@@ -43,7 +47,7 @@ def eventually(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
 
 
 def free_port_below() -> int:
-    """Return a free port that is below those of outgoing connections, for a second listener of a stock server."""
+    """Return a free port that is below those of outgoing connections: nobody takes it while its server is away."""
     while True:
         port = random.choice(range(10000, 20000))
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -52,7 +56,7 @@ def free_port_below() -> int:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on; cheroot takes one again at once only where it was asked for by number."""
+    """Return a port that nobody listens on."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -75,6 +79,47 @@ def server_of(kind: str, folder: str | os.PathLike[str], **options: Any) -> Stoc
     return StockServer(kind, folder, **options)
 
 
+def on_every_kind(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test with hosts of each kind: nginx, our own node alone, and trees of seven nodes.
+
+    It is for tests whose hosts come of the fixture ``kind_of_host``, which is nginx where a test does not say this.
+    """
+    return pytest.mark.parametrize("kind_of_host", REPLICATED_TO)(test)
+
+
+def files(root: str | os.PathLike[str]) -> dict[str, bytes]:
+    """Every file under a folder, by its relative path: staged ones too, but neither locks nor the outbox."""
+    found = {}
+    for folder, _, names in os.walk(root):
+        for path in (Path(folder, name) for name in names):
+            if path.suffix != ".lock" and path.parent.name != ".resto":
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # removed while one looks
+                    found[str(path.relative_to(root))] = path.read_bytes()
+    return found
+
+
+def roots_of(server: StockServer | Node | Tree) -> list[str]:
+    """The folders that a server keeps its files in: one, or that of each node of a tree."""
+    return [node.root for node in server.nodes] if isinstance(server, Tree) else [server.root]
+
+
+def held(server: StockServer | Node | Tree) -> dict[str, bytes]:
+    """Every file that a server holds; of a tree it is what each of its nodes holds, and fails where one never does.
+
+    What is below the root may have it a little later.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = {root: files(root) for root in roots_of(server)}
+        first = found[server.root]
+        differing = [root for root, each in found.items() if each != first]
+        if not differing:
+            return first
+        if time.monotonic() > deadline:
+            pytest.fail(f"not as the root of their tree, which has {sorted(first)}: {differing}")
+        time.sleep(0.005)
+
+
 class Node:
     """Our own media server, on cheroot in a thread; ``server`` has the options of that, the others are its own."""
 
@@ -83,7 +128,7 @@ class Node:
     ) -> None:
         self.kind = "node"
         self.root = os.fspath(root)
-        self.port = port
+        self.port = port or free_port_below()  # cheroot takes one again at once only where it was asked for by number
         self._options = options
         self._server_options = server or {}
         self._server: Any = None
@@ -134,7 +179,7 @@ class Tree:
 
     def __init__(self, folder: str | os.PathLike[str], port: int = 0, **options: Any) -> None:
         self.kind = "tree"
-        self.port = port or free_port()
+        self.port = port or free_port_below()
         self._folder = os.fspath(folder)
         self._options = options
         self.root = os.path.join(self._folder, "0")
@@ -152,18 +197,24 @@ class Tree:
         self.stop()
 
     def start(self) -> None:
+        """Start all of it, from the leaves up; once more on the same ports, and with what the nodes had."""
+        if self.nodes:
+            for node in reversed(self.nodes):
+                node.start()
+            return
         started: dict[int, Node] = {}
         for number in reversed(range(7)):
             children = [started[each].url for each in (2 * number + 1, 2 * number + 2) if each < 7]
-            port = free_port() if number else self.port
+            port = 0 if number else self.port
             node = Node(os.path.join(self._folder, str(number)), port, children=children, **self._options)
             node.start()
             started[number] = node
         self.nodes = [started[number] for number in range(7)]
 
     def stop(self) -> None:
-        for node in self.nodes:
-            node.stop()
+        """Stop all nodes at once: each takes a while to hear of it."""
+        with ThreadPoolExecutor(7) as pool:
+            list(pool.map(Node.stop, self.nodes))
 
     kill = stop
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from belief import Replicators, files
-from servers import eventually
+from belief import Replicators
+from servers import eventually, files
 
 from resto_wsgi.outbox import Failure, HostState, Outbox
 from resto_wsgi.replicator import Replicator

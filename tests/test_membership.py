@@ -1,6 +1,7 @@
 """Which hosts are known to hold everything: hosts that are added, removed and added again, outboxes that are fresh.
 
-Real nginx, and where the servers differ lighttpd and Apache. Processes that die are real ones.
+Real nginx, nodes of our own and trees of them, and where the servers differ lighttpd and Apache. Processes
+that die are real ones.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from belief import MODES, Replicators, as_new, believed, differences, files, folders, printed, start, three_nginx
+from belief import MODES, Replicators, as_new, believed, differences, folders, printed, start, three_nginx
 from chaos.proxy import Proxy
+from servers import KINDS, files, held, on_every_kind
 
 from resto_wsgi import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError
 from resto_wsgi.outbox import Outbox
@@ -35,8 +37,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def hosts(servers: Any) -> Any:
-    """Three nginx that are as good as new."""
+def hosts(kind_of_host: str, servers: Any, media_servers: Any) -> Any:
+    """Three nginx that are as good as new, or three of another kind."""
+    if kind_of_host != "nginx":
+        return media_servers(kind_of_host, 3)
     for server in servers:
         if server.max_body is not None:
             server.stop()
@@ -66,6 +70,7 @@ def lose_the_outbox(media_root: Path) -> None:
 # With a master
 
 
+@on_every_kind
 @pytest.mark.parametrize("mode", MASTERS)
 def test_a_host_that_is_added_gets_everything_without_a_sync(replicators: Replicators, hosts: Any, mode: str) -> None:
     """All files, and the deletes of what it has from elsewhere; it is "new" until it has them."""
@@ -95,7 +100,7 @@ def test_a_host_that_is_added_is_filled_by_the_worker(replicators: Replicators, 
     assert states(after) == ["up", "up", "new"] and after.status().owed == 1
     for _ in range(3):
         after.worker.step(after.settings.hosts[2])
-    assert files(hosts[2].root) == {"cat": CAT}
+    assert held(hosts[2]) == {"cat": CAT}
     after.sweep()
     assert states(after) == ["up", "up", "up"]
 
@@ -108,6 +113,7 @@ def test_on_a_new_site_all_hosts_are_members_at_once(replicators: Replicators, h
     assert replicator.status("cat").hosts == tuple(host.url for host in hosts)
 
 
+@on_every_kind
 @pytest.mark.parametrize("mode", MODES)
 def test_a_host_that_was_removed_and_is_added_again_gets_what_it_missed(
     replicators: Replicators, hosts: Any, mode: str
@@ -230,6 +236,7 @@ def test_a_crash_before_a_host_has_everything_leaves_it_joining(
     assert differences(after, hosts[:2], dict.fromkeys("abcd", CAT)) == {}
 
 
+@on_every_kind
 @pytest.mark.parametrize("mode", MASTERS)
 def test_with_a_fresh_outbox_all_hosts_are_owed_everything(
     replicators: Replicators, hosts: Any, mode: str, tmp_path: Path
@@ -270,7 +277,7 @@ def test_what_is_parked_keeps_no_host_out(replicators: Replicators, hosts: Any, 
     hosts[1].max_body = None
     hosts[1].start()
     assert after.drain(20, parked=True)
-    assert files(hosts[1].root) == {"large": bytes(20_000), "small": CAT}
+    assert held(hosts[1]) == {"large": bytes(20_000), "small": CAT}
 
 
 def test_a_disk_that_is_away_makes_no_host_a_member(replicators: Replicators, hosts: Any, tmp_path: Path) -> None:
@@ -331,12 +338,13 @@ def test_a_drain_waits_for_what_was_owed_when_it_began(replicators: Replicators,
             replicator.save(f"later-{next(later)}", CAT)
 
     assert replicator.drain(20, progress=progress) is True
-    assert "first" in files(hosts[0].root)
+    assert "first" in held(hosts[0])
 
 
 # Mode distributed
 
 
+@on_every_kind
 def test_a_site_can_be_made_distributed(replicators: Replicators, hosts: Any, tmp_path: Path) -> None:
     """With a fresh outbox: every file is delivered to every host, and only then dropped here."""
     with Replicators(tmp_path / "media", mode="hybrid", fatal_exceptions=False) as before:
@@ -375,7 +383,7 @@ def test_a_spool_survives_a_change_of_the_hosts(replicators: Replicators, hosts:
     after.sweep()
     assert files(tmp_path / "media") == {"cat": CAT} and believed(after) == {"cat": CAT}
     assert after.drain(20)
-    assert files(other.root) == {"cat": CAT}
+    assert held(other) == {"cat": CAT}
     replicators.clock.ahead += HOUR
     after.sweep()
     assert believed(after) == {"cat": CAT}
@@ -423,9 +431,10 @@ def test_hosts_that_were_removed_by_mistake_are_read_again(replicators: Replicat
     assert again.drain(20, parked=True) or again.drain(20, parked=True)
     with again.open("cat") as file:
         assert file.read() == CAT
-    assert [files(host.root)["cat"] for host in hosts[:2]] == [CAT, CAT]
+    assert [held(host)["cat"] for host in hosts[:2]] == [CAT, CAT]
 
 
+@on_every_kind
 def test_a_spool_is_kept_while_a_host_is_joining(replicators: Replicators, hosts: Any, tmp_path: Path) -> None:
     """What is saved meanwhile, and on all hosts, is what the new one may be filled from."""
     before = replicators(hosts[:2], mode="distributed")
@@ -442,7 +451,7 @@ def test_a_spool_is_kept_while_a_host_is_joining(replicators: Replicators, hosts
         replicators.clock.ahead += HOUR
         after.sweep()
         assert files(tmp_path / "media") == {}
-        assert [files(host.root) for host in hosts] == [{"old": CAT, "cat": CAT}] * 3
+        assert [held(host) for host in hosts] == [{"old": CAT, "cat": CAT}] * 3
 
 
 @pytest.mark.parametrize(
@@ -475,6 +484,7 @@ def test_an_outbox_elsewhere_is_refused_without_a_master(replicators: Replicator
     assert not (tmp_path / "outbox.sqlite3").exists()
 
 
+@on_every_kind
 def test_hosts_are_synced_one_after_the_other(replicators: Replicators, hosts: Any) -> None:
     """Each is filled from the other; both at once would leave nobody who is known to hold anything."""
     replicator = replicators(hosts[:2], mode="distributed")
@@ -490,7 +500,7 @@ def test_hosts_are_synced_one_after_the_other(replicators: Replicators, hosts: A
             replicator.sync(other.url)
         assert believed(replicator) == saved
         assert replicator.drain(20)
-        assert files(host.root) == saved
+        assert held(host) == saved
     assert differences(replicator, hosts[:2], saved) == {}
 
 
@@ -503,6 +513,7 @@ def test_the_only_host_cannot_be_synced_without_a_master(replicators: Replicator
     assert states(replicator) == ["up"] and believed(replicator) == {"cat": CAT}
 
 
+@on_every_kind
 def test_a_folder_on_the_hosts_is_not_deleted(replicators: Replicators, hosts: Any) -> None:
     """It is a name of no file; what is in it stays, and nothing is owed."""
     replicator = replicators(hosts, mode="distributed")
@@ -536,7 +547,7 @@ def test_of_an_unknown_name_a_host_that_is_down_is_not_asked(replicators: Replic
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "distributed"])
-@pytest.mark.parametrize("kind", ["nginx", "lighttpd", "apache", "node"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_became_a_folder_settles(
     replicators: Replicators, media_servers: Any, kind: str, mode: str
 ) -> None:

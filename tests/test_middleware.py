@@ -1,4 +1,4 @@
-"""The middleware's policies, called as a WSGI server calls it, with three real nginx behind it."""
+"""The middleware's policies, called as a WSGI server calls it, with three real media servers behind it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from servers import files, held, on_every_kind
 from webob import Request
 
 from resto_wsgi import (
@@ -77,31 +78,17 @@ class Application:
 
 
 @pytest.fixture
-def hosts(media_servers: Any) -> Any:
-    """Three nginx."""
-    return media_servers("nginx", 3)
-
-
-@pytest.fixture
 def replicator(tmp_path: Path, hosts: Any) -> Any:
-    """A replicator with three nginx hosts."""
+    """A replicator with three hosts."""
     with Replicator(media_root=tmp_path / "media", media_hosts=[host.url for host in hosts], timeout=2) as replicator:
         yield replicator
 
 
-def files(root: Any) -> dict[str, bytes]:
-    """Return the content of every file under a folder but locks, the outbox and the id, by its relative path."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in Path(root).rglob("*")
-        if path.is_file() and not path.name.endswith(".lock") and path.parent.name != ".resto"
-    }
-
-
 def nothing_left(replicator: Replicator, hosts: Any) -> bool:
-    return not files(replicator.settings.media_root) and not any(files(host.root) for host in hosts)
+    return not files(replicator.settings.media_root) and not any(held(host) for host in hosts)
 
 
+@on_every_kind
 def test_an_upload_is_on_the_master_and_every_host_when_the_answer_leaves(replicator: Any, hosts: Any) -> None:
     """The main job: one file, N servers, before the first byte of the answer."""
     application = Application()
@@ -115,7 +102,7 @@ def test_an_upload_is_on_the_master_and_every_host_when_the_answer_leaves(replic
     assert Path(upload.path).read_bytes() == CAT
     assert files(replicator.settings.media_root) == {upload.name: CAT}
     for host in hosts:
-        assert files(host.root) == {upload.name: CAT}
+        assert held(host) == {upload.name: CAT}
         reply = urllib3.request("GET", host.url.rstrip("/") + "/" + upload.url.removeprefix("/media/"))
         assert reply.data == CAT
 
@@ -181,7 +168,7 @@ def test_wrapping_twice_catches_once(replicator: Any, hosts: Any) -> None:
     """The inner middleware sees that the request was received."""
     application = Application()
     post(UploadMiddleware(UploadMiddleware(application, replicator), replicator), ("f", "a.jpg", CAT))
-    assert len(files(hosts[0].root)) == 1
+    assert len(held(hosts[0])) == 1
 
 
 class Unreadable(io.RawIOBase):
@@ -217,14 +204,14 @@ def test_an_application_that_does_not_succeed_keeps_nothing(replicator: Any, hos
 def test_a_redirect_publishes(replicator: Any, hosts: Any) -> None:
     """POST, redirect, GET is a success."""
     post(UploadMiddleware(Application("303 See Other"), replicator), ("f", "a.jpg", CAT))
-    assert len(files(hosts[2].root)) == 1
+    assert len(held(hosts[2])) == 1
 
 
 def test_publish_always_publishes_whatever_the_answer(replicator: Any, hosts: Any) -> None:
     """For applications that keep evidence of what they refuse."""
     response = post(UploadMiddleware(Application("422 No"), replicator, publish="always"), ("f", "a.jpg", CAT))
     assert response.status_code == 422
-    assert len(files(hosts[0].root)) == 1
+    assert len(held(hosts[0])) == 1
 
 
 @pytest.mark.parametrize("publish", ["on_success", "always", "manual"])
@@ -246,9 +233,10 @@ def test_publish_manual_publishes_only_on_request(replicator: Any, hosts: Any) -
     assert nothing_left(replicator, hosts)
     application = Application("500 Oops", before=lambda environ: environ["resto.uploads"].publish())
     post(UploadMiddleware(application, replicator, publish="manual"), ("f", "a.jpg", CAT))
-    assert [len(files(host.root)) for host in hosts] == [1, 1, 1]
+    assert [len(held(host)) for host in hosts] == [1, 1, 1]
 
 
+@on_every_kind
 def test_publishing_inside_the_request_replicates_at_once(replicator: Any, hosts: Any) -> None:
     """An application can know before it commits its own database."""
     seen: list[int] = []
@@ -256,20 +244,21 @@ def test_publishing_inside_the_request_replicates_at_once(replicator: Any, hosts
     def publish(environ: Any) -> None:
         environ["resto.uploads"].publish()
         environ["resto.uploads"].publish()  # twice is once
-        seen.extend(len(files(host.root)) for host in hosts)
+        seen.extend(len(held(host)) for host in hosts)
         assert environ["resto.uploads"][0].stored.outcome == dict.fromkeys([host.url for host in hosts])
 
     post(UploadMiddleware(Application(before=publish), replicator), ("f", "a.jpg", CAT))
-    assert seen == [1, 1, 1] == [len(files(host.root)) for host in hosts]
+    assert seen == [1, 1, 1] == [len(held(host)) for host in hosts]
 
 
+@on_every_kind
 @pytest.mark.parametrize("how", ["status", "exception"])
 def test_what_was_published_early_is_withdrawn_after_a_failure(replicator: Any, hosts: Any, how: str) -> None:
     """Its database rolled back, so it does not believe in the file."""
 
     def publish(environ: Any) -> None:
         environ["resto.uploads"].publish()
-        assert files(hosts[0].root)
+        assert held(hosts[0])
         if how == "exception":
             raise LookupError
 
@@ -282,6 +271,7 @@ def test_what_was_published_early_is_withdrawn_after_a_failure(replicator: Any, 
     assert nothing_left(replicator, hosts)
 
 
+@on_every_kind
 @pytest.mark.parametrize("published", [False, True])
 def test_a_discarded_upload_is_nowhere(replicator: Any, hosts: Any, published: bool) -> None:
     """Before or after it was published; the others stay, and the body stays readable."""
@@ -297,10 +287,11 @@ def test_a_discarded_upload_is_nowhere(replicator: Any, hosts: Any, published: b
     application = Application(before=discard)
     post(UploadMiddleware(application, replicator), ("f", "a.jpg", CAT), ("f", "b.jpg", b"b"))
     assert later == [application.body]
-    for root in [replicator.settings.media_root, *(host.root for host in hosts)]:
-        assert list(files(root).values()) == [b"b"]
+    for found in [files(replicator.settings.media_root), *map(held, hosts)]:
+        assert list(found.values()) == [b"b"]
 
 
+@on_every_kind
 def test_too_few_hosts_answer_503_and_withdraw_every_upload_of_the_request(tmp_path: Path, hosts: Any) -> None:
     """One dead host of four: the client is told to come back, and three servers are as before."""
     urls = [*(host.url for host in hosts), "http://127.0.0.1:9/"]
@@ -340,7 +331,7 @@ def test_enough_hosts_are_enough(
     with Replicator(media_root=tmp_path / "media", media_hosts=urls, **settings) as replicator:
         response = post(UploadMiddleware(Application(), replicator), ("f", "a.jpg", CAT))
         assert response.status_code == 200
-        assert [len(files(host.root)) for host in hosts[:2]] == [1, 1]
+        assert [len(held(host)) for host in hosts[:2]] == [1, 1]
     assert [record.levelno for record in caplog.records if record.name == "resto_wsgi"] == [logging.ERROR]
 
 
@@ -357,7 +348,7 @@ def test_references_replace_the_files_of_declared_fields(replicator: Any, hosts:
     post(app, ("title", "Tom"), ("photo", "a.jpg", CAT), ("other", "b.jpg", b"bytes"), ("photo", "", b""))
     assert seen == [("Tom", [application.uploads[0].name, ""], b"bytes")]
     assert CAT not in application.body and b"bytes" in application.body
-    assert len(files(hosts[0].root)) == 2
+    assert len(held(hosts[0])) == 2
 
 
 def test_a_name_cannot_be_forged(replicator: Any, hosts: Any) -> None:
@@ -487,12 +478,13 @@ def test_naming(replicator: Any, naming: str, folder: Any, pattern: str) -> None
     assert re.fullmatch(pattern, application.uploads[0].name)
 
 
+@on_every_kind
 def test_equal_content_shares_a_name_and_a_failure_leaves_the_first(replicator: Any, hosts: Any) -> None:
     """The second upload of the same bytes fails; the first one was acknowledged and stays."""
     failing = Application("500 Oops", before=lambda environ: environ["resto.uploads"].publish())
     for application in (Application(), failing, Application()):
         post(UploadMiddleware(application, replicator, naming="content"), ("f", "a.jpg", CAT))
-    assert [list(files(root).values()) for root in (replicator.settings.media_root, hosts[1].root)] == [[CAT], [CAT]]
+    assert [list(found.values()) for found in (files(replicator.settings.media_root), held(hosts[1]))] == [[CAT], [CAT]]
 
 
 def test_a_callable_folder_cannot_leave_the_root(replicator: Any, hosts: Any) -> None:
@@ -515,7 +507,7 @@ def test_hostile_filenames_stay_in_the_root(replicator: Any, hosts: Any, filenam
         return
     (upload,) = application.uploads
     inside = files(replicator.settings.media_root)
-    assert inside == {upload.name: CAT} == files(hosts[0].root)
+    assert inside == {upload.name: CAT} == held(hosts[0])
     last = upload.name.rsplit("/", 1)[-1]
     assert upload.name.startswith("uploads/") and upload.name.count("/") == 3
     assert not last.startswith(".") and last.isprintable()
@@ -663,6 +655,7 @@ def test_the_master_error_is_not_shown_to_the_client() -> None:
     assert b"Permission" not in response.body and b"a/b.jpg" not in response.body
 
 
+@on_every_kind
 def test_a_request_that_ends_waits_for_a_publication_in_a_thread_of_the_application(
     replicator: Any, hosts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -689,7 +682,7 @@ def test_a_request_that_ends_waits_for_a_publication_in_a_thread_of_the_applicat
     post(UploadMiddleware(application, replicator, publish="manual"), ("photo", "cat.jpg", CAT))
     thread.join(10)
     assert raised == []
-    assert files(replicator.settings.media_root) == {application.uploads[0].name: CAT} == files(hosts[0].root)
+    assert files(replicator.settings.media_root) == {application.uploads[0].name: CAT} == held(hosts[0])
 
 
 FORKED = """

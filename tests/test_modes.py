@@ -1,7 +1,7 @@
 """One suite for every mode: whatever happens, each host ends with exactly the files that the application believes in.
 
-The hosts are real nginx; processes that die or race are real ones. What only one mode promises is at the end, and
-reading without a master is in ``test_replicas.py``.
+The hosts are real nginx, nodes of our own, and trees of them; processes that die or race are real ones. What only one
+mode promises is at the end, and reading without a master is in ``test_replicas.py``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from belief import MODES, Replicators, as_new, believed, differences, files, printed, start, three_nginx
-from servers import eventually
+from belief import MODES, Replicators, as_new, believed, differences, printed, start, three_nginx
+from servers import eventually, held
 from webob import Request
 
 from resto_wsgi import DeliveryError, NameRejected, ReplicationError, RestoError, UploadMiddleware
@@ -41,9 +41,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def hosts(servers: Any) -> Any:
-    """Three nginx that are as good as new."""
-    return as_new(servers)
+def hosts(kind_of_host: str, servers: Any, media_servers: Any) -> Any:
+    """Three nginx that are as good as new, or three of another kind."""
+    return as_new(servers) if kind_of_host == "nginx" else media_servers(kind_of_host, 3)
 
 
 @pytest.fixture
@@ -53,6 +53,15 @@ def replicators(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr("resto_wsgi.worker.IDLE", 0.05)
     with Replicators(tmp_path / "media", mode=mode) as replicators:
         yield replicators
+
+
+def in_each_mode_on_every_kind(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test in each mode with nginx, alone and as a tree with our own nodes in the modes that differ most.
+
+    Async sends what hybrid sends, and a tree is no different from a node to one who reads from it.
+    """
+    pairs = [*((mode, "nginx") for mode in MODES), ("hybrid", "tree"), ("distributed", "node")]
+    return pytest.mark.parametrize(("mode", "kind_of_host"), pairs)(test)
 
 
 @contextlib.contextmanager
@@ -94,6 +103,7 @@ def test_any_source_is_saved(replicators: Replicators, hosts: Any, tmp_path: Pat
     assert differences(replicator, hosts, {f"a/{kind}.jpg": CAT for kind in SOURCES}) == {}
 
 
+@in_each_mode_on_every_kind
 def test_files_of_any_size_are_saved(replicators: Replicators, hosts: Any) -> None:
     """From no byte to more than is read at once."""
     replicator = replicators(hosts)
@@ -102,6 +112,7 @@ def test_files_of_any_size_are_saved(replicators: Replicators, hosts: Any) -> No
     assert differences(replicator, hosts, {"empty": b"", "large": bytes(3_000_000)}) == {}
 
 
+@in_each_mode_on_every_kind
 def test_a_taken_name_is_varied_or_overwritten(replicators: Replicators, hosts: Any) -> None:
     """The second file gets a name of its own, unless it is to replace the first."""
     replicator = replicators(hosts)
@@ -143,6 +154,7 @@ def test_two_processes_that_save_one_name_get_a_name_each(
     assert differences(replicator, hosts, expected) == {}
 
 
+@in_each_mode_on_every_kind
 def test_what_is_deleted_is_gone_at_once_and_then_everywhere(replicators: Replicators, hosts: Any) -> None:
     """A name that is not there is deleted all the same, also where only a host has it."""
     replicator = replicators(hosts)
@@ -195,6 +207,7 @@ ODD = [
 ]
 
 
+@in_each_mode_on_every_kind
 def test_names_with_odd_characters_survive(replicators: Replicators, hosts: Any) -> None:
     """They are the same name to the application, to each host, and to the outbox."""
     replicator = replicators(hosts)
@@ -253,6 +266,7 @@ def test_a_publication_can_be_withdrawn_everywhere(
     assert differences(replicator, hosts, {"old": b"old"}) == {}
 
 
+@in_each_mode_on_every_kind
 def test_a_withdrawal_leaves_what_somebody_saved_since(replicators: Replicators, hosts: Any) -> None:
     """The later save was acknowledged, so it stays, everywhere, and a sync does not take it away."""
     replicator = replicators(hosts)
@@ -272,6 +286,7 @@ def test_a_withdrawal_leaves_what_somebody_saved_since(replicators: Replicators,
     assert differences(replicator, hosts, {"new": b"second", "old": b"second"}) == {}
 
 
+@in_each_mode_on_every_kind
 def test_a_publication_that_was_forgotten_leaves_nothing_behind(replicators: Replicators, hosts: Any) -> None:
     """No staged file, no old version, and in mode distributed no spool."""
     replicator = replicators(hosts)
@@ -302,6 +317,7 @@ def outcomes(before: bool) -> dict[str, bytes | None]:
     return {f"{prefix}/{steps}": f"{steps}".encode() if steps[-1] == "s" else None for steps in SEQUENCES}
 
 
+@in_each_mode_on_every_kind
 @pytest.mark.parametrize("turns", [False, True], ids=["one host", "hosts in turn"])
 def test_whatever_was_done_while_a_host_was_away_it_ends_equal(
     replicators: Replicators, hosts: Any, turns: bool
@@ -323,6 +339,7 @@ def test_whatever_was_done_while_a_host_was_away_it_ends_equal(
     assert differences(replicator, hosts, expected) == {}
 
 
+@in_each_mode_on_every_kind
 def test_with_fatal_exceptions_a_save_that_fails_leaves_things_as_they_were(
     replicators: Replicators, hosts: Any, mode: str
 ) -> None:
@@ -349,6 +366,7 @@ def test_with_fatal_exceptions_a_save_that_fails_leaves_things_as_they_were(
     assert differences(replicator, hosts, expected) == {}
 
 
+@in_each_mode_on_every_kind
 def test_without_fatal_exceptions_all_hosts_may_be_away(replicators: Replicators, hosts: Any, mode: str) -> None:
     """What is saved and deleted meanwhile can be read meanwhile, and is everywhere when they are back.
 
@@ -385,6 +403,7 @@ def test_the_majority_is_enough_where_it_is_required(replicators: Replicators, h
     assert differences(replicator, hosts, {"a": b"a"}) == {}
 
 
+@in_each_mode_on_every_kind
 def test_drain_says_whether_something_is_owed(replicators: Replicators, hosts: Any) -> None:
     """True where nothing is, False when time is up; what it was told to leave out it does not wait for."""
     replicator = replicators(hosts, fatal_exceptions=False)
@@ -393,13 +412,14 @@ def test_drain_says_whether_something_is_owed(replicators: Replicators, hosts: A
         replicator.save("cat", CAT)
         assert replicator.drain(0.2) is False
         assert replicator.drain(5, host=hosts[1].url) is True
-        assert files(hosts[1].root) == {"cat": CAT}
+        assert held(hosts[1]) == {"cat": CAT}
     left: list[int] = []
     assert replicator.drain(20, progress=left.append) is True
     assert left[0] == 1 and left[-1] == 0
     assert differences(replicator, hosts, {"cat": CAT}) == {}
 
 
+@in_each_mode_on_every_kind
 def test_another_process_delivers_what_a_killed_one_had_saved(
     replicators: Replicators, hosts: Any, mode: str, tmp_path: Path
 ) -> None:
@@ -422,7 +442,7 @@ def test_another_process_delivers_what_a_killed_one_had_saved(
     with away(hosts[1]):
         printed(start(script, tmp_path / "media", mode, *(host.url for host in hosts)), -signal.SIGKILL)
         assert believed(replicator) == expected
-    eventually(lambda: all(files(host.root) == expected for host in hosts))
+    eventually(lambda: all(held(host) == expected for host in hosts))
     assert differences(replicator, hosts, expected) == {}
 
 
@@ -461,6 +481,7 @@ def post(application: Any, replicator: Replicator) -> Any:
     return response
 
 
+@in_each_mode_on_every_kind
 def test_an_upload_can_be_read_until_its_request_ends(replicators: Replicators, hosts: Any) -> None:
     """By its path, too, also where the hosts have it already and no master is kept."""
     replicator = replicators(hosts)
@@ -473,6 +494,7 @@ def test_an_upload_can_be_read_until_its_request_ends(replicators: Replicators, 
     assert differences(replicator, hosts, {name: CAT}) == {}
 
 
+@in_each_mode_on_every_kind
 def test_an_upload_whose_request_fails_is_gone_everywhere(replicators: Replicators, hosts: Any) -> None:
     """Also where it was published early and every host had taken it."""
     replicator = replicators(hosts)
@@ -483,6 +505,7 @@ def test_an_upload_whose_request_fails_is_gone_everywhere(replicators: Replicato
     assert differences(replicator, hosts, {}) == {}
 
 
+@in_each_mode_on_every_kind
 def test_an_upload_that_too_few_hosts_take_is_refused(replicators: Replicators, hosts: Any, mode: str) -> None:
     """With 503, and nothing is left; in mode async it is accepted, and owed."""
     replicator = replicators(hosts)
@@ -521,7 +544,7 @@ def test_async_delivers_by_itself_when_the_hosts_are_back(
     """While all refuse, saves and deletes succeed and each host is logged; afterwards nobody need ask for it."""
     replicator = replicators(hosts, background=True)
     replicator.save("deleted", b"old")
-    eventually(lambda: all(files(host.root) == {"deleted": b"old"} for host in hosts))
+    eventually(lambda: all(held(host) == {"deleted": b"old"} for host in hosts))
     with away(*hosts):
         replicator.save("cat", CAT)
         replicator.delete("deleted")
@@ -529,5 +552,5 @@ def test_async_delivers_by_itself_when_the_hosts_are_back(
         eventually(lambda: caplog.text.count("still owed: ") >= 3)
         for host in hosts:
             assert f"still owed: {host.url}: " in caplog.text
-    eventually(lambda: all(files(host.root) == {"cat": CAT} for host in hosts))
+    eventually(lambda: all(held(host) == {"cat": CAT} for host in hosts))
     assert differences(replicator, hosts, {"cat": CAT}) == {}

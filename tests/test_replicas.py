@@ -1,6 +1,6 @@
-"""Mode distributed: reading from real nginx hosts, filling one from another, and what is left on this side: nothing.
+"""Mode distributed: reading from real hosts, filling one from another, and what is left on this side: nothing.
 
-Which host was asked is read from the hosts' own access logs.
+Which host was asked is read from nginx's access logs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import urllib3
-from belief import Replicators, as_new, believed, differences, files, folders, printed, start, three_nginx
+from belief import Replicators, as_new, believed, differences, folders, printed, start, three_nginx
 from chaos.proxy import Proxy
-from servers import eventually
+from servers import eventually, files, held, on_every_kind, roots_of
 
 from resto_wsgi import ReplicationError
 from resto_wsgi.hosts import Host
@@ -40,9 +40,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def hosts(servers: Any) -> Any:
-    """Three nginx that are as good as new."""
-    return as_new(servers)
+def hosts(kind_of_host: str, servers: Any, media_servers: Any) -> Any:
+    """Three nginx that are as good as new, or three of another kind."""
+    return as_new(servers) if kind_of_host == "nginx" else media_servers(kind_of_host, 3)
 
 
 @pytest.fixture
@@ -77,6 +77,7 @@ def read(replicator: Replicator, name: str) -> bytes:
 # What is kept here
 
 
+@on_every_kind
 def test_nothing_of_a_file_stays_once_all_hosts_have_it(replicators: Replicators, hosts: Any) -> None:
     """Neither the spool, nor a folder that was made for it, nor what an overwrite or a delete brought back."""
     replicator = replicators(hosts)
@@ -237,6 +238,7 @@ def test_where_none_answers_the_error_says_so(replicators: Replicators, hosts: A
     assert files(replicator.settings.media_root) == {}
 
 
+@on_every_kind
 def test_a_file_that_one_host_lost_is_not_absent_while_the_others_are_away(
     replicators: Replicators, hosts: Any
 ) -> None:
@@ -257,6 +259,7 @@ def test_a_file_that_one_host_lost_is_not_absent_while_the_others_are_away(
     assert read(replicator, "cat") == CAT
 
 
+@on_every_kind
 def test_a_folder_of_the_hosts_is_no_file(replicators: Replicators, hosts: Any) -> None:
     """They answer it with a redirect, which is no failure: the name can be asked for, and cannot be saved."""
     replicator = replicators(hosts)
@@ -301,9 +304,14 @@ def test_a_file_is_read_whole_although_its_host_dies_then(replicators: Replicato
 
 
 def times(host: Any) -> dict[str, int]:
-    return {name: int(os.stat(os.path.join(host.root, name)).st_mtime) for name in files(host.root)}
+    """The mtimes of all that a host holds; of a tree those that all of its nodes have."""
+    names = held(host)
+    found = [{name: int(os.stat(os.path.join(root, name)).st_mtime) for name in names} for root in roots_of(host)]
+    assert [each for each in found if each != found[0]] == []
+    return found[0]
 
 
+@on_every_kind
 def test_a_host_that_was_wiped_is_filled_from_another(replicators: Replicators, hosts: Any) -> None:
     """The same bytes and the same times, so that validators of the public's caches hold."""
     replicator = replicators(hosts)
@@ -335,7 +343,7 @@ def test_what_no_host_holds_any_more_is_parked_and_said(replicators: Replicators
     assert replicator.status().hosts[0].state == "up"
     Path(hosts[2].root, "cat").write_bytes(CAT)
     assert replicator.drain(20, parked=True) is True
-    assert files(hosts[0].root) == {"cat": CAT}
+    assert held(hosts[0]) == {"cat": CAT}
 
 
 def test_a_sync_resurrects_nothing_that_was_deleted(replicators: Replicators, hosts: Any) -> None:
@@ -355,6 +363,7 @@ def test_a_sync_resurrects_nothing_that_was_deleted(replicators: Replicators, ho
 # Changing
 
 
+@on_every_kind
 @pytest.mark.parametrize("down", [1, 2])
 def test_an_overwrite_that_too_few_take_brings_the_old_version_back(
     replicators: Replicators, hosts: Any, down: int
@@ -362,13 +371,13 @@ def test_an_overwrite_that_too_few_take_brings_the_old_version_back(
     """On every host, with its time, although no master is kept: it was fetched from a host before."""
     replicator = replicators(hosts)
     replicator.save("a/cat", CAT)
-    for host in hosts:
-        os.utime(os.path.join(host.root, "a/cat"), (1e9, 1e9))
+    for root in (root for host in hosts for root in roots_of(host)):
+        os.utime(os.path.join(root, "a/cat"), (1e9, 1e9))
     for host in hosts[:down]:
         host.stop()
     with pytest.raises(ReplicationError, match="save 'a/cat'"):
         replicator.save("a/cat", b"new", overwrite=True)
-    assert [files(host.root) for host in hosts] == [{"a/cat": CAT}] * 3
+    assert [held(host) for host in hosts] == [{"a/cat": CAT}] * 3
     for host in hosts[:down]:
         host.start()
     assert differences(replicator, hosts, {"a/cat": CAT}) == {}
@@ -388,6 +397,7 @@ def test_an_overwrite_of_what_nobody_can_give_back_is_refused(replicators: Repli
     assert differences(replicator, hosts, {"cat": CAT}) == {}
 
 
+@on_every_kind
 def test_two_writers_of_one_name_leave_the_same_version_everywhere(
     replicators: Replicators, hosts: Any, tmp_path: Path
 ) -> None:
@@ -404,7 +414,7 @@ def test_two_writers_of_one_name_leave_the_same_version_everywhere(
     """
     urls = [host.url for host in hosts]
     processes = [start(script, tmp_path / "media", mark, *urls) for mark in "ab"]
-    eventually(lambda: files(hosts[1].root))
+    eventually(lambda: held(hosts[1]))
     hosts[1].kill()
     time.sleep(0.1)  # a moment of absence, among a hundred writes
     hosts[1].start()
@@ -412,7 +422,7 @@ def test_two_writers_of_one_name_leave_the_same_version_everywhere(
         printed(process)
     replicator = replicators(hosts)
     assert replicator.drain(20)
-    (content,) = {files(host.root)["a/cat"] for host in hosts}
+    (content,) = {held(host)["a/cat"] for host in hosts}
     assert content in {f"{mark} 49 ".encode() * 2000 for mark in "ab"}
     assert differences(replicator, hosts, {"a/cat": content}) == {}
 
@@ -447,6 +457,7 @@ def test_a_name_that_was_found_free_is_not_taken_by_another_meanwhile(replicator
     assert differences(replicator, hosts, dict(zip(names, (b"first", b"second"), strict=True))) == {}
 
 
+@on_every_kind
 def test_a_delete_with_a_host_away_stands_and_stays_owed(replicators: Replicators, hosts: Any) -> None:
     """The caller is told so; the name is gone at once, and from that host when it is back."""
     replicator = replicators(hosts)
@@ -459,7 +470,7 @@ def test_a_delete_with_a_host_away_stands_and_stays_owed(replicators: Replicator
     assert "it stays owed" in str(caught.value)
     assert not replicator.exists("a/cat")
     assert replicator.listdir() == ([], [])
-    assert files(hosts[1].root) == {"a/cat": CAT}
+    assert held(hosts[1]) == {"a/cat": CAT}
     hosts[1].start()
     assert not replicator.exists("a/cat")
     assert differences(replicator, hosts, {}) == {}

@@ -1,4 +1,4 @@
-"""The replicator with real nginx behind it; a host that fails in a way of its own is a FaultyServer."""
+"""The replicator with real media servers behind it; a host that fails in a way of its own is a FaultyServer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from servers import eventually
+from servers import eventually, files, held, on_every_kind, roots_of
 
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import ConfigError, DeliveryError, MediaRootError, NameRejected, ReplicationError
@@ -31,12 +31,6 @@ from resto_wsgi.replicator import Parts, Replicator
 CAT = b"\xff\xd8 a cat \r\n" * 5000
 
 Replicate = Callable[..., Replicator]
-
-
-@pytest.fixture
-def hosts(media_servers: Any) -> Any:
-    """Three nginx."""
-    return media_servers("nginx", 3)
 
 
 @pytest.fixture
@@ -54,18 +48,9 @@ def replicate(tmp_path: Path) -> Iterator[Replicate]:
         replicator.close()
 
 
-def files(root: str | Path) -> dict[str, bytes]:
-    """Every file under a folder but locks, by its relative path."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in Path(root).rglob("*")
-        if path.is_file() and path.suffix != ".lock" and path.parent.name != ".resto"
-    }
-
-
 def everywhere(replicator: Replicator, servers: Any, expected: dict[str, bytes]) -> bool:
     """True where the master, staging included, and every host have exactly these files."""
-    return all(files(root) == expected for root in (replicator.settings.media_root, *(each.root for each in servers)))
+    return all(found == expected for found in (files(replicator.settings.media_root), *map(held, servers)))
 
 
 def descriptors() -> int:
@@ -193,6 +178,7 @@ def test_overwrite_of_a_new_name_saves_it(replicate: Replicate, hosts: Any) -> N
     assert everywhere(replicator, hosts, {"a/cat": CAT})
 
 
+@on_every_kind
 def test_a_name_that_is_a_folder_is_varied_or_refused(replicate: Replicate, hosts: Any) -> None:
     """What is in the folder stays."""
     replicator = replicate(hosts)
@@ -208,6 +194,7 @@ def test_a_name_that_is_a_folder_is_varied_or_refused(replicate: Replicate, host
     assert everywhere(replicator, hosts, {"a/cat": CAT, varied: b"x"})
 
 
+@on_every_kind
 def test_a_name_is_normalised(replicate: Replicate, hosts: Any) -> None:
     """A name in NFD is the same file as the one in NFC."""
     replicator = replicate(hosts)
@@ -216,6 +203,7 @@ def test_a_name_is_normalised(replicate: Replicate, hosts: Any) -> None:
     assert everywhere(replicator, hosts, {"é": CAT})
 
 
+@on_every_kind
 def test_threads_that_save_one_name_at_once_get_a_name_each(replicate: Replicate, hosts: Any) -> None:
     """Each name has its own bytes, everywhere."""
     replicator = replicate(hosts)
@@ -229,7 +217,7 @@ def test_threads_that_save_one_name_at_once_get_a_name_each(replicate: Replicate
         names = list(pool.map(save, range(20)))
     assert "a/cat.jpg" in names
     assert everywhere(replicator, hosts, {name: bytes([number]) * 10_000 for number, name in enumerate(names)})
-    assert len(files(hosts[0].root)) == 20
+    assert len(held(hosts[0])) == 20
 
 
 def test_processes_that_save_one_name_at_once_get_a_name_each(replicate: Replicate, hosts: Any) -> None:
@@ -250,6 +238,7 @@ def test_processes_that_save_one_name_at_once_get_a_name_each(replicate: Replica
     assert everywhere(replicator, hosts, expected)
 
 
+@on_every_kind
 def test_writers_of_one_name_leave_every_host_equal_to_the_master(replicate: Replicate, hosts: Any) -> None:
     """Saves, overwrites and deletes of eight threads, in any order."""
     replicator = replicate(hosts)
@@ -299,6 +288,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 # Too few hosts
 
 
+@on_every_kind
 def test_too_few_hosts_withdraw_the_file_everywhere(replicate: Replicate, hosts: Any) -> None:
     """Also from the hosts that took it; the error names each host that did not."""
     replicator = replicate(hosts)
@@ -329,31 +319,34 @@ def test_a_host_that_may_have_taken_a_withdrawn_file_owes_it(
     assert delivery.unsure_until > time.time() + 10
 
 
-def test_a_host_that_failed_is_told_to_delete(replicate: Replicate, nginx: Any, faulty: Any) -> None:
+@on_every_kind
+def test_a_host_that_failed_is_told_to_delete(replicate: Replicate, media_server: Any, faulty: Any) -> None:
     """With 500 it may have taken the file, so the withdrawal goes there as well, and stays owed where it fails."""
     server = faulty(("status", 500))
-    replicator = replicate([nginx, server])
+    replicator = replicate([media_server, server])
     with pytest.raises(ReplicationError):
         replicator.save("cat", CAT)
-    assert everywhere(replicator, [nginx], {})
+    assert everywhere(replicator, [media_server], {})
     assert [seen.method for seen in server.requests] == ["PUT", "DELETE"]
     assert list(replicator.status("cat").owing) == [server.url]
 
 
+@on_every_kind
 @pytest.mark.parametrize("behaviour", ["refuse", ("status", 403), "early_413"])
 def test_a_host_that_did_not_touch_a_withdrawn_file_owes_nothing(
-    replicate: Replicate, nginx: Any, faulty: Any, behaviour: Any
+    replicate: Replicate, media_server: Any, faulty: Any, behaviour: Any
 ) -> None:
     """What was refused leaves nothing, no delivery either."""
     server = faulty(behaviour)
-    replicator = replicate([nginx, server])
+    replicator = replicate([media_server, server])
     with pytest.raises(ReplicationError):
         replicator.save("cat", CAT)
-    assert everywhere(replicator, [nginx], {})
+    assert everywhere(replicator, [media_server], {})
     assert [seen.method for seen in server.requests] in ([], ["PUT"])
     assert replicator.status().owed == 0
 
 
+@on_every_kind
 def test_too_few_hosts_bring_the_old_version_back_everywhere(replicate: Replicate, hosts: Any) -> None:
     """With its mtime, so that validators of the public's caches are what they were."""
     replicator = replicate(hosts)
@@ -367,7 +360,9 @@ def test_too_few_hosts_bring_the_old_version_back_everywhere(replicate: Replicat
 
 
 def roots(replicator: Replicator, servers: Any) -> list[str]:
-    return [replicator.settings.media_root, *(server.root for server in servers)]
+    """The folders of the master and of every host, all nodes of a tree among them, when they hold the same."""
+    assert all(held(server) is not None for server in servers)
+    return [replicator.settings.media_root, *(root for server in servers for root in roots_of(server))]
 
 
 @pytest.mark.parametrize(
@@ -435,7 +430,7 @@ def test_without_fatal_exceptions_each_failure_is_logged(
         )
     caplog.clear()
     replicator.delete("cat")
-    assert not replicator.exists("cat") and files(hosts[1].root) == {}
+    assert not replicator.exists("cat") and held(hosts[1]) == {}
     assert [record.message.split(":")[0] for record in caplog.records] == ["delete not replicated, and owed"] * 2
 
 
@@ -472,6 +467,7 @@ def test_delete_is_on_every_host(replicate: Replicate, hosts: Any) -> None:
     assert everywhere(replicator, hosts, {})
 
 
+@on_every_kind
 def test_delete_with_a_host_down_is_an_error_and_may_be_repeated(replicate: Replicate, hosts: Any) -> None:
     """Whatever ``required`` says, a replica that stays would still be served."""
     replicator = replicate(hosts, required=1)
@@ -483,7 +479,7 @@ def test_delete_with_a_host_down_is_an_error_and_may_be_repeated(replicate: Repl
     assert (error.action, error.name, error.done, error.required) == ("delete", "cat", 2, 3)
     assert list(error.failures) == [hosts[0].url]
     assert not replicator.exists("cat")
-    assert [files(host.root) for host in hosts] == [{"cat": CAT}, {}, {}]
+    assert [held(host) for host in hosts] == [{"cat": CAT}, {}, {}]
     hosts[0].start()
     replicator.delete("cat")
     assert everywhere(replicator, hosts, {})
@@ -563,6 +559,7 @@ def test_hostile_names_are_rejected_by_every_method(
 # The parts of a save
 
 
+@on_every_kind
 def test_a_publication_can_be_withdrawn_everywhere(replicate: Replicate, hosts: Any) -> None:
     """A new name is gone again, and one that replaced another gives way to it."""
     replicator = replicate(hosts)
@@ -605,6 +602,7 @@ def test_publish_of_a_taken_name_leaves_the_staged_file_to_the_caller(replicate:
     assert everywhere(replicator, hosts, {"cat": b"first", "dog": b"second"})
 
 
+@on_every_kind
 def test_a_name_that_cannot_be_made_durable_is_taken_back(
     replicate: Replicate, hosts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -783,18 +781,23 @@ def test_close_leaves_no_descriptor_thread_or_staged_file(replicate: Replicate, 
     eventually(lambda: descriptors() <= before)
 
 
-def test_readers_of_a_host_see_whole_files_only_while_it_is_overwritten(replicate: Replicate, nginx: Any) -> None:
+@on_every_kind
+def test_readers_of_a_host_see_whole_files_only_while_it_is_overwritten(
+    replicate: Replicate, media_server: Any
+) -> None:
     """Also on the media server, each version replaces the one before at once."""
-    replicator = replicate([nginx])
+    replicator = replicate([media_server])
     replicator.save("cat", bytes(300_000))
-    over = threading.Event()
+    assert everywhere(replicator, [media_server], {"cat": bytes(300_000)})
+    roots, over = roots_of(media_server), threading.Event()
 
     def reader() -> int:
         reads = 0
         while not over.is_set():
-            content = Path(nginx.root, "cat").read_bytes()
-            assert len(content) == 300_000 and content == content[:1] * 300_000
-            reads += 1
+            for root in roots:
+                content = Path(root, "cat").read_bytes()
+                assert len(content) == 300_000 and content == content[:1] * 300_000
+                reads += 1
         return reads
 
     with ThreadPoolExecutor(2) as pool:
@@ -807,8 +810,9 @@ def test_readers_of_a_host_see_whole_files_only_while_it_is_overwritten(replicat
         assert sum(each.result() for each in readers) >= 10
 
 
+@on_every_kind
 def test_a_slow_host_holds_up_no_save_of_another_name_on_other_hosts(
-    replicate: Replicate, nginx: Any, faulty: Any
+    replicate: Replicate, media_server: Any, faulty: Any
 ) -> None:
     """While one host hangs, the other already serves the file."""
     released = threading.Event()
@@ -819,20 +823,21 @@ def test_a_slow_host_holds_up_no_save_of_another_name_on_other_hosts(
             connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
 
     server = faulty(wait)
-    replicator = replicate([nginx, server], timeout=10)
+    replicator = replicate([media_server, server], timeout=10)
     with ThreadPoolExecutor(5) as pool:
         saves = [pool.submit(replicator.save, f"cat-{number}", CAT) for number in range(5)]
         try:
-            eventually(lambda: len(files(nginx.root)) == 5)
+            eventually(lambda: len(held(media_server)) == 5)
             assert not any(save.done() for save in saves)
         finally:
             released.set()
-        assert all(save.result().outcome == {nginx.url: None, server.url: None} for save in saves)
+        assert all(save.result().outcome == {media_server.url: None, server.url: None} for save in saves)
 
 
 # For a media server, which keeps the master itself
 
 
+@on_every_kind
 def test_carry_owes_the_name_before_the_master_changes(replicate: Replicate, hosts: Any, tmp_path: Path) -> None:
     """So a crash in between loses nothing; afterwards all hosts match, and nothing is owed."""
     replicator = replicate(hosts, fatal_exceptions=False)
@@ -844,7 +849,7 @@ def test_carry_owes_the_name_before_the_master_changes(replicate: Replicate, hos
 
     assert replicator.carry("cat", change, gone=False, later=False) == {host.url: None for host in hosts}
     assert owed == [3] and replicator.status().owed == 0
-    assert all(files(host.root) == {"cat": CAT} for host in hosts)
+    assert all(held(host) == {"cat": CAT} for host in hosts)
 
 
 @pytest.mark.parametrize("changed", [False, True])

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from belief import MODES, Replicators, files
-from servers import eventually
+from belief import MODES, Replicators
+from servers import eventually, held, on_every_kind
 
 from resto_wsgi import NameRejected, ReplicationError
 
@@ -46,19 +46,22 @@ def test_where_nothing_is_owed_every_host_is_up(replicators: Replicators, nginx:
     assert server.connections == 0
 
 
-def test_a_host_that_is_away_is_down_since_it_failed_first(replicators: Replicators, nginx: Any, faulty: Any) -> None:
+@on_every_kind
+def test_a_host_that_is_away_is_down_since_it_failed_first(
+    replicators: Replicators, media_server: Any, faulty: Any
+) -> None:
     """The oldest delivery is the first one that failed; when it is back, it is up since then."""
     clock = replicators.clock
     clock.frozen = began = time.time()
-    nginx.stop()
-    replicator = replicators([nginx])
+    media_server.stop()
+    replicator = replicators([media_server])
     for name in ("cat", "dog", "cat"):
         replicator.save(name, CAT, overwrite=True)
         clock.ahead += 10
     (host,) = replicator.status().hosts
     assert (host.state, host.since, host.owed, host.parked, host.oldest) == ("down", began, 2, 0, began)
     assert host.error == "refuses connections, or is unreachable"
-    nginx.start()
+    media_server.start()
     assert replicator.drain(20)
     (host,) = replicator.status().hosts
     assert (host.state, host.owed, host.oldest) == ("up", 0, None)
@@ -95,7 +98,7 @@ def test_one_success_takes_along_what_a_read_only_host_had_refused(
     server.restart()
     replicator.save("d", CAT)
     assert replicator.drain(20) is True
-    assert files(server.root) == dict.fromkeys("abcd", CAT)
+    assert held(server) == dict.fromkeys("abcd", CAT)
 
 
 def test_a_host_whose_disk_is_full_is_read_only_and_not_given_up(replicators: Replicators, faulty: Any) -> None:
@@ -192,7 +195,7 @@ def test_a_host_that_is_no_longer_configured_is_shown_with_what_it_is_owed(
     again = replicators([kept, left], mode=mode)
     assert again.drain(20)
     assert [host.state for host in again.status().hosts] == ["up", "up"]
-    assert files(left.root) == {"cat": CAT}
+    assert held(left) == {"cat": CAT}
 
 
 def test_the_figures_are_one_snapshot_while_others_write(replicators: Replicators, faulty: Any) -> None:
@@ -228,12 +231,13 @@ def test_the_figures_are_one_snapshot_while_others_write(replicators: Replicator
     assert replicator.status().owed == 3 * 4 * 40
 
 
+@on_every_kind
 @pytest.mark.parametrize("mode", MODES)
 def test_the_figures_agree_with_each_name_after_a_mixture_of_work(
-    replicators: Replicators, media_servers: Any, mode: str
+    replicators: Replicators, kind_of_host: str, media_servers: Any, mode: str
 ) -> None:
     """Four threads save and delete while one host comes and goes: the sums are the sums of the names, then nothing."""
-    servers = media_servers("nginx", 2)
+    servers = media_servers(kind_of_host, 2)
     replicator = replicators(servers, mode=mode, background=True)
     names = [f"{thread}/{each}" for thread in range(4) for each in range(8)]
 
@@ -257,7 +261,7 @@ def test_the_figures_agree_with_each_name_after_a_mixture_of_work(
     assert replicator.drain(20)
     assert replicator.status().owed == 0
     expected = {name: CAT for name in names if name[-1] not in "147"}
-    assert [files(server.root) for server in servers] == [expected, expected]
+    assert [held(server) for server in servers] == [expected, expected]
 
 
 def test_the_last_error_is_shown_while_it_lasts(replicators: Replicators, media_servers: Any, faulty: Any) -> None:
@@ -281,9 +285,10 @@ def test_status_without_hosts_is_empty(replicators: Replicators) -> None:
     assert (status.present, status.hosts, status.holding) == (True, (), ())
 
 
-def test_a_refused_save_leaves_no_figure(replicators: Replicators, media_servers: Any) -> None:
+@on_every_kind
+def test_a_refused_save_leaves_no_figure(replicators: Replicators, kind_of_host: str, media_servers: Any) -> None:
     """Too few hosts, none of which touched it: nothing is owed, and nobody is shown to hold it."""
-    servers = media_servers("nginx", 2)
+    servers = media_servers(kind_of_host, 2)
     replicator = replicators(servers, fatal_exceptions=True)
     servers[0].stop()
     with pytest.raises(ReplicationError):
@@ -292,11 +297,12 @@ def test_a_refused_save_leaves_no_figure(replicators: Replicators, media_servers
     assert replicator.status("cat").present is False
 
 
-def test_a_background_worker_brings_the_figures_to_nothing(replicators: Replicators, nginx: Any) -> None:
+@on_every_kind
+def test_a_background_worker_brings_the_figures_to_nothing(replicators: Replicators, media_server: Any) -> None:
     """Nobody need call drain for it."""
-    replicator = replicators([nginx], mode="async", background=True)
+    replicator = replicators([media_server], mode="async", background=True)
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(4))
         list(pool.map(lambda number: replicator.save(f"{number}", CAT), range(20)))
     eventually(lambda: replicator.status().owed == 0)
-    assert len(files(nginx.root)) == 20
+    assert len(held(media_server)) == 20

@@ -13,12 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from servers import eventually
+from servers import eventually, held, on_every_kind
 
 from resto_wsgi import lane as lane_module
 from resto_wsgi import worker as worker_module
@@ -97,15 +97,6 @@ def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 def threads() -> list[str]:
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("resto "))
-
-
-def held(root: str) -> dict[str, bytes]:
-    """Every file in a folder, but for those that are removed while one looks."""
-    found = {}
-    for path in Path(root).iterdir():
-        with suppress(FileNotFoundError):
-            found[path.name] = path.read_bytes()
-    return found
 
 
 # Starting
@@ -284,27 +275,30 @@ def test_hosts_do_not_wait_for_each_other(replicate: Replicate, nginx: Any, faul
         assert replicator.sync(host.url) == 200
     replicator.worker.start(anyway=True)
     eventually(lambda: server.connections == 1)
-    eventually(lambda: len(held(nginx.root)) == 199, timeout=30)
+    eventually(lambda: len(held(nginx)) == 199, timeout=30)
     assert server.connections == 1
     eventually(lambda: [host.owed for host in replicator.status().hosts] == [200, 1])
     server.stop()
-    eventually(lambda: len(held(nginx.root)) == 200)
+    eventually(lambda: len(held(nginx)) == 200)
 
 
-def test_what_is_saved_is_delivered_promptly(replicate: Replicate, nginx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_every_kind
+def test_what_is_saved_is_delivered_promptly(
+    replicate: Replicate, media_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not when the lane would look of itself, which is never here: a save wakes it, and so do delete and sync."""
     monkeypatch.setattr(lane_module, "IDLE", FOR_EVER)
     monkeypatch.setattr(worker_module, "IDLE", FOR_EVER)
-    replicator = replicate([nginx])
+    replicator = replicate([media_server])
     for number in range(5):
         replicator.save(f"cat-{number}", CAT)
-        eventually(lambda number=number: Path(nginx.root, f"cat-{number}").exists())
+        eventually(lambda number=number: Path(media_server.root, f"cat-{number}").exists())
     for number in range(5):
         replicator.delete(f"cat-{number}")
-    eventually(lambda: held(nginx.root) == {})
+    eventually(lambda: held(media_server) == {})
     Path(replicator.settings.media_root, "dog").write_bytes(CAT)
-    replicator.sync(nginx.url)
-    eventually(lambda: held(nginx.root) == {"dog": CAT})
+    replicator.sync(media_server.url)
+    eventually(lambda: held(media_server) == {"dog": CAT})
 
 
 def test_a_lane_looks_again_soon_however_long_its_pause_is(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,7 +512,7 @@ def test_a_program_that_ends_without_a_word_ends_at_once_and_in_silence(
     """Nobody called close: no trace of a dying thread is seen, and a host that hangs holds it up for a while only."""
     server = faulty("hang")
     process = python(AT_EXIT, 0.3, tmp_path / "media", server.url if hanging else nginx.url)
-    eventually(lambda: server.connections if hanging else held(nginx.root), timeout=30)
+    eventually(lambda: server.connections if hanging else held(nginx), timeout=30)
     out, err = process.communicate("\n", timeout=30)
     took = time.monotonic() - float(out)
     assert (process.returncode, err) == (0, "")
@@ -538,15 +532,15 @@ def test_without_a_background_the_worker_is_there_while_somebody_drains(
     replicator.save("cat", CAT)
     replicator.start()
     assert threads() == []
-    assert held(nginx.root) == {}
+    assert held(nginx) == {}
     seen: list[str] = []
     assert replicator.drain(10, progress=lambda owed: seen.extend(threads()))
     assert "resto worker" in seen
-    assert held(nginx.root) == {"cat": CAT}
+    assert held(nginx) == {"cat": CAT}
     assert threads() == []
     replicator.save("dog", CAT)
     assert replicator.drain(10), "and again"
-    assert set(held(nginx.root)) == {"cat", "dog"}
+    assert set(held(nginx)) == {"cat", "dog"}
 
 
 def test_what_is_owed_at_the_start_is_delivered_without_a_save(
@@ -560,7 +554,7 @@ def test_what_is_owed_at_the_start_is_delivered_without_a_save(
     replicator = replicate([nginx])
     assert threads() == []
     replicator.start()
-    eventually(lambda: held(nginx.root) == {"cat": CAT})
+    eventually(lambda: held(nginx) == {"cat": CAT})
 
 
 def test_one_batch_can_be_delivered_in_the_thread_of_the_caller(replicate: Replicate, nginx: Any) -> None:
@@ -569,7 +563,7 @@ def test_one_batch_can_be_delivered_in_the_thread_of_the_caller(replicate: Repli
     replicator.save("cat", CAT)
     (host,) = replicator.settings.hosts
     assert replicator.worker.step(host) == 0.0
-    assert held(nginx.root) == {"cat": CAT}
+    assert held(nginx) == {"cat": CAT}
     assert threads() == []
 
 
@@ -579,7 +573,7 @@ def test_a_failed_save_does_not_need_the_worker(replicate: Replicate, nginx: Any
     replicator = replicate([nginx, server], mode="hybrid", timeout=0.2)
     with pytest.raises(ReplicationError):
         replicator.save("cat", CAT)
-    assert held(nginx.root) == {}
+    assert held(nginx) == {}
     assert "resto worker" in threads()
 
 
