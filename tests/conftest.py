@@ -6,6 +6,7 @@ are skipped; with the environment variable CI set they fail.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from over_http import TIMEOUT
 from servers import KINDS, FaultyServer, Node, server_of
 
 from resto_wsgi.media_server.stock import StockServer
+from resto_wsgi.transports import http_connection
+from resto_wsgi.transports.http import HttpTransport
 
 MediaServers = Callable[..., "list[StockServer | Node]"]
 
@@ -93,3 +97,48 @@ def faulty() -> Iterator[Callable[..., FaultyServer]]:
     """``faulty("hang")`` returns a started FaultyServer; its docstring lists the behaviours."""
     with ExitStack() as stack:
         yield lambda *behaviours: stack.enter_context(FaultyServer(*behaviours))
+
+
+# The HTTP transport
+
+
+@pytest.fixture
+def transport() -> Iterator[HttpTransport]:
+    """A transport with patience, for servers that work or that fail at once."""
+    transport = HttpTransport(5)
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def hasty() -> Iterator[HttpTransport]:
+    """A transport with little patience, for servers that are awaited in vain."""
+    transport = HttpTransport(TIMEOUT)
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One entry for each connection that is made from now on."""
+    made: list[object] = []
+    connect = http_connection.Bounded.connect
+
+    def counted(self: Any) -> None:
+        made.append(self)
+        connect(self)
+
+    monkeypatch.setattr(http_connection.Bounded, "connect", counted)
+    return made
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key and a certificate for 127.0.0.1 that nobody but itself signed."""
+    folder = tmp_path_factory.mktemp("tls")
+    path = folder / "certificate.pem"
+    what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=media"]
+    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(path)]
+    subprocess.run(["openssl", "req", "-x509", "-nodes", *what, *more], check=True, capture_output=True)
+    path.write_text(path.read_text() + (folder / "key.pem").read_text())
+    return path

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import io
 import os
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 import warnings
@@ -23,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interruption import interrupted_at
+from over_http import BOUND, TIMEOUT, descriptors, host
 from servers import FaultyServer, eventually
 
 from resto_wsgi import Replicator
@@ -34,8 +33,6 @@ from resto_wsgi.transports import http_connection, http_flight
 from resto_wsgi.transports.http import HttpTransport
 from resto_wsgi.transports.http_headers import end_of_chunks
 
-TIMEOUT = 0.3  # seconds without progress, where a fault is awaited
-BOUND = 3 * TIMEOUT + 2.0  # seconds that a request may take with TIMEOUT, on a busy machine
 WAIT = 10  # seconds: long after everything here has ended
 LARGE = 16 * 1024 * 1024  # bytes: more than all buffers between us and a host hold
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
@@ -45,19 +42,9 @@ Script = Callable[[Any, BinaryIO], None]
 
 
 @pytest.fixture
-def patient() -> Iterator[HttpTransport]:
-    """A transport for servers that work, or that fail at once."""
-    transport = HttpTransport(5)
-    yield transport
-    transport.close()
-
-
-@pytest.fixture
-def hasty() -> Iterator[HttpTransport]:
-    """A transport for servers that are awaited in vain."""
-    transport = HttpTransport(TIMEOUT)
-    yield transport
-    transport.close()
+def patient(transport: HttpTransport) -> HttpTransport:
+    """The transport that is not ``hasty``."""
+    return transport
 
 
 @pytest.fixture
@@ -75,18 +62,6 @@ def put(tmp_path: Path) -> Callable[..., None]:
             transport.put(host(server), name, file, len(content), 0)
 
     return put
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a key and a certificate for 127.0.0.1 that nobody but itself signed."""
-    folder = tmp_path_factory.mktemp("tls")
-    path = folder / "certificate.pem"
-    what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=media"]
-    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(path)]
-    subprocess.run(["openssl", "req", "-x509", "-nodes", *what, *more], check=True, capture_output=True)
-    path.write_text(path.read_text() + (folder / "key.pem").read_text())
-    return path
 
 
 @pytest.fixture
@@ -121,15 +96,6 @@ def serving(faulty: Any, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for secure in secured:
         with contextlib.suppress(OSError):
             secure.shutdown(socket.SHUT_RDWR)
-
-
-def host(server: Any) -> Host:
-    return Host(server.url, server.url)
-
-
-def descriptors() -> int:
-    gc.collect()
-    return len(os.listdir("/proc/self/fd"))
 
 
 def answering(*answers: bytes) -> Any:

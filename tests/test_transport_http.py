@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 import tracemalloc
@@ -20,15 +18,14 @@ from typing import Any, BinaryIO
 
 import pytest
 import urllib3
-from servers import KINDS, FaultyServer, eventually
+from over_http import BOUND, TIMEOUT, descriptors, host
+from servers import KINDS, FaultyServer, eventually, free_port
 
 from resto_wsgi.errors import DeliveryError
-from resto_wsgi.hosts import Host, parse_hosts
+from resto_wsgi.hosts import Host
 from resto_wsgi.transports import http_connection, http_flight
 from resto_wsgi.transports.http import HttpTransport
 
-TIMEOUT = 0.3  # seconds without progress, where a fault is awaited
-BOUND = 3 * TIMEOUT + 2.0  # seconds that a request may take with TIMEOUT, on a busy machine
 ODD = [
     "plain.txt",
     "with spaces/in folder and name.txt",
@@ -40,36 +37,6 @@ ODD = [
     "n" * 240,
     "é" * 120 + "/" + "é" * 120,
 ]
-
-
-@pytest.fixture
-def transport() -> Iterator[HttpTransport]:
-    """A transport with patience, for servers that work."""
-    transport = HttpTransport(5)
-    yield transport
-    transport.close()
-
-
-@pytest.fixture
-def hasty() -> Iterator[HttpTransport]:
-    """A transport with little patience, for servers that do not work."""
-    transport = HttpTransport(TIMEOUT)
-    yield transport
-    transport.close()
-
-
-@pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """One entry for each connection that is made from now on."""
-    made: list[object] = []
-    connect = http_connection.Bounded.connect
-
-    def counted(self: Any) -> None:
-        made.append(self)
-        connect(self)
-
-    monkeypatch.setattr(http_connection.Bounded, "connect", counted)
-    return made
 
 
 @pytest.fixture
@@ -92,10 +59,6 @@ def put(tmp_path: Path) -> Callable[..., None]:
     return put
 
 
-def host(server: Any) -> Host:
-    return parse_hosts([server.url], "/")[0]
-
-
 def get(server: Any, name: str) -> bytes:
     """Return what the server serves under a name."""
     reply = urllib3.request("GET", host(server).url_of(name), timeout=5)
@@ -107,17 +70,6 @@ def held(server: Any, name: str) -> bytes | None:
     """Return what is under a name on the disk of a server, None where there is nothing."""
     path = Path(server.root, name)
     return path.read_bytes() if path.exists() else None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def descriptors() -> int:
-    gc.collect()  # what other tests have left to it is not ours to count
-    return len(os.listdir("/proc/self/fd"))
 
 
 # Every server
@@ -704,17 +656,6 @@ def test_a_forked_process_makes_its_own_connections(
 
 
 # TLS
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A file with a key and a certificate for 127.0.0.1 that nobody but itself signed."""
-    path = tmp_path / "certificate.pem"
-    what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=media"]
-    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(tmp_path / "key.pem"), "-out", str(path)]
-    subprocess.run(["openssl", "req", "-x509", "-nodes", *what, *more], check=True, capture_output=True)
-    path.write_text(path.read_text() + (tmp_path / "key.pem").read_text())
-    return path
 
 
 @pytest.fixture

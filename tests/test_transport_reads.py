@@ -8,11 +8,10 @@ import gc
 import os
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO
 
 import pytest
 import urllib3
+from over_http import BOUND, TIMEOUT, descriptors, host
 from servers import KINDS, FaultyServer, eventually
 
 from resto_wsgi.errors import DeliveryError
@@ -27,8 +27,6 @@ from resto_wsgi.hosts import Host
 from resto_wsgi.transports import http, http_connection, http_headers
 from resto_wsgi.transports.http import HttpTransport
 
-TIMEOUT = 0.3  # seconds without progress, where a fault is awaited
-BOUND = 3 * TIMEOUT + 2.0  # seconds that a request may take with TIMEOUT, on a busy machine
 ODD = [
     "with spaces/in folder and name.txt",
     "#?%+;é/#?%+;é &=@'()!$,*.txt",
@@ -41,36 +39,6 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture
-def transport() -> Iterator[HttpTransport]:
-    """A transport with patience, for servers that work."""
-    transport = HttpTransport(5)
-    yield transport
-    transport.close()
-
-
-@pytest.fixture
-def hasty() -> Iterator[HttpTransport]:
-    """A transport with little patience, for servers that do not work."""
-    transport = HttpTransport(TIMEOUT)
-    yield transport
-    transport.close()
-
-
-@pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """One entry for each connection that is made from now on."""
-    made: list[object] = []
-    connect = http_connection.Bounded.connect
-
-    def counted(self: Any) -> None:
-        made.append(self)
-        connect(self)
-
-    monkeypatch.setattr(http_connection.Bounded, "connect", counted)
-    return made
-
-
-@pytest.fixture
 def put(tmp_path: Path) -> Callable[..., None]:
     """``put(transport, server, name, content)`` sends a file with that content."""
 
@@ -80,10 +48,6 @@ def put(tmp_path: Path) -> Callable[..., None]:
             transport.put(host(server), name, file, len(content), mtime)
 
     return put
-
-
-def host(server: Any) -> Host:
-    return Host(server.url, server.url)
 
 
 def read(transport: HttpTransport, server: Any, name: str) -> bytes:
@@ -118,11 +82,6 @@ def drip(begin: bytes, byte: bytes, pause: float = 0.05) -> Callable[[socket.soc
                 connection.sendall(byte)
 
     return behave
-
-
-def descriptors() -> int:
-    gc.collect()  # what other tests have left to it is not ours to count
-    return len(os.listdir("/proc/self/fd"))
 
 
 # Every server
@@ -962,10 +921,9 @@ def test_an_mtime_is_one_that_can_be_passed_on(text: str, seconds: float | None)
 
 
 def test_tls_files_are_read_too(
-    transport: HttpTransport, faulty: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transport: HttpTransport, faulty: Any, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file comes whole, one that is cut is an error, and both are read in blocks."""
-    certificate = _certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -983,13 +941,3 @@ def test_tls_files_are_read_too(
     assert server.connections == 1
     with pytest.raises(DeliveryError):
         read(transport, server, "cut")
-
-
-def _certificate(folder: Path) -> Path:
-    """A file with a key and a certificate for 127.0.0.1 that nobody but itself signed."""
-    path = folder / "certificate.pem"
-    what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=media"]
-    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(path)]
-    subprocess.run(["openssl", "req", "-x509", "-nodes", *what, *more], check=True, capture_output=True)
-    path.write_text(path.read_text() + (folder / "key.pem").read_text())
-    return path
