@@ -118,6 +118,105 @@ def test_anyone_may_write_where_that_is_said(root: Path) -> None:
     assert ask(app, "PUT", "/x", b"x", REMOTE_ADDR=FAR).status_code == 201
 
 
+# Pages in a browser on a machine that may write
+
+ADDRESSES: list[Any] = [None, ["127.0.0.0/8"]]  # this machine by default, and in words
+
+
+@pytest.mark.parametrize("networks", ADDRESSES)
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "MKCOL"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"HTTP_ORIGIN": "http://evil.example"},
+        {"HTTP_ORIGIN": "null"},
+        {"HTTP_ORIGIN": "http://localhost:80"},
+        {"HTTP_SEC_FETCH_SITE": "cross-site"},
+        {"HTTP_SEC_FETCH_SITE": "same-origin"},
+    ],
+)
+def test_no_page_writes_because_of_the_address_of_its_browser(
+    root: Path, networks: Any, method: str, header: dict[str, str]
+) -> None:
+    """Of whatever site: after a rebinding of DNS the browser takes a stranger's page for one of ours."""
+    app = MediaServer(root, access=Access(networks))
+    (root / "old").write_bytes(b"old")
+    reply = ask(app, method, "/new" if method != "DELETE" else "/old", b"x" if method == "PUT" else None, **header)
+    assert (reply.status_code, reply.body.count(b"\n")) == (403, 1)
+    assert b"browser" in reply.body
+    assert files(root) == {"old": b"old"} and not (root / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil", "[", "x:y"]
+)
+def test_this_machine_calls_the_server_by_no_name_of_a_stranger(root: Path, host: str) -> None:
+    """Whose page could else, by a rebinding of DNS, write and read what is for writers; files stay public."""
+    app = MediaServer(root)
+    (root / "file").write_bytes(b"x")
+    for method, path, body in [
+        ("PUT", "/x", b"x"),
+        ("DELETE", "/file", None),
+        ("GET", "/", None),
+        ("GET", "/__index__", None),
+    ]:
+        reply = ask(app, method, path, body, HTTP_HOST=host)
+        assert (reply.status_code, b"--name" in reply.body) == (403, True)
+    assert files(root) == {"file": b"x"}
+    assert ask(app, "GET", "/file", HTTP_HOST=host).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [None, "", "localhost", "LOCALHOST:8080", "localhost.", "a.localhost", "127.0.0.1:8080", "[::1]:8080", "10.0.0.1",
+     socket.gethostname(), "media-01.example:80", "Media-02.example"],
+)  # fmt: skip
+def test_this_machine_calls_the_server_by_its_own_names(root: Path, host: str | None) -> None:
+    """By an address, as localhost, by the name of the machine, and by the names that it was told."""
+    access = Access(authorities=["media-01.example:8080", "media-02.example"])
+    assert ask(MediaServer(root, access=access), "PUT", "/x", b"x", HTTP_HOST=host).status_code == 201
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.9"])
+def test_where_networks_were_given_any_name_will_do(root: Path, address: str) -> None:
+    """That of media_hosts, or the public one that a proxy on this machine passes on."""
+    app = MediaServer(root, access=Access(["127.0.0.0/8", "10.0.0.0/8"]))
+    assert ask(app, "PUT", "/x", b"x", HTTP_HOST="media1.internal:8080", REMOTE_ADDR=address).status_code == 201
+
+
+def test_a_page_may_show_more_than_an_address(root: Path) -> None:
+    """A signature admits it, and so does a certificate; and everybody is everybody. It may read what is for writers."""
+    page = {"HTTP_ORIGIN": "http://app.example", "HTTP_SEC_FETCH_SITE": "same-site"}
+    app = MediaServer(root, access=Access(["127.0.0.0/8"], keys=[KEY]))
+    headers = signed("PUT", "http://media-01/x", b"x")
+    local = {**page, "REMOTE_ADDR": "127.0.0.1"}
+    assert send(app, "PUT", "/x", b"x", {"Content-Length": "1"}, **local).status_code == 403
+    assert send(app, "PUT", "/x", b"x", headers, **local).status_code == 201
+    assert ask(app, "GET", "/", **page).status_code == 200
+    app = MediaServer(root, access=Access(["127.0.0.0/8"], certificates=True))
+    assert ask(app, "PUT", "/y", b"y", SSL_CLIENT_VERIFY="SUCCESS", **page).status_code == 201
+    assert ask(MediaServer(root, access=Access(anyone=True)), "PUT", "/z", b"z", **page).status_code == 201
+
+
+def test_a_rebound_name_is_refused_over_the_wire(root: Path) -> None:
+    """With what a browser really sends, through a real server."""
+    with Node(root) as node:
+        connection = http.client.HTTPConnection(LOOPBACK, node.port, timeout=5)
+        with contextlib.closing(connection):
+            evil = f"evil.example:{node.port}"
+            for headers in (
+                {"Host": evil},
+                {"Host": evil, "Origin": f"http://{evil}"},
+                {"Origin": "http://evil.example"},
+            ):
+                connection.request("PUT", "/x", b"x", headers)
+                reply = connection.getresponse()
+                reply.read()
+                assert reply.status == 403
+            connection.request("PUT", "/x", b"x")
+            assert connection.getresponse().status == 201
+
+
 # Signatures
 
 

@@ -182,7 +182,7 @@ def test_a_body_that_is_cut_leaves_the_old_file(node: Node, root: Path) -> None:
     """Half of an announced body, then the client closes its side: 400, the old version, and nothing staged."""
     (root / "cat.txt").write_bytes(b"old")
     with socket.create_connection((LOOPBACK, node.port), timeout=5) as client:
-        client.sendall(b"PUT /cat.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nfive!")
+        client.sendall(b"PUT /cat.txt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nfive!")
         client.shutdown(socket.SHUT_WR)
         assert client.recv(100).startswith(b"HTTP/1.1 400 ")
     assert files(root) == {"cat.txt": b"old"}
@@ -373,7 +373,7 @@ def test_no_spelling_leads_out_of_the_root(node: Node, tmp_path: Path, target: s
     (tmp_path / "x").write_bytes(b"outside")
     for method, content in [("PUT", b"new"), ("DELETE", b""), ("GET", b"")]:
         with socket.create_connection((LOOPBACK, node.port), timeout=5) as client:
-            headers = f"Host: x\r\nConnection: close\r\nContent-Length: {len(content)}"
+            headers = f"Host: localhost\r\nConnection: close\r\nContent-Length: {len(content)}"
             client.sendall(f"{method} {target} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + content)
             with client.makefile("rb") as reader:
                 reply = reader.read()
@@ -627,7 +627,7 @@ def test_a_refused_body_without_end_is_not_read_to_its_end(media_servers: Any) -
     """Who may not write, and announces 100 petabytes, has the connection ended after some MiB."""
     node = media_servers("node", access=Access(["192.0.2.0/24"]))[0]
     with socket.create_connection(("127.0.0.1", node.port), 10) as client:
-        client.sendall(b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000000000\r\n\r\n")
+        client.sendall(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000000000000\r\n\r\n")
         with pytest.raises(ConnectionError):
             for _ in range(512):
                 client.sendall(bytes(1 << 20))
@@ -637,5 +637,5 @@ def test_endless_headers_are_refused(media_servers: Any) -> None:
     """They would be kept in memory."""
     node = media_servers("node")[0]
     with socket.create_connection(("127.0.0.1", node.port), 10) as client:
-        client.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * (80 << 10) + b"\r\n\r\n")
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * (80 << 10) + b"\r\n\r\n")
         assert client.recv(12) == b"HTTP/1.1 413"

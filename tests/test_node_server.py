@@ -68,7 +68,7 @@ def ask(node: Any, method: str, path: str, body: bytes | None = None, **headers:
 
 # Bad requests
 
-SECOND = b"PUT /smuggled HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+SECOND = b"PUT /smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ SECOND = b"PUT /smuggled HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
 )
 def test_a_length_that_is_in_doubt_ends_the_connection(node: Node, root: Path, head: bytes, body: bytes) -> None:
     """Nothing is written, and what follows is not taken for a request, whatever a proxy took it for."""
-    reply = say(node, b"PUT /x HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + body + SECOND)
+    reply = say(node, b"PUT /x HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n" + body + SECOND)
     assert re.match(rb"HTTP/1.1 (400|411|501) ", reply), reply
     chunked = b"Transfer-Encoding" in head
     assert not (root / "smuggled").exists() or (not chunked and b"Content-Length" not in head)
@@ -108,13 +108,15 @@ def test_a_length_that_is_in_doubt_ends_the_connection(node: Node, root: Path, h
 def test_a_body_whose_end_is_in_doubt_is_not_waited_for(node: Node, method: bytes, head: bytes) -> None:
     """Answered at once: cheroot, which takes these for lengths, would read a gigabyte into memory first."""
     with socket.create_connection((LOOPBACK, node.port), timeout=5) as client:
-        client.sendall(method + b" /x HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n40000000\r\nthe beginning")
+        client.sendall(method + b" /x HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n40000000\r\nthe beginning")
         assert re.match(rb"HTTP/1.1 40[04] ", client.recv(1000))
 
 
 def test_a_refused_body_is_not_taken_for_a_request(node: Node, root: Path) -> None:
     """It is read to its end, on a connection that goes on."""
-    reply = say(node, b"PUT /.x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(SECOND) + SECOND + SECOND)
+    reply = say(
+        node, b"PUT /.x HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(SECOND) + SECOND + SECOND
+    )
     assert re.findall(rb"HTTP/1.1 (\d+)", reply) == [b"400", b"201"]
 
 
@@ -126,7 +128,7 @@ def test_a_path_in_disguise_stays_in_the_root(node: Node, tmp_path: Path, target
     """Encoded twice, overlong, absolute, with NUL: refused, or a name in the root that looks odd."""
     (tmp_path / "x").write_bytes(b"outside")
     for method, content in [("GET", b""), ("PUT", b"new"), ("DELETE", b"")]:
-        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
         reply = say(node, head.encode() + content)
         assert re.match(rb"HTTP/1.1 (400|404|409) |HTTP/1.1 20[14] ", reply), reply
         assert b"outside" not in reply and b"root:" not in reply
@@ -137,7 +139,7 @@ def test_a_path_in_disguise_stays_in_the_root(node: Node, tmp_path: Path, target
 def test_a_million_ranges_over_the_wire(node: Node, root: Path) -> None:
     """The head is too large; with as many as fit, the whole file comes once."""
     (root / "x").write_bytes(bytes(100_000))
-    reply = say(node, b"GET /x HTTP/1.1\r\nHost: x\r\nRange: bytes=" + b"0-0," * 1_000_000 + b"0-0\r\n\r\n")
+    reply = say(node, b"GET /x HTTP/1.1\r\nHost: localhost\r\nRange: bytes=" + b"0-0," * 1_000_000 + b"0-0\r\n\r\n")
     assert reply == b"" or re.match(rb"HTTP/1.1 413 ", reply)
     assert ask(node, "GET", "/x", Range="bytes=" + "0-0," * 15_000 + "0-0") == (200, bytes(100_000))
     assert ask(node, "GET", "/x", Range="bytes=5-5") == (206, b"\0")
@@ -215,7 +217,7 @@ def test_a_reader_that_reads_nothing_is_given_up(impatient: Node, root: Path) ->
     with contextlib.ExitStack() as stack:
         for _ in range(2):
             client = stack.enter_context(socket.create_connection((LOOPBACK, impatient.port), 5))
-            client.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(12) == b"HTTP/1.1 200"
         began = time.monotonic()
         assert ask(impatient, "GET", "/y")[0] == 404
@@ -258,7 +260,7 @@ def test_it_runs_on_other_wsgi_servers(kind: str, root: Path, tmp_path: Path) ->
         assert ask(node, "PUT", "/a/x", b"y", **{"Repr-Digest": digest})[0] == 400
         assert ask(node, "PUT", "/a/x", b"y", **{"Resto-Generation": "1"})[0] == 412
         assert ask(node, "PUT", "/.y", bytes(6_000_000))[0] == 400
-        reply = say(node, b"PUT /y HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nshort")
+        reply = say(node, b"PUT /y HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nshort")
         assert reply == b"" or reply.startswith(b"HTTP/1.1 400")
         assert not (root / "y").exists()
         assert ask(node, "GET", "/a/x") == (200, content)

@@ -3,17 +3,26 @@
 Each means that is given admits on its own: an address, a signature, a client certificate. Where none is given, this
 machine may write, and nobody else. A request is judged by its head alone, before its body is read; a signature
 covers the digest of the body, which ``body`` compares. ``node`` calls this.
+
+An address is also that of every page that is open in a browser there, and a page of another site may write for its
+author: by name, where he has his name lead to this server (DNS rebinding), which makes it a page of this very site to
+the browser. So who is known by address alone writes with no Origin and no Sec-Fetch-Site, which no sender of files
+sends and every browser does; where this machine writes by default, it calls us by a name that strangers cannot have
+lead here, for reading our own pages too. Not so where networks were given: senders call us by whatever name their
+media_hosts has, and a proxy on this machine passes on the public's. --allow-anyone takes pages as it takes everybody.
 """
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from ..digests import parse_digest
 from ..errors import ConfigError, SignatureRejected
-from ..networks import LOOPBACK, is_everybody, parse_network
+from ..networks import LOOPBACK, is_everybody, parse_address, parse_network
 from ..signatures import Key, Message, accepted, verify
 from .answers import Refused
 from .replays import Replays
@@ -24,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Access", "message_of"]
 
 PROXIED = ("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
+PAGES = ("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE")  # the Fetch Standard, section 3.2, and Fetch Metadata: of browsers alone
+READING = frozenset({"GET", "HEAD"})
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?")  # RFC 9110, section 7.2; in lower case
 
 
 class Access:
@@ -32,7 +45,8 @@ class Access:
     networks      of addresses, such as 10.0.0.0/8; the address is the server's REMOTE_ADDR, behind a proxy the proxy's
     keys          shared secrets, of which any admits
     authorities   the HOST:PORT that this server is called by; a request that was signed for another one is refused.
-                  Without them, one that was signed for another server with the same key could be repeated here
+                  Without them, one that was signed for another server with the same key could be repeated here. By
+                  these names this machine may call it too
     certificates  whether a client certificate that the WSGI server has verified (SSL_CLIENT_VERIFY) admits
     anyone        has to be True where the networks are all addresses there are
 
@@ -55,6 +69,7 @@ class Access:
         self._networks = [parse_network("allow", each) for each in given]
         self._keys = tuple(keys)
         self._authorities = frozenset(each.lower() for each in authorities)
+        self._names = {"localhost", socket.gethostname().lower(), *map(_hostname, self._authorities)}
         self._certificates = certificates
         self._anyone = anyone
         if is_everybody(self._networks) and not anyone:
@@ -62,10 +77,16 @@ class Access:
 
     def admit(self, environ: WSGIEnvironment, replays: Replays, now: float) -> None:
         """Return where the request may write, ``now`` in seconds since 1970; raise Refused else."""
-        if self._anyone or self._knows_address(environ) or self._has_certificate(environ):
+        if self._anyone or self._has_certificate(environ):
             return
-        if not self._keys:
-            raise Refused("403 Forbidden", "from here, and like this, files can only be read")
+        fault = "from here, and like this, files can only be read"
+        if known := self._knows_address(environ):
+            reason = self._page_fault(environ)
+            if reason is None:
+                return
+            fault = reason
+        if not self._keys or (known and "HTTP_SIGNATURE_INPUT" not in environ):
+            raise Refused("403 Forbidden", fault)
         try:
             self._judge_signature(message_of(environ), replays, now)
         except SignatureRejected as error:
@@ -78,6 +99,19 @@ class Access:
             return False
         address = _address(environ.get("REMOTE_ADDR", ""))
         return address is not None and any(address in network for network in self._networks)
+
+    def _page_fault(self, environ: WSGIEnvironment) -> str | None:
+        """Say why this may be the work of a page in a browser; None where it is not."""
+        if environ["REQUEST_METHOD"] not in READING and any(each in environ for each in PAGES):
+            return "an address does not let pages in a browser write: sign, or have a certificate"
+        if self._by_default and not self._is_own_name(environ.get("HTTP_HOST", "")):
+            return "this server does not know the name in the Host header: say it with --name, or use an IP address"
+        return None
+
+    def _is_own_name(self, authority: str) -> bool:
+        """True where no stranger can have a name of his lead here; browsers always send one."""
+        host = _hostname(authority)
+        return not authority or host in self._names or host.endswith(".localhost") or parse_address(host) is not None
 
     def _has_certificate(self, environ: WSGIEnvironment) -> bool:
         return self._certificates and environ.get("SSL_CLIENT_VERIFY") == "SUCCESS"
@@ -110,6 +144,12 @@ def _judge_digest(value: str) -> None:
     except ValueError:
         pass
     raise SignatureRejected("its Repr-Digest has no sha-256")
+
+
+def _hostname(authority: str) -> str:
+    """Return the host of a HOST:PORT in lower case, without brackets; "" where it is none."""
+    match = _HOST.fullmatch(authority.strip().lower())
+    return (match[1] or match[2]).removesuffix(".") if match else ""
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
