@@ -19,10 +19,11 @@ import pytest
 import urllib3
 from node_requests import ask as ask_app
 from servers import Node, Tree, eventually
-from test_relay import ask, ask_json, held, settled
+from test_relay import ask, ask_json, held, owed, settled
 
 from resto_wsgi.digests import format_digest
 from resto_wsgi.media_server import Access, MediaServer
+from resto_wsgi.media_server.catch_up import CatchUp
 from resto_wsgi.media_server.index import names_after
 
 CAT = b"a cat" * 1000
@@ -182,6 +183,48 @@ def test_the_index_tells_size_time_digest_and_what_was_deleted(tmp_path: Path) -
         assert b"<td>z</td>" in ask(node, "GET", "/__index__?gone=1")[2]
         for query in ("limit=0", "limit=x", "after=../x", "after=%ff"):
             assert ask(node, "GET", f"/__index__?{query}")[0] == 400, query
+
+
+@pytest.mark.parametrize("path", [*OWN, "/__index__/x"])
+def test_a_file_in_the_place_of_a_page_is_nobodys(tmp_path: Path, path: str) -> None:
+    """It cannot be written; where somebody put it on the disk it is neither listed, nor read, nor given to a child."""
+    above, below, caught_up = tmp_path / "above", tmp_path / "below", MediaServer(tmp_path / "caught-up")
+    planted = above / path[1:]
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(CAT)
+    (above / "cat").write_bytes(CAT)
+    (above / "sub").mkdir()
+    (above / "sub" / "__index__").write_bytes(CAT)
+    with Node(below) as child, Node(above, children=[child.url]) as node:
+        for method in ("PUT", "DELETE", "MKCOL"):
+            assert ask(node, method, path, CAT if method == "PUT" else None)[0] == 403
+        assert CAT not in ask(node, "GET", path)[2]
+        assert ask(node, "GET", f"{path}/")[0] == 404
+        assert [each["name"] for each in ask_json(node, "/")] == ["cat", "sub"]
+        assert [each["name"] for each in ask_json(node, "/__index__")["names"]] == ["cat", "sub/__index__"]
+        node.app.relay.replicator.sync(child.url)
+        eventually(lambda: (below / "sub/__index__").exists() and not owed(node))
+        assert held(child) == {"cat": CAT, "sub/__index__": CAT}
+        assert CatchUp(caught_up.store, node.url).run().failed == 0
+    assert planted.read_bytes() == CAT
+
+
+def test_an_index_of_an_older_node_brings_no_file_in_the_place_of_a_page(tmp_path: Path, faulty: Any) -> None:
+    """It is passed over, and what comes after it is not."""
+    app = MediaServer(tmp_path / "root")
+    asked: list[str] = []
+
+    def older(connection: Any, reader: Any) -> None:
+        while request := reader.readline().decode():
+            while reader.readline().strip():
+                pass
+            asked.append(request.split()[1])
+            found = [] if "after" in asked[-1] else ["__index__" if "gone" in asked[-1] else {"name": "__missing__/x"}]
+            body = json.dumps({"names": found, "gone": found}).encode()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    assert CatchUp(app.store, faulty(older).url).run().seen == 0
+    assert len(asked) == 4
 
 
 def test_an_index_of_as_many_folders_as_a_name_may_have(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ..digests import parse_digest
 from ..errors import DeliveryError, NameRejected, RestoError
 from ..hosts import parse_hosts
 from .node_transport import NodeTransport, Reading
-from .pages import INDEX
+from .pages import INDEX, is_own
 from .store import LONGEST
 from .tree_report import JSON
 
@@ -137,7 +137,8 @@ class Above:
                 if after and place(record.name) <= place(after):
                     raise CatchUpError(f"the index of {self._host.label} does not go forward")
                 after = record.name
-                yield record
+                if not is_own(record.name):
+                    yield record
             if not page:
                 return
 

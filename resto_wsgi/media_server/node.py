@@ -29,7 +29,7 @@ from .conditions import http_seconds, judge_write
 from .healing import Healing
 from .index import index_page
 from .missing import missing_page
-from .pages import MISSING, OWN, README
+from .pages import MISSING, OWN, README, is_own
 from .reading import file_answer, page_answer, page_of
 from .readme_page import readme_page
 from .relay import TIMEOUT, Relay, is_replicator
@@ -140,7 +140,7 @@ class MediaServer:
             return self._list(environ, path)
         if path in OWN:
             return self._own_page(environ, path)
-        name = _check(path, "404 Not Found")
+        name = _readable(path)
         found = self.store.open(name)
         if found is None:
             return self._missing(environ, name)
@@ -169,7 +169,7 @@ class MediaServer:
         """List a folder for those who may write: the public shall not learn names that nobody told it."""
         self._admit(environ)
         page = page_of(environ)
-        entries = self.store.entries(_check(path[:-1], "404 Not Found") if path else "", *page)
+        entries = self.store.entries(_readable(path[:-1]) if path else "", *page)
         if entries is None:
             raise Refused("404 Not Found", "no such folder")
         return page_answer(environ, entries, page)
@@ -277,9 +277,16 @@ def _check(path: str, fault: str) -> str:
         raise Refused(fault, f"the name {error.reason}") from None
 
 
+def _readable(path: str) -> str:
+    name = _check(path, "404 Not Found")
+    if is_own(name):
+        raise Refused("404 Not Found", "no such file")
+    return name
+
+
 def _writable(path: str) -> str:
     name = _check(path, "400 Bad Request")
-    if name.partition("/")[0] in OWN:
+    if is_own(name):
         raise Refused("403 Forbidden", "the name is that of one of this server's own pages")
     return name
 

@@ -41,6 +41,7 @@ from .asked import Known
 from .early import LEAST, Early
 from .hops import FIELD, Hops, Ways
 from .node_transport import PASSING, WAIT, NodeTransport, Passing
+from .pages import is_own
 from .repeats import Repeats
 from .store import LONGEST, Change, Staged, Store
 from .tree_report import Line
@@ -282,7 +283,7 @@ class _Root(MediaRoot):
         return self.state(name) is not None
 
     def names(self) -> Iterator[str]:
-        return (name for name in walk(self.root, LONGEST) if self.exists(name))
+        return (name for name in walk(self.root, LONGEST) if self.exists(name) and not is_own(name))
 
 
 def is_replicator(environ: WSGIEnvironment) -> bool:

@@ -27,6 +27,7 @@ from .. import names
 from ..locks import name_lock
 from ..staging import make_hidden
 from . import marks
+from .pages import is_own
 
 __all__ = ["LONGEST", "Change", "Entry", "Staged", "Store", "etag_of"]
 
@@ -149,12 +150,14 @@ class Store:
     def entries(self, name: str, after: str, limit: int) -> list[Entry] | None:
         """Return at most ``limit`` entries of a folder, "" for the root, whose names come after ``after``, sorted.
 
-        Hidden files, links and what is neither file nor folder are left out. None where there is no such folder.
+        Hidden files, links, what is neither file nor folder, and what a page of ours takes the place of are left out.
+        None where there is no such folder.
         Memory grows with ``limit`` alone, however many entries there are. Raises OSError.
         """
         try:
             with self._folder(name.split("/") if name else []) as folder, os.scandir(folder) as found:
-                shown = (each for each in found if each.name > after and _is_shown(each))
+                later = (each for each in found if each.name > after and (name or not is_own(each.name)))
+                shown = (each for each in later if _is_shown(each))
                 chosen = heapq.nsmallest(limit, shown, key=lambda entry: entry.name)
                 return [entry for each in chosen if (entry := _entry(each))]
         except OSError as error:
