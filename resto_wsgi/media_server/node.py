@@ -32,6 +32,7 @@ from .missing import missing_page
 from .pages import MISSING, OWN, README, is_own
 from .reading import file_answer, page_answer, page_of
 from .readme_page import readme_page
+from .refusals import Refusals
 from .relay import TIMEOUT, Relay, is_replicator
 from .replays import Replays
 from .store import LONGEST, Change, Store
@@ -74,6 +75,7 @@ class MediaServer:
         self.store = Store(root)
         self._access = access or Access()
         self._replays = Replays(os.path.join(self.store.root, ".resto", "signatures"))
+        self._refusals = Refusals()
         self._inline = inline
         self._clock = clock
         self.relay: Relay | None = None
@@ -106,6 +108,7 @@ class MediaServer:
         try:
             answer = self._answer(environ, body)
         except Refused as refused:
+            self._refusals.tell(environ, refused)
             answer = refused.answer()
         except OSError as error:
             print(f"media server: {shown(error, 200)}", file=environ["wsgi.errors"])
