@@ -27,6 +27,7 @@ from wsgi_servers import running
 
 from resto_wsgi.cli.commands import media_server
 from resto_wsgi.media_server import MediaServer, http_server, make_server
+from resto_wsgi.signatures import Key
 
 
 @pytest.fixture
@@ -315,11 +316,71 @@ def command(root: Path, *options: str, **environ: str) -> Iterator[tuple[Node, s
             assert process.wait(10) == 0
 
 
+def private(path: Path, text: str) -> Path:
+    """Write a file that nobody else may read, in the place of the one that is there."""
+    new = path.with_name(f"{path.name}.new")
+    new.touch(0o600)
+    new.write_text(text)
+    return new.replace(path)
+
+
+def test_keys_change_while_the_command_runs(root: Path, tmp_path: Path) -> None:
+    """A new one admits, one that is gone does not, and a broken file is told once and leaves those that there were."""
+    new = Key("app-2", b"another-horse-battery-staple-9876")
+    old_line, new_line = (f"{each.id}:{each.secret.decode()}\n" for each in (KEY, new))
+    keys = private(tmp_path / "keys", old_line)
+    nonces = iter(range(10_000))
+
+    def put(key: Key) -> int:
+        headers = signed("PUT", f"{node.url}/x", b"x", key=key, nonce=str(next(nonces)))
+        return ask(node, "PUT", "/x", b"x", **headers)[0]
+
+    with command(root, "--secret-file", str(keys)) as (node, process):
+        assert (put(KEY), put(new)) == (201, 401)
+        private(keys, old_line + new_line)
+        eventually(lambda: put(new) == 204)
+        assert put(KEY) == 204
+        private(keys, new_line)
+        eventually(lambda: put(KEY) == 401)
+        private(keys, f"{old_line}hunter2")
+        assert process.stderr is not None
+        lines: list[str] = []
+        eventually(lambda: put(new) == 204 and "stays in force" in readable(process.stderr, lines))
+        assert (put(new), put(KEY)) == (204, 401)
+        assert "".join(lines).count("stays in force") == 1 and "hunter2" not in "".join(lines)
+
+
+def readable(stream: Any, lines: list[str]) -> str:
+    """Return all that a process has written so far, without waiting for more."""
+    os.set_blocking(stream.fileno(), False)
+    with contextlib.suppress(BlockingIOError):
+        lines.append(os.read(stream.fileno(), 1 << 16).decode())
+    return "".join(lines)
+
+
+@pytest.mark.parametrize("option", ["--secret-file", "--tls-key"])
+def test_the_command_takes_no_secret_that_others_may_read(root: Path, tmp_path: Path, option: str) -> None:
+    """It ends with a line that says what to do; a group may read it."""
+    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=x -keyout key -out cert"
+    subprocess.run(["openssl", *make.split()], cwd=tmp_path, check=True, capture_output=True)
+    keys = private(tmp_path / "keys", f"{KEY.id}:{KEY.secret.decode()}")
+    options = ["--secret-file", str(keys), "--tls-cert", str(tmp_path / "cert"), "--tls-key", str(tmp_path / "key")]
+    path = Path(options[options.index(option) + 1])
+    path.chmod(0o644)
+    arguments = [sys.executable, "-m", "resto_wsgi", "media-server", "--root", str(root), "--listen", "127.0.0.1:0"]
+    done = subprocess.run([*arguments, *options], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"resto: {option[2:]}: others may read or change '{path}'; chmod 600 it\n"
+    path.chmod(0o640)
+    with command(root, *options):
+        pass
+
+
 @pytest.mark.parametrize("where", ["option", "variable", "file variable"])
 def test_the_command_takes_secrets_from_a_file_or_the_environment(root: Path, tmp_path: Path, where: str) -> None:
     """And shows them to nobody; its own machine may then not write without."""
     text = f"# keys\nother:{'x' * 40}\n{KEY.id}:{KEY.secret.decode()}\n"
-    (tmp_path / "keys").write_text(text)
+    private(tmp_path / "keys", text)
     options = ["--secret-file", str(tmp_path / "keys")] if where == "option" else []
     environ = {"variable": {"RESTO_SECRET": text}, "file variable": {"RESTO_SECRET_FILE": str(tmp_path / "keys")}}
     with command(root, *options, **environ.get(where, {})) as (node, process):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import LOOPBACK, Node, free_port_below, server_of
+from servers import LOOPBACK, Node, eventually, free_port_below, server_of
 
 from resto_wsgi.errors import ConfigError, DeliveryError, ReplicationError
 from resto_wsgi.hosts import Host, parse_hosts
@@ -333,6 +333,45 @@ def test_a_key_is_changed_without_a_refusal(node: Any, transport_to: Any, creden
     judge_by(server, Access(keys=keys("never-used-any-more-never-used-any-more", OTHER)))
     round_trip(*new, tmp_path)
     assert refused(*old, tmp_path).status == 401
+
+
+def test_a_sender_goes_on_with_a_new_key_of_its_file(
+    node: Any, transport_to: Any, credentials: Any, tmp_path: Path, caplog: Any
+) -> None:
+    """Without a restart; a file that is broken, or shows nothing any more, leaves the key that there was."""
+    server = node(Access(keys=keys(PASSWORD)))
+    own = Path(credentials(f"* secret key-0:{PASSWORD}"))
+    sender = transport_to(server.url, credentials_file=own)
+    round_trip(*sender, tmp_path)
+    for text in ("* secret key-0:short", "media-09 secret key-0:" + OTHER, f"* basic-over-http tom:{PASSWORD}"):
+        caplog.clear()
+        own.write_text(text)
+        eventually(lambda: [round_trip(*sender, tmp_path), *caplog.records][1:])
+        (line,) = [record.message for record in caplog.records]
+        assert line.startswith("credentials_file: ") and PASSWORD not in line and OTHER not in line
+    judge_by(server, Access(keys=keys("never-used-any-more-never-used-any-more", OTHER)))
+    assert refused(*sender, tmp_path).status == 401
+    own.write_text(f"* secret key-1:{OTHER}")
+    eventually(lambda: is_taken(*sender, tmp_path))
+    round_trip(*sender, tmp_path)
+
+
+def test_a_sender_goes_on_with_a_new_password_of_its_file(
+    nginx_over_tls: Any, with_password: str, pki: Path, transport_to: Any, credentials: Any, tmp_path: Path
+) -> None:
+    """It is in what every request says, on connections that are kept alive too."""
+    own = Path(credentials(f"* basic tom:{OTHER}"))
+    sender = transport_to(nginx_over_tls(with_password), credentials_file=own, ca_bundle=pki / "ca.pem")
+    assert refused(*sender, tmp_path).status == 401
+    own.write_text(f"* basic tom:{PASSWORD}")
+    eventually(lambda: is_taken(*sender, tmp_path))
+
+
+def is_taken(transport: HttpTransport, host: Host, tmp_path: Path) -> bool:
+    with contextlib.suppress(DeliveryError):
+        round_trip(transport, host, tmp_path)
+        return True
+    return False
 
 
 @pytest.fixture

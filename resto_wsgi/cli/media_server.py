@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
 from ..media_server import TIMEOUT, Access, MediaServer, make_server
+from ..secret_files import Reread, read
 from ..signatures import Key, parse_keys
 from .catching_up import catch_up
 
@@ -111,17 +112,13 @@ def _access(options: Options, environ: Mapping[str, str]) -> Access:
     )
 
 
-def _keys(path: str | None, environ: Mapping[str, str]) -> tuple[Key, ...]:
+def _keys(path: str | None, environ: Mapping[str, str]) -> Sequence[Key] | Callable[[], Sequence[Key]]:
     if path is None and SECRET in environ:
         return parse_keys(environ[SECRET], SECRET)
-    path = path or environ.get(SECRET_FILE)
-    if path is None:
+    file = path or environ.get(SECRET_FILE)
+    if file is None:
         return ()
-    try:
-        with open(path, encoding="utf-8") as file:
-            return parse_keys(file.read(), path)
-    except (OSError, UnicodeError) as error:
-        raise ConfigError("secret-file", f"cannot be read: {os.strerror(getattr(error, 'errno', 0) or 0)}") from None
+    return Reread(file, lambda: parse_keys(read("secret-file", file, group=True), file))
 
 
 def _tls(options: Options) -> Any:

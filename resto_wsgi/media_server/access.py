@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ class Access:
     """Admits a writer whose address is in ``networks``, who signs with one of ``keys``, or who has a certificate.
 
     networks      of addresses, such as 10.0.0.0/8; the address is the server's REMOTE_ADDR, behind a proxy the proxy's
-    keys          shared secrets, of which any admits
+    keys          shared secrets, of which any admits; or what returns those that are in force, asked for each request
     authorities   the HOST:PORT that this server is called by; a request that was signed for another one is refused.
                   Without them, one that was signed for another server with the same key could be repeated here. By
                   these names this machine may call it too
@@ -57,7 +57,7 @@ class Access:
         self,
         networks: Iterable[str] | None = None,
         *,
-        keys: Sequence[Key] = (),
+        keys: Sequence[Key] | Callable[[], Sequence[Key]] = (),
         authorities: Iterable[str] = (),
         certificates: bool = False,
         anyone: bool = False,
@@ -67,7 +67,7 @@ class Access:
         self._by_default = networks is None and not (keys or certificates or anyone)
         given = LOOPBACK if self._by_default else tuple(networks or ())
         self._networks = [parse_network("allow", each) for each in given]
-        self._keys = tuple(keys)
+        self._keys = keys
         self._authorities = frozenset(each.lower() for each in authorities)
         self._names = {"localhost", socket.gethostname().lower(), *map(_hostname, self._authorities)}
         self._certificates = certificates
@@ -119,7 +119,7 @@ class Access:
     def _judge_signature(self, message: Message, replays: Replays, now: float) -> None:
         if self._authorities and message.authority not in self._authorities:
             raise SignatureRejected("it is not for this server")
-        verified = verify(message, self._keys, now)
+        verified = verify(message, self._keys() if callable(self._keys) else self._keys, now)
         if message.method == "PUT":
             _judge_digest(message.headers["repr-digest"])
         if not replays.is_first(verified, now):

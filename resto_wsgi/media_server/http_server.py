@@ -12,6 +12,7 @@ Nothing is known here of files. ``make_server`` imports this, and with it cheroo
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cheroot.wsgi import Server as CherootServer
 
 from ..errors import ConfigError
+from ..secret_files import judge
 
 __all__ = ["Server", "Tls"]
 
@@ -209,6 +211,7 @@ class _Adapter(BuiltinSSLAdapter):
 
 def _adapter(tls: Tls) -> _Adapter:
     adapter: _Adapter = _usable("tls-cert", lambda: _Adapter(tls.certificate, tls.key))
+    judge("tls-key", tls.key, _usable("tls-key", lambda: os.stat(tls.key)), group=True)
     if tls.client_ca is not None:
         context = adapter.context
         _usable("client-ca", lambda: context.load_verify_locations(tls.client_ca))

@@ -121,15 +121,24 @@ class _TlsPool(HTTPSConnectionPool):
 class Origin:
     """Where the requests for one host go: its pool, what a Host header says of it, and the path before each name.
 
-    ``url`` is that of the host, ``common`` what every request says, and ``signer`` signs it where that is wanted.
+    ``url`` is that of the host. What it is shown may change, so it is asked for with each request.
     """
 
     pool: HTTPConnectionPool
     url: str
     authority: str
     path: str
-    common: Mapping[str, str] = field(repr=False)
-    signer: Signer | None
+    security: Security = field(repr=False)
+
+    @property
+    def common(self) -> Mapping[str, str]:
+        """What every request says."""
+        return {**COMMON, **self.security.fields(self.url)}
+
+    @property
+    def signer(self) -> Signer | None:
+        """What signs each request, None where nothing does."""
+        return self.security.signer(self.url)
 
     def lease(self) -> Bounded:
         """Take a connection: one that is alive, as far as is known without asking, or a new one, to be connected."""
@@ -185,5 +194,4 @@ class _Own:
     def origin(self, url: str) -> Origin:
         _, _, rest = url.partition("//")
         authority, slash, path = rest.partition("/")
-        pool, common = self.manager.connection_from_url(url), {**COMMON, **self._security.fields(url)}
-        return Origin(pool, url, authority, slash + path, common, self._security.signer(url))
+        return Origin(self.manager.connection_from_url(url), url, authority, slash + path, self._security)

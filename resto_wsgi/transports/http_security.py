@@ -1,8 +1,10 @@
 """How hosts know us and we know them: authorities and certificates for TLS, credentials in the head of a request.
 
-The files that the settings name are read once, here, and a ConfigError says at start what is wrong with them: a key or
-a password that others on this machine may read is refused. Which host is shown what is decided for the hosts that are
-given, and no other is shown anything. Nothing of a secret is in a repr or an error. The transport and the check use it.
+The files that the settings name are read here, and a ConfigError says at start what is wrong with them: a key or a
+password that others on this machine may read is refused. The credentials are read anew when their file changes, where
+each host is still shown something of the same kind; the rest at a start. Which host is shown what is decided for the
+hosts that are given, and no other is shown anything. Nothing of a secret is in a repr or an error. The transport and
+the check use it.
 """
 
 from __future__ import annotations
@@ -10,22 +12,20 @@ from __future__ import annotations
 import os
 import secrets
 import ssl
-import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..config import Settings
-from ..credentials import Credential, Credentials, parse_credentials
+from ..credentials import Credential, parse_credentials
 from ..errors import ConfigError, shown
 from ..hosts import Host
+from ..secret_files import Reread, judge, read
 from ..signatures import Key, sign
 
 __all__ = ["Security", "Signer"]
 
-LONGEST = 1024 * 1024  # bytes of a file of credentials; a line has some hundred
-OTHERS = 0o077  # what nobody but the owner may do
-OTHERS_OF_ROOT = 0o037  # the same where root has it: it may let a group read, as Debian's ssl-cert, but not write
+SETTING = "credentials_file"
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,29 @@ class Security:
         self._client_cert = client_cert
         self._client_key = client_key
         self._clock = clock
-        known = _credentials(credentials_file)
-        found = {host.url: known.of(host.url) for host in hosts}
-        self._found: dict[str, Credential] = {url: each for url, each in found.items() if each is not None}
+        self._urls = tuple(host.url for host in hosts)
+        self._kinds: dict[str, str] | None = None
+        self._reread = (
+            Reread(credentials_file, lambda: self._find(credentials_file)) if credentials_file is not None else None
+        )
         self.signed = frozenset(url for url, each in self._found.items() if each.key is not None)
         """The Host.url of those whose requests are signed."""
         self.context = self.tls() if ca_bundle or client_cert else None
         """For connections over TLS; None where the system's authorities are all that there is."""
+
+    @property
+    def _found(self) -> Mapping[str, Credential]:
+        return self._reread() if self._reread else {}
+
+    def _find(self, path: str) -> Mapping[str, Credential]:
+        """Return what each host is shown. Raises ConfigError, also where that is of another kind than at first."""
+        known = parse_credentials(read(SETTING, path), shown(path, 300))
+        found = {url: credential for url in self._urls if (credential := known.of(url)) is not None}
+        kinds = {url: each.kind for url, each in found.items()}
+        if self._kinds not in (None, kinds):  # what is signed has a digest, which was decided before
+            raise ConfigError(SETTING, "shows a host something of another kind, or nothing, which needs a restart")
+        self._kinds = kinds
+        return found
 
     @classmethod
     def of(cls, settings: Settings, hosts: Sequence[Host] | None = None) -> Security:
@@ -114,29 +130,10 @@ class Security:
         return "" if found is None else found.kind
 
 
-def _credentials(path: str | None) -> Credentials:
-    if path is None:
-        return Credentials()
-    setting = "credentials_file"
-    try:
-        # Not to wait for somebody who writes into a pipe.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            _judge(setting, path, os.fstat(file.fileno()))
-            content = file.read(LONGEST + 1)
-        if len(content) > LONGEST:
-            raise ConfigError(setting, f"{shown(path, 300)} is longer than {LONGEST} bytes")
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise _unusable(setting, error) from None
-    except UnicodeError:
-        raise ConfigError(setting, f"{shown(path, 300)} is not in UTF-8") from None
-    return parse_credentials(text, shown(path, 300))
-
-
 def _load(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     setting = "client_key" if key else "client_cert"
     try:
-        _judge(setting, key or certificate, os.stat(key or certificate))
+        judge(setting, key or certificate, os.stat(key or certificate))
     except OSError as error:
         raise _unusable(setting, error) from None
     try:
@@ -145,14 +142,6 @@ def _load(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     except (OSError, ValueError) as error:
         problem = "is not a certificate with its key in PEM, the key not encrypted"
         raise _unusable("client_cert", error, problem) from None
-
-
-def _judge(setting: str, path: str, status: os.stat_result) -> None:
-    """Refuse what others may read or change; Kubernetes, systemd and Debian give root's files to a group to read."""
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(setting, f"{shown(path, 300)} is not a file")
-    if status.st_mode & (OTHERS if status.st_uid else OTHERS_OF_ROOT):
-        raise ConfigError(setting, f"others may read or change {shown(path, 300)}; chmod 600 it")
 
 
 def _unusable(setting: str, error: Exception, problem: str = "") -> ConfigError:
