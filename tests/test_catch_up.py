@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from test_relay import ask, held, owed
 from resto_wsgi.cli.catching_up import parse_rate
 from resto_wsgi.digests import format_digest
 from resto_wsgi.media_server import MediaServer
-from resto_wsgi.media_server.catch_up import CatchUp, CatchUpError, Progress
+from resto_wsgi.media_server.catch_up import FEW, CatchUp, CatchUpError, Progress
 
 CAT = b"a cat" * 1000
 LARGE = os.urandom(3_000_000)
@@ -320,6 +321,73 @@ def test_a_file_that_is_not_its_digest_is_not_published(app: MediaServer, above:
     assert (done.fetched, done.failed) == (1, 1)
     assert files(app) == {"dog": CAT}
     assert warned == ["cat: its bytes are not those of its digest"]
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "reason"),
+    [
+        ("Content-Length: 1000000000000000", b"", "1000000000000000 bytes are to come, and the disk has room for "),
+        ("Content-Length: 2000001", b"", "2000001 bytes are to come, and the disk has room for 2000000"),
+        ("Transfer-Encoding: chunked", b"100000\r\n" + b"x" * 0x100000 + b"\r\n", "more bytes came than the disk has"),
+    ],
+)
+def test_a_file_that_the_disk_has_no_room_for_is_told(
+    app: MediaServer, faulty: Any, monkeypatch: pytest.MonkeyPatch, head: str, body: bytes, reason: str
+) -> None:
+    """Whatever the index says of its size, and whether its answer does; it is asked for once, and fills nothing."""
+    asked: list[str] = []
+
+    def endless(connection: Any, reader: Any) -> None:
+        while request := reader.readline().decode():
+            while reader.readline().strip():
+                pass
+            asked.append(request.split()[1])
+            if asked[-1] == "/cat":
+                with contextlib.suppress(OSError):
+                    connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+                    while body:
+                        connection.sendall(body)
+                return
+            found = [] if "after" in asked[-1] else [{"name": "cat", "size": 1}]
+            page = json.dumps({"names": found, "gone": []}).encode()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
+
+    free = os.statvfs_result((1, 1, 2_000_000, 2_000_000, 2_000_000, 1, 1, 1, 0, 255))
+    if "1000000000000000" not in head:  # no disk of this machine is as small as that
+        monkeypatch.setattr(os, "fstatvfs", lambda fd: free)
+    warned: list[str] = []
+    assert catch_up(app, faulty(endless).url, warn=warned.append).failed == 1
+    assert asked.count("/cat") == 1
+    (line,) = warned
+    assert line.startswith(f"cat: {reason}")
+    parts = Path(app.store.root, ".resto/catch-up").iterdir()
+    assert files(app) == {} and sum(each.stat().st_size for each in parts) < 1000
+
+
+def test_a_node_that_has_nothing_does_not_empty_this_one(app: MediaServer, above: Node) -> None:
+    """It may be the wrong one, or have lost its files. A few deletes are carried out all the same."""
+    names = [f"{number:03}" for number in range(FEW + 1)]
+    for name in names:
+        put(above, name, CAT)
+        Path(app.store.root, name).write_bytes(CAT)
+        ask(above, "DELETE", f"/{name}")
+    with pytest.raises(CatchUpError, match="has no files, and says that more than 100 of those here were deleted"):
+        catch_up(app, above.url)
+    assert sorted(files(app)) == names
+    Path(app.store.root, names.pop()).unlink()
+    assert catch_up(app, above.url).deleted == FEW
+    assert files(app) == {}
+
+
+def test_a_node_that_has_something_has_all_its_deletes_carried_out(app: MediaServer, above: Node) -> None:
+    """However many there are."""
+    for number in range(FEW + 1):
+        put(above, f"{number}", CAT)
+        Path(app.store.root, f"{number}").write_bytes(CAT)
+        ask(above, "DELETE", f"/{number}")
+    put(above, "cat", CAT)
+    assert catch_up(app, above.url).deleted == FEW + 1
+    assert files(app) == {"cat": CAT}
 
 
 def test_a_folder_in_the_place_of_a_file_is_told(app: MediaServer, above: Node) -> None:

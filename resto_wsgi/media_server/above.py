@@ -1,8 +1,9 @@
 """What the node above says when it is asked to be caught up with: its index, a file of it, and one name as it is now.
 
 It is believed in what it holds, and in nothing else: pages and numbers are bounded, each name is judged as a client's
-would be, and an index has to go forward, so that one which turns in circles ends. A file goes on from where an earlier
-fetch broke off, where it is still that version (If-Range). Nothing is published here. ``catch_up`` calls this.
+would be, an index has to go forward, so that one which turns in circles ends, and no file fills the disk. A file goes
+on from where an earlier fetch broke off, where it is still that version (If-Range). Nothing is published here.
+``catch_up`` calls this.
 """
 
 from __future__ import annotations
@@ -120,7 +121,14 @@ class Above:
             os.ftruncate(fd, start)
             os.lseek(fd, start, os.SEEK_SET)
             _note_etag(path, reading.headers.get("ETag", ""))
+            room = _room(fd)
+            if (reading.size or 0) > room:
+                raise _too_large(reading, f"{reading.size} bytes are to come, and the disk has room for {room}")
             for block in reading.blocks(self._pace.block):
+                room -= len(block)
+                if room < 0:  # nobody said how much would come
+                    os.ftruncate(fd, 0)
+                    raise _too_large(reading, "more bytes came than the disk has room for")
                 view = memoryview(block)
                 while view:
                     view = view[os.write(fd, view) :]
@@ -160,6 +168,18 @@ class Above:
             if reading.status != 200:
                 raise reading.refused()
             return reading.text(MAX_PAGE)
+
+
+def _room(fd: int) -> int:
+    """Return how many bytes the disk of an open file has free."""
+    found = os.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize
+
+
+def _too_large(reading: Reading, reason: str) -> DeliveryError:
+    error = reading.failed(reason)
+    error.permanent = True
+    return error
 
 
 def sha256_of(fd: int) -> bytes:

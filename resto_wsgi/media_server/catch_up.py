@@ -10,7 +10,8 @@ Others may write meanwhile, here and above. So nothing is published or deleted b
 old: under the lock of the name it has to be as it was here when it was looked at, and the node above is asked once more
 whether it still has that version, or none. Whatever changes there afterwards is sent here, and waits for the lock.
 What is newer here (by its generation, else by its mtime) is kept, and so is a name that is only here, unless the node
-above says that it was deleted. One run at a time for each root. The command calls this.
+above says that it was deleted. Where that one holds nothing, no more than a FEW are deleted: it may be the wrong one.
+One run at a time for each root. The command calls this.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 from .. import names
 from ..digests import parse_digest
@@ -46,6 +48,7 @@ TIMEOUT = 10.0  # seconds without progress
 TRIES = 5  # of one file; each goes on from where the last one broke off
 PAUSE = 0.5  # seconds between two of them
 FOLDER = "catch-up"
+FEW = 100  # names that are deleted here although no file at all is left above
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class CatchUp:
         try:
             for record in self._above.files():
                 self._try(record.name, partial(self._bring, record))
+            if not self.progress.seen:
+                self._judge_deletes()
             for record in self._above.deleted():
                 self._try(record.name, partial(self._delete, record.name))
             if not self.progress.failed:
@@ -118,6 +123,15 @@ class CatchUp:
             lock.release()
             self._transport.close()
         return self.progress
+
+    def _judge_deletes(self) -> None:
+        """Refuse to empty this root by what a node says that has no files."""
+        doomed = (record for record in self._above.deleted() if self._state(record.name) is not None)
+        if sum(1 for _ in islice(doomed, FEW + 1)) > FEW:
+            problem = f"the node above has no files, and says that more than {FEW} of those here were deleted"
+            raise CatchUpError(
+                f"{problem}; nothing was. Look at its URL and its root; if that is right, empty the root"
+            )
 
     def _try(self, name: str, work: Callable[[], None]) -> None:
         """Do one name. What fails for it alone is told and passed over; a disk that refuses ends the run."""
@@ -135,7 +149,7 @@ class CatchUp:
         try:
             work()
         except DeliveryError as error:
-            return _Reason(error.reason, final=error.status is not None and error.status < 500)
+            return _Reason(error.reason, error.permanent or (error.status is not None and error.status < 500))
         except Refused as error:
             return _Reason(error.reason, final=True)
         except (IsADirectoryError, NotADirectoryError):
