@@ -27,7 +27,9 @@ def ask(app: Any, method: str, path: str, body: bytes | None = None, **environ: 
     An environ variable that is None is left out.
     """
     warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD", WSGIWarning)  # what WebDAV adds
-    request = Request.blank("/", method=method, environ={"REMOTE_ADDR": "127.0.0.1"}, body=body)
+    request = Request.blank(
+        "/", method=method, environ={"REMOTE_ADDR": "127.0.0.1", "SERVER_PROTOCOL": "HTTP/1.1"}, body=body
+    )
     request.environ["PATH_INFO"] = path
     request.environ.update(environ)
     given = {name: value for name, value in request.environ.items() if value is not None}

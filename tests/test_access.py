@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from node_requests import ask, files
 from servers import LOOPBACK, Node
 
@@ -90,6 +91,17 @@ def test_a_proxy_on_this_machine_does_not_make_everybody_local(root: Path, heade
     assert files(root) == {}
     app = MediaServer(root, access=Access(["127.0.0.1"]))
     assert ask(app, "PUT", "/x", b"x", **{header: "198.51.100.7"}).status_code == 201
+
+
+def test_nginx_that_says_nothing_of_itself_does_not_either(root: Path, media_servers: Any) -> None:
+    """As its proxy_pass is without anything beside it."""
+    with Node(root) as node:
+        (nginx,) = media_servers("nginx", extra=f"location /media/ {{ proxy_pass {node.url}/; }}")
+        assert urllib3.request("PUT", f"{nginx.url}/media/x", body=b"x").status == 403
+        assert urllib3.request("GET", f"{nginx.url}/media/").status == 403
+        assert files(root) == {}
+        assert urllib3.request("PUT", f"{node.url}/x", body=b"x").status == 201
+        assert urllib3.request("GET", f"{nginx.url}/media/x").data == b"x"
 
 
 @pytest.mark.parametrize("means", [{"keys": [KEY]}, {"certificates": True}])

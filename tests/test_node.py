@@ -163,6 +163,7 @@ def test_a_put_needs_a_length(app: MediaServer, root: Path, length: str | None, 
         "PATH_INFO": "/x",
         "REQUEST_METHOD": "PUT",
         "REMOTE_ADDR": "127.0.0.1",
+        "SERVER_PROTOCOL": "HTTP/1.1",
         "wsgi.input": io.BytesIO(b"12345"),
     }
     if length is not None:
@@ -361,7 +362,7 @@ def test_a_hostile_path_is_refused(app: MediaServer, tmp_path: Path, path: str) 
     (tmp_path / "root/d").mkdir()
     before = files(tmp_path)
     for method, status in [("PUT", 400), ("DELETE", 400), ("GET", 404), ("HEAD", 404)]:
-        reply = Request.blank("/", method=method, environ={"REMOTE_ADDR": "127.0.0.1"})
+        reply = Request.blank("/", method=method, environ={"REMOTE_ADDR": "127.0.0.1", "SERVER_PROTOCOL": "HTTP/1.1"})
         reply.environ.update({"PATH_INFO": path, "CONTENT_LENGTH": "0"})
         assert reply.get_response(app).status_code == status, method
     assert files(tmp_path) == before
@@ -444,7 +445,9 @@ def test_a_network_that_is_none_is_an_error() -> None:
 def test_other_methods_are_told_what_there_is(app: MediaServer) -> None:
     """405 with Allow, for MOVE too, and OPTIONS answers the same."""
     for method in ("POST", "PATCH", "PROPFIND", "MOVE"):
-        refused = Request.blank("/x", method=method, environ={"REMOTE_ADDR": "127.0.0.1"}).get_response(app)
+        refused = Request.blank(
+            "/x", method=method, environ={"REMOTE_ADDR": "127.0.0.1", "SERVER_PROTOCOL": "HTTP/1.1"}
+        ).get_response(app)
         assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD, PUT, DELETE, MKCOL, OPTIONS")
     reply = ask(app, "OPTIONS", "/x")
     assert (reply.status_code, reply.headers["Allow"]) == (204, "GET, HEAD, PUT, DELETE, MKCOL, OPTIONS")

@@ -368,7 +368,9 @@ def test_what_is_not_a_whole_file_as_it_is_is_refused(
         return app(given, lambda status, headers: seen.update(headers) or start_response(status, headers))  # type: ignore[func-returns-value]
 
     if "HTTP_TRANSFER_ENCODING" in environ:  # Connection is not for applications, says the validator
-        request = Request.blank("/x", method="PUT", environ={"REMOTE_ADDR": "127.0.0.1"}, body=b"x")
+        request = Request.blank(
+            "/x", method="PUT", environ={"REMOTE_ADDR": "127.0.0.1", "SERVER_PROTOCOL": "HTTP/1.1"}, body=b"x"
+        )
         request.environ.update(environ, **{"wsgi.input": Stream(b"x")})
         if environ.get("CONTENT_LENGTH", "") is None:
             del request.environ["CONTENT_LENGTH"]

@@ -95,7 +95,9 @@ class Access:
             raise Refused("401 Unauthorized", f"this request has to be signed: {error.reason}", challenge) from None
 
     def _knows_address(self, environ: WSGIEnvironment) -> bool:
-        if self._by_default and any(each in environ for each in PROXIED):
+        # nginx says nothing of itself, but speaks HTTP/1.0 to what is behind it unless it is told otherwise.
+        proxied = any(each in environ for each in PROXIED) or environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
+        if self._by_default and proxied:
             return False
         address = _address(environ.get("REMOTE_ADDR", ""))
         return address is not None and any(address in network for network in self._networks)
