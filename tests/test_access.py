@@ -364,6 +364,14 @@ def test_a_request_for_another_server_is_refused(root: Path) -> None:
     assert send(app, "PUT", "/x", b"y", headers, HTTP_HOST="MEDIA-01:8080").status_code == 204
 
 
+@pytest.mark.parametrize(("scheme", "port", "status"), [("https", 443, 201), ("http", 80, 201), ("http", 443, 401)])
+def test_a_name_may_have_the_port_of_its_scheme(root: Path, scheme: str, port: int, status: int) -> None:
+    """Which a sender leaves out, and its signature too."""
+    app = MediaServer(root, access=Access(keys=[KEY], authorities=[f"media-01:{port}"]))
+    headers = signed("PUT", f"{scheme}://media-01/x", b"x")
+    assert send(app, "PUT", "/x", b"x", headers, **{"wsgi.url_scheme": scheme}).status_code == status
+
+
 def test_a_signature_travels_over_the_wire(root: Path) -> None:
     """With a name that has to be encoded, in a folder of the URL, through a real client and a real server."""
     with Node(root, access=Access(keys=[KEY])) as node:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ..digests import parse_digest
 from ..errors import ConfigError, SignatureRejected
+from ..hosts import DEFAULT_PORTS
 from ..networks import LOOPBACK, is_everybody, parse_address, parse_network
 from ..signatures import Key, Message, accepted, verify
 from .answers import Refused
@@ -88,7 +89,7 @@ class Access:
         if not self._keys or (known and "HTTP_SIGNATURE_INPUT" not in environ):
             raise Refused("403 Forbidden", fault)
         try:
-            self._judge_signature(message_of(environ), replays, now)
+            self._judge_signature(environ, replays, now)
         except SignatureRejected as error:
             # RFC 9110, section 15.5.2 wants a challenge; there is no registered scheme for signatures.
             challenge = [("WWW-Authenticate", "Signature"), ("Accept-Signature", accepted(environ["REQUEST_METHOD"]))]
@@ -118,8 +119,11 @@ class Access:
     def _has_certificate(self, environ: WSGIEnvironment) -> bool:
         return self._certificates and environ.get("SSL_CLIENT_VERIFY") == "SUCCESS"
 
-    def _judge_signature(self, message: Message, replays: Replays, now: float) -> None:
-        if self._authorities and message.authority not in self._authorities:
+    def _judge_signature(self, environ: WSGIEnvironment, replays: Replays, now: float) -> None:
+        message = message_of(environ)
+        # What is signed is the authority without the scheme's own port; it may be told with it.
+        own = {message.authority, f"{message.authority}:{DEFAULT_PORTS.get(environ.get('wsgi.url_scheme', 'http'))}"}
+        if self._authorities and self._authorities.isdisjoint(own):
             raise SignatureRejected("it is not for this server")
         verified = verify(message, self._keys() if callable(self._keys) else self._keys, now)
         if message.method == "PUT":
