@@ -364,6 +364,14 @@ def test_a_request_for_another_server_is_refused(root: Path) -> None:
     assert send(app, "PUT", "/x", b"y", headers, HTTP_HOST="MEDIA-01:8080").status_code == 204
 
 
+@pytest.mark.parametrize("name", ["https://media-01:8443", "media-01/", "media-01:x", "", "[::1", "::1"])
+def test_a_name_is_a_host_and_a_port(name: str) -> None:
+    """Any other would have every signed request refused, and make a Host header that is none one of ours."""
+    with pytest.raises(ConfigError, match=r"^name: takes HOST:PORT"):
+        Access(keys=[KEY], authorities=[name])
+    Access(keys=[KEY], authorities=["media-01", "[::1]:8443", "10.0.0.1:80"])
+
+
 @pytest.mark.parametrize(("scheme", "port", "status"), [("https", 443, 201), ("http", 80, 201), ("http", 443, 401)])
 def test_a_name_may_have_the_port_of_its_scheme(root: Path, scheme: str, port: int, status: int) -> None:
     """Which a sender leaves out, and its signature too."""

@@ -2,14 +2,8 @@
 
 Each means that is given admits on its own: an address, a signature, a client certificate. Where none is given, this
 machine may write, and nobody else. A request is judged by its head alone, before its body is read; a signature
-covers the digest of the body, which ``body`` compares. ``node`` calls this.
-
-An address is also that of every page that is open in a browser there, and a page of another site may write for its
-author: by name, where he has his name lead to this server (DNS rebinding), which makes it a page of this very site to
-the browser. So who is known by address alone writes with no Origin and no Sec-Fetch-Site, which no sender of files
-sends and every browser does; where this machine writes by default, it calls us by a name that strangers cannot have
-lead here, for reading our own pages too. Not so where networks were given: senders call us by whatever name their
-media_hosts has, and a proxy on this machine passes on the public's. --allow-anyone takes pages as it takes everybody.
+covers the digest of the body, which ``body`` compares. An address is also that of every page in a browser there, so it
+does not admit what may be the work of one. ``node`` calls this.
 """
 
 from __future__ import annotations
@@ -21,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from ..digests import parse_digest
-from ..errors import ConfigError, SignatureRejected
+from ..errors import ConfigError, SignatureRejected, shown
 from ..hosts import DEFAULT_PORTS
 from ..networks import LOOPBACK, is_everybody, parse_address, parse_network
 from ..signatures import Key, Message, accepted, verify
@@ -37,7 +31,7 @@ PROXIED = ("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP
 PAGES = ("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE")  # the Fetch Standard, section 3.2, and Fetch Metadata: of browsers alone
 READING = frozenset({"GET", "HEAD"})
 
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?")  # RFC 9110, section 7.2; in lower case
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:/?#@\s]+))(?::[0-9]*)?")  # RFC 9110, section 7.2; in lower case
 
 
 class Access:
@@ -51,7 +45,7 @@ class Access:
     certificates  whether a client certificate that the WSGI server has verified (SSL_CLIENT_VERIFY) admits
     anyone        has to be True where the networks are all addresses there are
 
-    Raises ConfigError where a network is none, or all of them are everybody's.
+    Raises ConfigError where a network or an authority is none, or all networks together are everybody's.
     """
 
     def __init__(
@@ -70,7 +64,11 @@ class Access:
         self._networks = [parse_network("allow", each) for each in given]
         self._keys = keys
         self._authorities = frozenset(each.lower() for each in authorities)
-        self._names = {"localhost", socket.gethostname().lower(), *map(_hostname, self._authorities)}
+        named = {each: _hostname(each) for each in self._authorities}
+        for each, host in named.items():
+            if not host:
+                raise ConfigError("name", f"takes HOST:PORT, or HOST where the port is the scheme's, not {shown(each)}")
+        self._names = {"localhost", socket.gethostname().lower(), *named.values()}
         self._certificates = certificates
         self._anyone = anyone
         if is_everybody(self._networks) and not anyone:
@@ -104,7 +102,14 @@ class Access:
         return address is not None and any(address in network for network in self._networks)
 
     def _page_fault(self, environ: WSGIEnvironment) -> str | None:
-        """Say why this may be the work of a page in a browser; None where it is not."""
+        """Say why this may be the work of a page in a browser; None where it is not.
+
+        Of a page of any site: where its author has his name lead to this server (DNS rebinding), the browser takes it
+        for one of ours. So nobody writes by an address with Origin or Sec-Fetch-Site, which every browser sends and no
+        sender of files does. Where this machine writes by default, it has to call us by a name that no stranger can
+        have lead here besides, for reading our own pages too. Not so where networks were given: senders call us by
+        the name that their media_hosts has, and a proxy on this machine passes on the public's.
+        """
         if environ["REQUEST_METHOD"] not in READING and any(each in environ for each in PAGES):
             return "an address does not let pages in a browser write: sign, or have a certificate"
         if self._by_default and not self._is_own_name(environ.get("HTTP_HOST", "")):
