@@ -22,7 +22,7 @@ from ..digests import parse_digest
 from ..errors import DeliveryError, NameRejected, RestoError
 from ..hosts import parse_hosts
 from .node_transport import NodeTransport, Reading
-from .pages import INDEX, is_own
+from .own_names import INDEX, is_own
 from .store import LONGEST
 from .tree_report import JSON
 

@@ -29,7 +29,8 @@ from .asked import MOST, Asked
 from .below import AGENT
 from .hops import FIELD, Hops
 from .node_transport import LOOP
-from .pages import MISSING, html_page, json_page, query_of, table, wanted_page
+from .own_names import MISSING
+from .pages import html_page, json_page, query_of, table, wanted_page
 from .relay import Relay, wants_json
 from .store import Store
 from .tree_report import JSON

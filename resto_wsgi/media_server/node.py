@@ -29,7 +29,7 @@ from .conditions import http_seconds, judge_write
 from .healing import Healing
 from .index import index_page
 from .missing import missing_page
-from .pages import MISSING, OWN, README, is_own
+from .own_names import MISSING, OWN, README, is_own
 from .reading import file_answer, page_answer, page_of
 from .readme_page import readme_page
 from .refusals import Refusals

@@ -1,8 +1,7 @@
-"""This server's own pages, for those who may write: what they share, and which path is which.
+"""This server's own pages, for those who may write: what they share. Their names are in ``own_names``.
 
 A page is HTML for people and crawlers, or JSON for a program, which says so with Accept. Everything that came from a
-client, a child or the disk is escaped. ``node`` hands a GET over; no file can have one of these names, and one that
-somebody has put on the disk under it is not there for anybody, nor is what is below it.
+client, a child or the disk is escaped. ``node`` hands a GET over.
 """
 
 from __future__ import annotations
@@ -20,19 +19,12 @@ from .tree_report import JSON
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["INDEX", "MISSING", "OWN", "README", "html_page", "is_own", "json_page", "query_of", "table", "wanted_page"]
+__all__ = ["html_page", "json_page", "query_of", "table", "wanted_page"]
 
-MISSING, INDEX, README = "__missing__", "__index__", "__readme.txt"
-OWN = frozenset({MISSING, INDEX, README})
 MAX_LIMIT = 10_000  # entries of a page
 LIMIT = 1000  # where nobody asks for a number
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-
-
-def is_own(name: str) -> bool:
-    """Say whether a name is that of a page, or below it."""
-    return name.partition("/")[0] in OWN
 
 
 def query_of(environ: WSGIEnvironment) -> dict[str, str]:

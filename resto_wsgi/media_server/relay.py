@@ -41,7 +41,7 @@ from .asked import Known
 from .early import LEAST, Early
 from .hops import FIELD, Hops, Ways
 from .node_transport import PASSING, WAIT, NodeTransport, Passing
-from .pages import is_own
+from .own_names import is_own
 from .repeats import Repeats
 from .store import LONGEST, Change, Staged, Store
 from .tree_report import Line

@@ -27,7 +27,7 @@ from .. import names
 from ..locks import name_lock
 from ..staging import make_hidden
 from . import marks
-from .pages import is_own
+from .own_names import is_own
 
 __all__ = ["LONGEST", "Change", "Entry", "Staged", "Store", "etag_of"]
 
@@ -151,8 +151,7 @@ class Store:
         """Return at most ``limit`` entries of a folder, "" for the root, whose names come after ``after``, sorted.
 
         Hidden files, links, what is neither file nor folder, and what a page of ours takes the place of are left out.
-        None where there is no such folder.
-        Memory grows with ``limit`` alone, however many entries there are. Raises OSError.
+        None where there is no such folder. Memory grows with ``limit`` alone, not with the entries. Raises OSError.
         """
         try:
             with self._folder(name.split("/") if name else []) as folder, os.scandir(folder) as found:
