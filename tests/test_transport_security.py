@@ -23,13 +23,16 @@ import pytest
 from servers import LOOPBACK, Node, eventually, free_port_below, server_of
 
 from resto_wsgi.errors import ConfigError, DeliveryError, ReplicationError
+from resto_wsgi.fanout import Fanout, Task
 from resto_wsgi.hosts import Host, parse_hosts
+from resto_wsgi.media_root import Master
 from resto_wsgi.media_server import Access, MediaServer, make_server
 from resto_wsgi.media_server.http_server import Tls
 from resto_wsgi.media_server.stock import APACHE_MODULES
 from resto_wsgi.replicator import Replicator
 from resto_wsgi.signatures import parse_keys
 from resto_wsgi.transports import http_digests, http_job
+from resto_wsgi.transports.driving import finish
 from resto_wsgi.transports.http import HttpTransport
 from resto_wsgi.transports.http_security import Security
 
@@ -491,6 +494,79 @@ def test_a_save_to_many_hosts_reads_the_master_once_for_their_signatures(
         replicator.save("cat", b"cat")
     assert read.count(http_digests.BLOCK) == 2  # a block, and the end
     assert all("repr-digest" in seen.headers for server in servers for seen in server.requests)
+
+
+def test_a_large_file_is_hashed_once_and_holds_up_nobody(
+    tmp_path: Path, faulty: Any, credentials: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the digest for three hosts that want signatures is computed, another host is sent a file and answers."""
+    hashed: list[bool] = []
+    original = http_digests.Body.read
+    answered = threading.Event()
+
+    def read(self: Any, limit: int) -> bytes:
+        if limit == http_digests.BLOCK:  # what else is read is sent
+            hashed.append(all(hashed) and answered.wait(10))
+        return original(self, limit)
+
+    monkeypatch.setattr(http_digests.Body, "read", read)
+    size = 64 * http_digests.BLOCK
+    (tmp_path / "master").write_bytes(os.urandom(http_digests.BLOCK) * 64)
+    (tmp_path / "small").write_bytes(b"cat")
+    ends: dict[tuple[str, str], DeliveryError | None] = {}
+
+    def ended(task: Task, error: DeliveryError | None) -> None:
+        ends[task.host.url, task.name] = error
+        if task.name == "small":
+            answered.set()
+
+    with contextlib.ExitStack() as stack:
+        access = Access(keys=keys(PASSWORD))
+        nodes = [stack.enter_context(Node(tmp_path / f"files-{number}", access=access)) for number in range(3)]
+        hosts = parse_hosts([*(node.url for node in nodes), faulty().url], "/")
+        own = credentials("".join(f"{node.url} secret key-0:{PASSWORD}\n" for node in nodes))
+        transport = HttpTransport(5, Security(hosts, credentials_file=own))
+        stack.callback(transport.close)
+        fanout = Fanout(transport)
+        stack.callback(fanout.close)
+        large = Master(stack.enter_context(open(tmp_path / "master", "rb", buffering=0)), size, 1e9, (0, 0, 0, 0))
+        small = Master(stack.enter_context(open(tmp_path / "small", "rb", buffering=0)), 3, 1e9, (0, 0, 0, 0))
+        tasks = [*(Task(host, "large", large) for host in hosts[:3]), Task(hosts[3], "small", small)]
+        fanout.run(tasks, ended, len(tasks))
+        assert ends == dict.fromkeys([(task.host.url, task.name) for task in tasks])
+    assert hashed == [True] * 65  # each block, and the end
+    for number in range(3):
+        assert (tmp_path / f"files-{number}" / "large").read_bytes() == (tmp_path / "master").read_bytes()
+
+
+def test_a_stop_that_comes_while_a_file_is_hashed_sends_nothing(
+    faulty: Any, credentials: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The errand ends as one that was given up, and no host has heard of it; nor where it has not yet begun to hash."""
+    server = faulty()
+    (host,) = parse_hosts([server.url], "/")
+    transport = HttpTransport(5, Security([host], credentials_file=credentials(f"* secret key-0:{PASSWORD}")))
+    size = 2 * http_digests.BLOCK
+    (tmp_path / "master").write_bytes(bytes(size))
+    original = http_digests.Digests.of
+    for begun in (True, False):
+        with open(tmp_path / "master", "rb", buffering=0) as file:
+            job = transport.put_job(host, "cat", file, size, 1e9)
+            job.start()
+            assert job.cold
+
+            def of(*arguments: Any, job: Any = job) -> str:
+                job.interrupt()
+                return original(*arguments)
+
+            if begun:
+                monkeypatch.setattr(http_digests.Digests, "of", of)
+            else:
+                job.interrupt()
+            finish(job)
+        assert job.outcome is not None and "told to stop" in job.outcome.reason
+    assert not server.requests
+    transport.close()
 
 
 def test_a_master_that_changes_while_it_is_sent_is_not_the_hosts_fault(

@@ -46,7 +46,7 @@ class Job(Protocol):
         """Go ahead on a connection that is there, or become cold."""
 
     def connect(self) -> None:
-        """Connect, which may wait, and go ahead."""
+        """Do what may wait, which is to connect and whatever else takes its time, and go ahead."""
 
     def advance(self, events: int) -> None:
         """Go on; the connection showed these poll events."""

@@ -23,7 +23,7 @@ from .driving import finish
 from .http_connection import BLOCK, STEPS, Pools
 from .http_digests import Digests
 from .http_errand import FAULTS, READ_REMEDIES, Answer, Errand
-from .http_job import HttpJob, Request, Requests
+from .http_job import PAUSE, HttpJob, Request, Requests
 from .http_security import Security
 
 __all__ = ["HttpTransport"]
@@ -131,6 +131,8 @@ class HttpTransport:
         fields = {"Content-Length": str(size), "Date": _date(mtime)}
         signed = errand.host.url in self._security.signed
         if signed:
+            if not self._digests.is_quick(file, size):
+                yield PAUSE
             fields["Repr-Digest"] = self._digests.of(file, size)
         request = Request("PUT", _target(errand.name), fields, file, size)
         answer = yield request

@@ -2,10 +2,12 @@
 
     cold ── connect ──> under way ── answered ──> the next request ──> ... ──> over: ``outcome``
       ^                     └── the connection that was kept alive turns out to be closed ──> cold, once
-      └── no connection is there for a request
+      └── no connection is there for a request, or the errand has to do what takes its time before it
 
 Which requests an errand takes, and what their answers mean, is told by a generator: it yields each ``Request``, is sent
-its ``Answer``, and returns, or raises the DeliveryError that is the outcome. ``http`` writes these.
+its ``Answer``, and returns, or raises the DeliveryError that is the outcome. It yields ``PAUSE`` before what would
+hold up others, as the hashing of a large file, and goes on, with no answer, where waiting is allowed. ``http`` writes
+these.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .http_connection import Bounded, Origin, Pools
 from .http_errand import FAULTS, Answer, Errand
 from .http_flight import Body, Flight, request_head
 
-__all__ = ["HttpJob", "Request", "Requests"]
+__all__ = ["PAUSE", "HttpJob", "Request", "Requests"]
 
 
 class Request(NamedTuple):
@@ -38,6 +40,7 @@ class Request(NamedTuple):
     streamed: bool = False
 
 
+PAUSE = Request("", "")
 Requests = Generator[Request, Answer, Any]
 
 
@@ -52,7 +55,7 @@ class HttpJob:
         self.reply: HTTPResponse | None = None
         self._pools = pools
         self._requests = requests
-        self._repeated = self._interrupted = False
+        self._repeated = self._interrupted = self._paused = False
         self._connection: Bounded | None = None
         self._origin: Origin  # of the request under way, as are the next two
         self._request: Request
@@ -74,6 +77,13 @@ class HttpJob:
         self._next(None)
 
     def connect(self) -> None:
+        if self._paused:
+            self.cold = self._paused = False
+            if self._interrupted:
+                self.abandon()
+            else:
+                self._next(None)
+            return
         connection = self._connection
         if connection is None:
             return
@@ -118,7 +128,7 @@ class HttpJob:
             self._let_go(kept=kept)
 
     def _next(self, answer: Answer | None) -> None:
-        """Tell the errand the answer to its last request, and begin the next one."""
+        """Tell the errand the answer to its last request, if there was one, and begin the next one."""
         try:
             self._request = next(self._requests) if answer is None else self._requests.send(answer)
         except StopIteration as stop:
@@ -129,7 +139,10 @@ class HttpJob:
         except Exception as error:
             self._end(self.errand.broken(error))
         else:
-            self._begin(again=False)
+            if self._request is PAUSE:
+                self.cold = self._paused = True
+            else:
+                self._begin(again=False)
 
     def _begin(self, *, again: bool) -> None:
         """Take a connection, and send the request if it is connected; ``again`` only on a new one."""
