@@ -47,7 +47,9 @@ def filename_of(header: str, parsed: str | None) -> str | None:
 
 def decoded(text: str | None) -> str:
     """Decode a header's text: UTF-8 as browsers send it, else Latin-1, in which every byte is a character."""
-    raw = (text or "").encode("latin-1", "replace")
+    if not text or text.isascii():
+        return text or ""
+    raw = text.encode("latin-1", "replace")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

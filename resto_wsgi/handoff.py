@@ -202,15 +202,21 @@ class _Field(cgi_FieldStorage):  # type: ignore[misc]
         self.name = part.field
         self.filename = part.filename
         self.type = part.content_type
-        self.type_options: Mapping[str, str] = {}
         self.disposition = "form-data"
-        self.disposition_options = {"name": part.field, "filename": part.filename}
         self._type_header = part.type_header
         self.length = part.staged.size
         self.list = None
         self.done = 1
         self._staged = part.staged
         self._file: BinaryIO | None = None
+
+    @property
+    def type_options(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def disposition_options(self) -> Mapping[str, str]:
+        return {"name": self.name, "filename": self.filename}
 
     @property
     def headers(self) -> Message:

@@ -37,6 +37,9 @@ class Hasher:
     def update(self, block: Block) -> None:
         """Take the next block. Unless it is of ``bytes`` it must not change before ``wait`` returns."""
         self._size += len(block)
+        if self._size <= START:
+            self._digest.update(block)
+            return
         beside = self._beside or self._begin()
         if beside is not None and len(block) >= LEAST:
             beside.take(block)

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
@@ -54,8 +54,7 @@ class Limits:
                 raise ConfigError(name, f"must be a positive number, not {value!r}")
 
 
-@dataclass(frozen=True)
-class TextPart:
+class TextPart(NamedTuple):
     """A field of text: what a client typed. ``type_header`` is its Content-Type as sent, "" where there is none."""
 
     field: str
@@ -68,8 +67,7 @@ class TextPart:
         return self.raw.decode("utf-8", "replace")
 
 
-@dataclass(frozen=True)
-class FilePart:
+class FilePart(NamedTuple):
     """A file, staged and sealed. ``filename`` and ``content_type`` are what the client said, and not to be trusted.
 
     ``content_type`` is the media type alone, ``type_header`` the header as sent, with its parameters.
@@ -82,8 +80,7 @@ class FilePart:
     staged: Staged
 
 
-@dataclass(frozen=True)
-class EmptyPart:
+class EmptyPart(NamedTuple):
     """A file field in which nothing was picked: browsers send an empty filename and no content."""
 
     field: str
@@ -232,7 +229,9 @@ class _Receiver:
         self._literal: list[bytes] = []
         self._form_size = self._held = 0
         self._form = Form()
-        self._segment: MultipartSegment  # the part under way, from its first event to its last
+        self._segment: MultipartSegment  # the part under way, from its first event to its last; so the next two
+        self._headers: dict[str, str]
+        self._field = ""
         self._filename: str | None = None
         self._staged: Staged | None = None
         self._text = bytearray()
@@ -277,12 +276,14 @@ class _Receiver:
         self._join()
         header = self._window.index(b"\r\n\r\n", self._window.index(self._delimiter, self._at))
         self._keep(header + 4)
-        if len({name for name, _ in segment.headerlist}) != len(segment.headerlist):
+        self._headers = dict(segment.headerlist)  # whose names the parser has brought into one form
+        if len(self._headers) != len(segment.headerlist):
             raise UploadRejected("A part of the form has a header twice; parsers differ over which one counts.")
-        if (segment.header("Content-Transfer-Encoding") or "").strip().lower() not in PLAIN_ENCODINGS:
+        if self._headers.get("Content-Transfer-Encoding", "").strip().lower() not in PLAIN_ENCODINGS:
             raise UploadRejected("Parts with a Content-Transfer-Encoding are not supported (RFC 7578, section 4.7).")
         self._segment = segment
-        self._filename = filename_of(segment.header("Content-Disposition") or "", segment.filename)
+        self._field = decoded(segment.name)
+        self._filename = filename_of(self._headers["Content-Disposition"], segment.filename)
         self._text = bytearray()
         if self._filename:
             self._staged = self._begin_file(self._filename)
@@ -291,7 +292,7 @@ class _Receiver:
 
     def _begin_file(self, filename: str) -> Staged:
         self._count("files", self._limits.max_files)
-        self._admit(decoded(self._segment.name), filename, self._content_type())
+        self._admit(self._field, filename, self._content_type())
         self._flush()
         return self._stage()
 
@@ -312,18 +313,17 @@ class _Receiver:
         self._check_form_size()
 
     def _end_part(self) -> None:
-        name = decoded(self._segment.name)
-        type_header = self._segment.header("Content-Type") or ""
+        type_header = self._headers.get("Content-Type", "")
         if self._staged is not None:
             self._seal(self._staged)
             filename = self._filename or ""
-            self._form.parts.append(FilePart(name, filename, self._content_type(), type_header, self._staged))
+            self._form.parts.append(FilePart(self._field, filename, self._content_type(), type_header, self._staged))
             self._form.pieces.append(self._staged)
             self._staged = None
         elif self._filename is None:
-            self._form.parts.append(TextPart(name, bytes(self._text), type_header))
+            self._form.parts.append(TextPart(self._field, bytes(self._text), type_header))
         else:
-            self._form.parts.append(EmptyPart(name))
+            self._form.parts.append(EmptyPart(self._field))
 
     def _seal(self, staged: Staged) -> None:
         if staged.held is not None and self._held + staged.size > HELD:

@@ -111,8 +111,7 @@ class UploadMiddleware:
             raise ConfigError("fields", 'names the file fields of handoff="reference", and goes with it alone')
         if not callable(upload_to) and not isinstance(upload_to, str):
             raise ConfigError("upload_to", "takes a strftime pattern or a callable of field, filename and environ")
-        if isinstance(upload_to, str):
-            self._folder("", "", {})  # a pattern that makes no name is an error at start
+        self._dated()  # a pattern that makes no name is an error at start
         self.replicator = replicator or Replicator(Settings.from_keywords(**settings))
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -153,7 +152,8 @@ class UploadMiddleware:
             raise UploadRejected("You may not upload here.", 403)
         form = receive(environ, self.limits, lambda: self.replicator.stage(HOLD), self._admit)
         try:
-            uploads = {id(part): self._upload(part, environ) for part in form.files}
+            dated = self._dated()
+            uploads = {id(part): self._upload(part, dated, environ) for part in form.files}
             if self._handoff == "reference":
                 content_type, parts, pieces = referenced(form, self._fields, lambda part: uploads[id(part)].name)
                 environ["CONTENT_TYPE"] = content_type
@@ -174,32 +174,30 @@ class UploadMiddleware:
             accepted = ", ".join(f".{each}" for each in sorted(self._extensions))
             raise UploadRejected(f"Files of this extension are not accepted, only {accepted}.", 415)
 
-    def _upload(self, part: FilePart, environ: Environ) -> Upload:
+    def _upload(self, part: FilePart, dated: str, environ: Environ) -> Upload:
         upload = Upload(part, self.replicator)
-        upload.name = self._name(part, environ)
+        upload.name = self._name(part, dated, environ)
         if self._validate is not None and self._validate(upload) is False:
             raise UploadRejected("The file was refused.", 415)
         return upload
 
-    def _name(self, part: FilePart, environ: Environ) -> str:
+    def _name(self, part: FilePart, dated: str, environ: Environ) -> str:
         filename = names.clean(part.filename)
-        extension = names.split_extension(filename)[1]
-        if self._naming == "content":
-            filename = part.staged.sha256 + extension
-        elif self._naming == "random":
-            filename = names.random_token() + names.random_token() + extension
-        else:
+        if self._naming == "original":
             filename = names.with_suffix(filename, names.random_token())
-        folder = self._folder(part.field, part.filename, environ)
+        elif self._naming == "content":
+            filename = part.staged.sha256 + names.split_extension(filename)[1]
+        else:
+            filename = names.random_token() + names.random_token() + names.split_extension(filename)[1]
+        folder_of = self._upload_to
+        folder = dated if isinstance(folder_of, str) else _folder(folder_of(part.field, part.filename, environ))
         return names.check(f"{folder}/{filename}" if folder else filename)
 
-    def _folder(self, field: str, filename: str, environ: Environ) -> str:
-        if isinstance(self._upload_to, str):
-            folder = time.strftime(self._upload_to, time.gmtime(self._clock()))
-        else:
-            folder = self._upload_to(field, filename, environ)
-        folder = folder.strip("/")
-        return names.check(folder) if folder else ""
+    def _dated(self) -> str:
+        """Return the folder of all files of a request that is received now; "" where each is asked for its own."""
+        if not isinstance(self._upload_to, str):
+            return ""
+        return _folder(time.strftime(self._upload_to, time.gmtime(self._clock())))
 
 
 class _Request:
@@ -264,6 +262,11 @@ def _page(error: RestoError) -> Application:
     kind: type[WSGIHTTPException] = status_map.get(code, status_map[400 if code < 500 else 500])
     page: Application = kind(detail=text, headers=headers, body_template="${detail}")
     return page
+
+
+def _folder(path: str) -> str:
+    path = path.strip("/")
+    return names.check(path) if path else ""
 
 
 def _one_of(name: str, value: str, values: Sequence[str]) -> str:

@@ -103,7 +103,7 @@ def split_extension(segment: str) -> tuple[str, str]:
     An extension holds no white space and has at most MAX_EXTENSION bytes; the dot of a hidden file begins none.
     """
     stem, dot, extension = segment.rpartition(".")
-    if not stem.strip(".") or not extension or any(each.isspace() for each in extension):
+    if not stem.strip(".") or extension.split() != [extension]:
         return segment, ""
     if _size(dot + extension) > MAX_EXTENSION:
         return segment, ""
