@@ -43,7 +43,7 @@ __all__ = ["Master", "MediaRoot", "Publication", "Staged", "State"]
 State = tuple[int, int, int, int]  # device, inode, size, mtime in ns: what tells one version of a name from another
 
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})  # ENXIO: a socket
-FOLDERS_MADE = 50  # times that the folder of a name is made again, because another process found it empty and pruned it
+FOLDERS_MADE = 50  # times that the folder of a name is made, because another process found it empty and pruned it
 
 
 @dataclass(frozen=True)
@@ -319,13 +319,16 @@ class MediaRoot:
         self._staging.close()
 
     def _in_folder(self, name: str, act: Callable[[str], None]) -> None:
-        """Make the folders above ``name`` and give ``act`` its path; again where one is pruned between the two."""
-        for _ in range(FOLDERS_MADE - 1):
+        """Give ``act`` the path of ``name``, and make the folders above it where they are missing.
+
+        More than once, where another process prunes them between the two.
+        """
+        for _ in range(FOLDERS_MADE):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                self._make_folder(name)
                 act(self.path(name))
                 return
-        self._make_folder(name)
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                self._make_folder(name)
         act(self.path(name))
 
     def _make_folder(self, name: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import shutil
@@ -207,9 +208,10 @@ class Staging:
 
 
 class _Room:
-    """One process's folder in staging, and the lock that says that the process lives."""
+    """One process's folder in staging, and the lock that says that the process lives. Its files are numbered."""
 
     def __init__(self, staging: str) -> None:
+        self._numbers = itertools.count(1)
         while True:
             self.path = os.path.join(staging, f"{os.getpid()}-{secrets.token_hex(4)}")
             self._lock = FileLock(f"{self.path}{LOCK}", os.O_CREAT | os.O_EXCL)
@@ -232,7 +234,7 @@ class _Room:
 
     def create(self) -> tuple[str, int]:
         """Make a file that nobody has, and return its path and descriptor. Raises MediaRootError."""
-        path = os.path.join(self.path, secrets.token_hex(8))
+        path = f"{self.path}/{next(self._numbers):x}"
         with disk("stage", "an upload"):
             return path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
 
