@@ -28,6 +28,8 @@ class HeldAnswer:
     ``finish(failed)`` is told whether the application raised, or the server refused, before the answer was passed on.
     """
 
+    _closed = True  # until __init__ has run, which may be interrupted: then there is no answer yet to be closed
+
     def __init__(
         self,
         environ: dict[str, Any],

@@ -30,6 +30,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from typing import BinaryIO
 
 from .errors import MediaRootError, NameRejected
@@ -108,16 +109,17 @@ class MediaRoot:
     def open(self, name: str) -> Master:
         """Open the master's copy; the caller closes ``file``. Raises FileNotFoundError where there is none."""
         try:
-            fd = os.open(self.path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would block the open
+            # A FIFO would block the open. An interruption would leave a bare descriptor open for good.
+            file = FileIO(self.path(name), opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
         except OSError as error:
             if error.errno in ABSENT:
                 raise FileNotFoundError(errno.ENOENT, "not in MEDIA_ROOT", name) from None
             raise MediaRootError("read", name, error) from error
-        status = os.fstat(fd)
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
+            file.close()
             raise FileNotFoundError(errno.ENOENT, "not a file in MEDIA_ROOT", name)
-        return Master(os.fdopen(fd, "rb", buffering=0), status.st_size, status.st_mtime, _state(status))
+        return Master(file, status.st_size, status.st_mtime, _state(status))
 
     def state(self, name: str) -> State | None:
         """Return what ``open`` would find, without opening it; None where there is no file."""
@@ -190,17 +192,18 @@ class MediaRoot:
         if os.path.isdir(target):
             raise NameRejected(name, "is a folder in MEDIA_ROOT")
         kept, waiting = f"{staged.path}{KEPT}", f"{staged.path}.next"
+        staged.keeps = True
         try:
             with disk("save", name):
                 previous = kept if _keep(target, kept) else None
                 status = os.stat(staged.path)
                 os.link(staged.path, waiting)
                 self._in_folder(name, lambda target: os.replace(waiting, target))
+            return Publication(name, staged, status, previous)
         except BaseException:
             unlink(waiting)
             unlink(kept)
             raise
-        return Publication(name, staged, status, previous)
 
     def make_durable(self, publication: Publication) -> None:
         """Return when the new name survives a power cut. Where this raises, the caller takes the name back."""

@@ -16,6 +16,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable
+from io import FileIO
 from typing import BinaryIO
 
 from .errors import MediaRootError
@@ -31,18 +32,23 @@ LOCK = ".lock"  # how the path of a room's lock ends; the rest is the path of th
 class Staged:
     """A file being written aside, and its SHA-256. Written by one thread; sealed once; discarded once.
 
-    ``create`` makes the file and returns its path and descriptor. The first ``hold`` bytes may stay in memory until the
-    file is larger, or somebody asks for its path; any thread may ask.
+    ``create`` makes the file. The first ``hold`` bytes may stay in memory until the file is larger, or somebody asks
+    for its path; any thread may ask. One that is forgotten is discarded: an interruption may come before the block that
+    discards it. ``keeps``: a version that it replaced may lie beside it, which is of no use to anybody then.
     """
 
-    def __init__(self, create: Callable[[], tuple[str, int]], *, fsync: bool, hold: int = 0) -> None:
+    keeps = False
+    _there, _process = False, 0  # until __init__ has run, which may be interrupted
+
+    def __init__(self, create: Callable[[], FileIO], *, fsync: bool, hold: int = 0) -> None:
         self.size = 0
         self._create = create
         self._fsync = fsync
         self._hold = hold
         self._held: bytes | None = b""
         self._sealed = False
-        self._path, self._fd, self._there = "", -1, False
+        self._path = ""
+        self._file: FileIO | None = None  # closes itself where an interruption has it forgotten, as a number would not
         self._hasher = Hasher()
         self._lock = threading.RLock()  # an application may share an upload with threads of its own
         if not hold:
@@ -100,8 +106,8 @@ class Staged:
             if self._held is None:
                 return
             try:
-                self._path, self._fd = self._create()
-                self._there = True
+                self._process = os.getpid()
+                self._path, self._there, self._file = (file := self._create()).name, True, file
                 self._put(self._held)
                 if self._sealed:
                     self._sync()
@@ -121,14 +127,25 @@ class Staged:
             self._held = None
             self._remove()
 
+    def __del__(self) -> None:
+        if (self._there or self.keeps) and self._process == os.getpid():  # else it is the parent's
+            self.discard()
+            if self.keeps:
+                unlink(f"{self._path}{KEPT}")
+
+    @property
+    def _fd(self) -> int:
+        return -1 if self._file is None else self._file.fileno()
+
     def _put(self, data: bytes | bytearray | memoryview) -> None:
         with disk("stage", "an upload"):
-            written = os.write(self._fd, data) if data else 0
+            fd = self._fd
+            written = os.write(fd, data) if data else 0
             while written < len(data):
-                written += os.write(self._fd, memoryview(data)[written:])
+                written += os.write(fd, memoryview(data)[written:])
 
     def _sync(self) -> None:
-        if self._fsync and self._fd >= 0:
+        if self._fsync and self._file is not None:
             with disk("stage", "an upload"):
                 os.fsync(self._fd)
 
@@ -139,12 +156,12 @@ class Staged:
             self._there = False
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1
         try:
             self._hasher.end()
         finally:
-            if fd >= 0:
-                os.close(fd)
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 class Staging:
@@ -173,8 +190,8 @@ class Staging:
                     with contextlib.suppress(OSError):
                         _sweep(os.path.join(self.path, entry))
 
-    def _create(self) -> tuple[str, int]:
-        """Make a file, and return its path and descriptor. A folder that somebody removed is made again, once."""
+    def _create(self) -> FileIO:
+        """Make a file, and return it. A folder that somebody removed is made again, once."""
         room = self._room()
         try:
             return room.create()
@@ -232,11 +249,16 @@ class _Room:
         """False in a process that was forked from the one that opened it, and after it was left."""
         return self._lock.held
 
-    def create(self) -> tuple[str, int]:
-        """Make a file that nobody has, and return its path and descriptor. Raises MediaRootError."""
+    def create(self) -> FileIO:
+        """Make a file that nobody has, and return it. Raises MediaRootError."""
         path = f"{self.path}/{next(self._numbers):x}"
-        with disk("stage", "an upload"):
-            return path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        try:
+            with disk("stage", "an upload"):
+                return FileIO(path, "xb", opener=lambda path, flags: os.open(path, flags, 0o644))
+        except BaseException:  # an interruption may come when it is there
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
 
     def leave(self) -> bool:
         """Remove the room with what is staged; return False, and stay, where a version is kept to be put back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -651,3 +652,11 @@ def test_an_answer_that_nobody_closes_is_finished_all_the_same() -> None:
     del answer
     gc.collect()
     assert finished == [False]
+
+
+def test_an_answer_whose_making_was_interrupted_ends_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has nothing that could be closed."""
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    HeldAnswer.__new__(HeldAnswer)
+    assert not told

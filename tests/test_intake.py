@@ -814,6 +814,7 @@ class BrokenDisk(Staged):
     def __init__(self, staged: Staged, fails: str) -> None:
         vars(self).update(vars(staged))
         self._fails = fails
+        self._same = staged  # else it would be forgotten, and discarded
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._fails == "write" and self.size:

@@ -655,8 +655,8 @@ def test_a_sweep_removes_the_rooms_of_the_killed_and_leaves_those_of_the_living(
     killed.kill()
     assert killed.wait(10) == -signal.SIGKILL
     assert os.path.exists(abandoned)
-    own = media_root.stage().path
-    assert staged_files(media_root.root) == sorted([used, own])
+    own = media_root.stage()
+    assert staged_files(media_root.root) == sorted([used, own.path])
     assert not os.path.exists(os.path.dirname(abandoned) + ".lock")
     living.communicate("\n", timeout=10)
     killed.communicate()
@@ -735,15 +735,17 @@ def test_a_room_ends_with_its_process_though_a_child_of_it_lives_on(media_root: 
         from resto_wsgi.media_root import MediaRoot
         media_root = MediaRoot(sys.argv[1])
         staged = media_root.stage()
-        path = staged.path if os.fork() else media_root.stage().path
-        os.write(1, f"{path}\\n".encode())  # at once, as print does not
+        if not os.fork():
+            staged = media_root.stage()
+        os.write(1, f"{staged.path}\\n".encode())  # at once, as print does not
         sys.stdin.read()
     """
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     parent = subprocess.Popen(command(script, media_root.root), **pipes)
     assert parent.stdout and parent.stdin
     paths = {parent.stdout.readline().strip() for _ in range(2)}
-    own = media_root.stage().path
+    staged = media_root.stage()
+    own = staged.path
     media_root.sweep()
     assert set(staged_files(media_root.root)) == paths | {own}
     parent.kill()
@@ -809,18 +811,19 @@ def test_a_sweep_without_staging_or_of_what_is_no_folder(media_root: MediaRoot) 
 def test_threads_that_find_staging_removed_share_the_new_room(media_root: MediaRoot) -> None:
     """None of them gives up the room that another has just made, and no descriptor is left of the old one."""
 
-    def begin(_: int) -> str:
+    def begin(_: int) -> Staged:
         barrier.wait(10)
         staged = media_root.stage()
         staged.seal()
-        return staged.path
+        return staged
 
     media_root.stage().seal()
     barrier, before = threading.Barrier(8), descriptors()
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
             shutil.rmtree(os.path.join(media_root.root, ".resto/staging"))
-            paths = list(pool.map(begin, range(8)))
+            begun = list(pool.map(begin, range(8)))
+            paths = [staged.path for staged in begun]
             assert len({os.path.dirname(path) for path in paths}) == 1
             assert staged_files(media_root.root) == sorted(paths)
     assert descriptors() <= before
@@ -829,12 +832,13 @@ def test_threads_that_find_staging_removed_share_the_new_room(media_root: MediaR
 def test_close_gives_up_the_room_and_may_be_repeated(media_root: MediaRoot) -> None:
     """Nothing is left in staging, no descriptor is open, and a later stage opens a new room."""
     before = descriptors()
-    stage(media_root, b"x")
+    staged = stage(media_root, b"x")
     media_root.close()
     media_root.close()
     assert os.listdir(os.path.join(media_root.root, ".resto/staging")) == []
     assert descriptors() <= before
-    assert os.path.exists(media_root.stage().path)
+    staged = media_root.stage()
+    assert os.path.exists(staged.path)
 
 
 # Locks
@@ -1089,7 +1093,8 @@ KILLED = """
             before.publish(staged, "a/cat")
             before.close()
         media_root = MediaRoot(root)
-        own = os.path.dirname(media_root.stage().path)
+        living = media_root.stage()
+        own = os.path.dirname(living.path)
         child = os.fork()
         if not child:
             act(root, action, step)

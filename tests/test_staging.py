@@ -15,7 +15,7 @@ import pytest
 
 from resto_wsgi.errors import MediaRootError
 from resto_wsgi.hashing import START
-from resto_wsgi.staging import Staging
+from resto_wsgi.staging import KEPT, Staging
 
 
 @pytest.fixture(params=[False, True], ids=["fsync=False", "fsync=True"])
@@ -218,3 +218,50 @@ def test_one_may_be_discarded_by_a_signal_handler_amid_its_writing(
     thread.start()
     thread.join(5)
     assert ended == [""] and files(staging) == []
+
+
+def test_a_staged_file_that_is_forgotten_is_removed_with_what_it_replaced(staging: Staging) -> None:
+    """An interruption may come before the block that discards it; nobody could put the old version back then."""
+    before = descriptors()
+    staged, other = staging.stage(), staging.stage()
+    staged.keeps = True
+    Path(f"{staged.path}{KEPT}").write_bytes(b"old")
+    staged.write(b"x")
+    del staged
+    assert (files(staging), descriptors()) == ([other.path], before + 1)
+    other.discard()
+
+
+def test_a_forked_process_that_forgets_a_staged_file_leaves_it_to_its_parent(staging: Staging) -> None:
+    """The child has copies of all objects, and lets go of them where it ends as any program does."""
+    staged = staging.stage()
+    staged.keeps = True
+    kept = Path(f"{staged.path}{KEPT}")
+    kept.write_bytes(b"old")
+    child = os.fork()
+    if not child:
+        try:
+            del staged
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert Path(staged.path).exists() and kept.exists()
+    staged.discard()
+    kept.unlink()
+
+
+@pytest.mark.parametrize("refused", [KeyboardInterrupt, OSError(errno.EIO, "Input/output error")])
+def test_a_file_whose_making_ends_early_is_not_left(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch, refused: Any
+) -> None:
+    """Neither the file nor its descriptor, though nobody has been told of them."""
+    before, real = descriptors(), os.open
+
+    def made(*arguments: Any) -> int:
+        os.close(real(*arguments))
+        raise refused
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, MediaRootError)):
+        patch.setattr(os, "open", made)
+        staging.stage()
+    assert (files(staging), descriptors()) == ([], before)
