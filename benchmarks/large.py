@@ -32,8 +32,9 @@ class LargeRow(Row):
         super().__init__(scale)
         self.title = f"replicate a {scale.large // BLOCK} MiB file to 3 hosts"
         self.says = (
-            "A file that is staged already is published and sent to 3 hosts, fsync=False; not its way to the master, "
-            "its hash or its fsync, which the peers lack, and not apart from nginx, which writes it to the same disk."
+            "A file that is staged already, and on the disk, is published and sent to 3 hosts, fsync=False; not its "
+            "way to the master, its hash or its fsync, which the peers lack, and not apart from nginx, which writes it "
+            "to the same disk."
         )
         self.calls = {side: f"{__name__}:{name}" for side, name in _SIDES.items()}
 
@@ -72,6 +73,8 @@ def ours(source: str, hosts: list[str], root: str) -> dict[str, Any]:
         with open(source, "rb", buffering=0) as file:
             while block := file.read(BLOCK):
                 staged.write(block)
+        with staged.open() as file:  # the peers' file is there; ours is not to be written back while nginx writes
+            os.fsync(file.fileno())
         with Clock() as clock:
             _, publication = replicator.publish(staged, NAME)
         replicator.forget(publication)
