@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from ..digests import format_digest
 from ..errors import shown
 from ..hosts import Host
+from ..transports.http_connection import AGENT
 from ..transports.http_security import Security
 from .finding import Trouble
 
@@ -124,7 +125,7 @@ class Wire:
         *,
         bare: bool = False,
     ) -> bytes:
-        fields = {"Host": self._authority, "User-Agent": "resto_wsgi", "Accept-Encoding": "identity"}
+        fields = {"Host": self._authority, "User-Agent": AGENT, "Accept-Encoding": "identity"}
         fields |= {"Connection": "close", **({} if bare else self._security.fields(self._url)), **(headers or {})}
         if length is not None:
             fields["Content-Length"] = str(length)

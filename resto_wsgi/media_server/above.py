@@ -21,6 +21,7 @@ from .. import names
 from ..digests import parse_digest
 from ..errors import DeliveryError, NameRejected, RestoError
 from ..hosts import parse_hosts
+from ..transports.http_connection import COMMON
 from .node_transport import NodeTransport, Reading
 from .own_names import INDEX, is_own
 from .store import LONGEST
@@ -34,7 +35,6 @@ TRIES = 3  # of a page
 PAUSE = 0.5  # seconds between two of them
 BLOCK = 256 * 1024  # bytes moved at a time
 WANTED = 1024**3  # bytes: the digest of a larger file would be computed for longer than we wait for an answer
-FIELDS = {"User-Agent": "resto_wsgi", "Accept-Encoding": "identity"}  # what is on that very server
 
 
 class CatchUpError(RestoError):
@@ -93,7 +93,7 @@ class Above:
 
     def look(self, name: str) -> Reading:
         """Ask for a name as it is now: 200 or 404. Takes no lock there. Raises DeliveryError."""
-        with self._transport.read(self._host, "HEAD", f"/{names.quote(name)}", FIELDS) as reading:
+        with self._transport.read(self._host, "HEAD", f"/{names.quote(name)}", COMMON) as reading:
             if reading.status not in (200, 404):
                 raise reading.refused()
             return reading
@@ -103,7 +103,7 @@ class Above:
 
         ``took`` is told of bytes as they come. Raises DeliveryError, after which what came can be gone on from.
         """
-        fields = dict(FIELDS)
+        fields = dict(COMMON)
         if record.size <= WANTED:
             fields["Want-Repr-Digest"] = "sha-256=1"
         have = os.fstat(fd).st_size
@@ -164,7 +164,7 @@ class Above:
             self._sleep(PAUSE)
 
     def _text(self, target: str) -> bytes:
-        with self._transport.read(self._host, "GET", target, {**FIELDS, "Accept": JSON}) as reading:
+        with self._transport.read(self._host, "GET", target, {**COMMON, "Accept": JSON}) as reading:
             if reading.status != 200:
                 raise reading.refused()
             return reading.text(MAX_PAGE)

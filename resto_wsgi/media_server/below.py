@@ -1,10 +1,13 @@
 """Reading through the children what is not here: each in turn, the next where one fails, is silent or has it not.
 
 Streamed, a block at a time, with the deadlines of the transports; a Range is the child's to answer. What a child says
-is passed on as far as it is about the version of the file; how a browser is to take it is said here. A child that did
-not answer is not asked again for REST seconds, so that names which are nowhere cost no timeout each. A name that was
-deleted here is not looked for. A search asks each node once, see ``asked``. ``node`` calls this, ``healing`` keeps
-what came through where that is wanted.
+is passed on as far as it is about the version of the file; how a browser is to take it is said here. A name that was
+deleted here is not looked for. A search asks each node once, see ``asked``.
+
+A child that did not answer may itself wait for one below it. So for REST seconds it is asked for what is on that very
+server alone, and where it does not answer that either, for as long not at all: names which are nowhere cost no timeout
+each, and nobody who asks for one can hide a child's own files. ``node`` calls this, ``healing`` keeps what came through
+where that is wanted.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 from ..errors import DeliveryError
 from ..hosts import Host
 from ..names import quote
+from ..transports.http_connection import AGENT
 from .answers import Answer, Header, Refused
 from .asked import FIELD as ASKED
 from .asked import MOST, Asked, Known
@@ -27,9 +31,9 @@ from .reading import presented
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["AGENT", "Below", "header_of"]
+__all__ = ["NODE", "Below", "header_of"]
 
-AGENT = "resto_wsgi node"  # not the library's: that one is answered from what is on the very server
+NODE = "resto_wsgi node"
 REST = 5.0  # seconds
 FOUND = {
     200: "OK",
@@ -76,7 +80,8 @@ class Below:
         self._keep = keep
         self._clock = clock
         self._turn = itertools.count()
-        self._resting: dict[str, float] = {}  # until when, by the child's URL
+        self._alone: dict[str, float] = {}  # until when it is asked for its own files alone, by the child's URL
+        self._resting: dict[str, float] = {}  # until when it is not asked
 
     def answer(self, environ: WSGIEnvironment, name: str) -> Answer:
         """Return the first child's answer that has the file.
@@ -86,7 +91,7 @@ class Below:
         """
         hops = Hops.of(environ.get("HTTP_RESTO_PASSED_ON", ""))
         asked = Asked(environ.get("HTTP_RESTO_ASKED", ""), hops, self._identity, self._known)
-        fields = {"User-Agent": AGENT, "Accept-Encoding": "identity", FIELD: hops.through(self._identity)}
+        fields = {"Accept-Encoding": "identity", FIELD: hops.through(self._identity)}
         fields |= {each: value for each in CONDITIONS if (value := header_of(environ, each))}
         silent = 0
         for child in self._in_turn():
@@ -111,16 +116,18 @@ class Below:
         now = self._clock()
         if now < self._resting.get(child.url, 0.0):
             return True
+        alone = now < self._alone.get(child.url, 0.0)
+        fields = {**fields, **asked.request, "User-Agent": AGENT if alone else NODE}
         try:
-            reading = self._transport.read(child, method, f"/{quote(name)}", {**fields, **asked.request})
+            reading = self._transport.read(child, method, f"/{quote(name)}", fields)
         except DeliveryError:
-            self._resting[child.url] = now + REST
+            (self._resting if alone else self._alone)[child.url] = self._clock() + REST
             return True
         if reading.status in FOUND and reading.ends and (reading.status != 206 or "Range" in fields):
             return reading
         asked.learn(child.url, reading.headers.get(ASKED, ""))
         with reading:
-            return reading.status not in ABSENT
+            return alone or reading.status not in ABSENT
 
     def _passed_on(self, environ: WSGIEnvironment, name: str, reading: Reading) -> Answer:
         try:

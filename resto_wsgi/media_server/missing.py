@@ -26,7 +26,7 @@ from ..status import HostStatus
 from .answers import Answer, Refused
 from .asked import FIELD as ASKED
 from .asked import MOST, Asked
-from .below import AGENT
+from .below import NODE
 from .hops import FIELD, Hops
 from .node_transport import LOOP
 from .own_names import MISSING
@@ -160,7 +160,7 @@ def _ask(relay: Relay, child: Host, hops: Hops, asked: Asked) -> list[dict[str, 
 
     None of them where it was asked before, on another way.
     """
-    fields = {"User-Agent": AGENT, "Accept": JSON, "Accept-Encoding": "identity", FIELD: hops.through(relay.identity)}
+    fields = {"User-Agent": NODE, "Accept": JSON, "Accept-Encoding": "identity", FIELD: hops.through(relay.identity)}
     fields |= asked.request
     try:
         with relay.transport.read(child, "GET", f"/{MISSING}?limit=1", fields) as reading:

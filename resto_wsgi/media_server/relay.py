@@ -33,6 +33,7 @@ from ..hosts import Host
 from ..media_root import Master, MediaRoot, State
 from ..outbox import Outbox
 from ..replicator import Parts, Replicator
+from ..transports.http_connection import AGENT
 from ..transports.http_security import Security
 from ..walk import walk
 from . import tree_report
@@ -288,7 +289,7 @@ class _Root(MediaRoot):
 
 def is_replicator(environ: WSGIEnvironment) -> bool:
     """Say whether the library asks, or a node above as it writes: it means this very server."""
-    return bool(environ.get("HTTP_USER_AGENT") == "resto_wsgi")
+    return bool(environ.get("HTTP_USER_AGENT") == AGENT)
 
 
 def _is_node(environ: WSGIEnvironment) -> bool:

@@ -23,7 +23,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from .http_security import Security, Signer
 
-__all__ = ["BLOCK", "REPLY_LIMIT", "STEPS", "Bounded", "Exchange", "Origin", "Pools", "TooLong"]
+__all__ = ["AGENT", "BLOCK", "COMMON", "REPLY_LIMIT", "STEPS", "Bounded", "Exchange", "Origin", "Pools", "TooLong"]
 
 BLOCK = 256 * 1024  # bytes read from a file and given to a socket at a time, or the other way round
 REPLY_LIMIT = 64 * 1024  # bytes of a whole reply; the error pages of the stock servers are under 1 KiB
@@ -33,7 +33,8 @@ LONGEST = 24 * 3600.0  # seconds that a file may take to come: its length is onl
 UNSIZED = 3600.0  # the same where the host says no length, so that nothing else bounds a reply that never ends
 KEPT = 64  # connections kept alive for each host: one for each request thread of a usual WSGI server
 POOLS = 1024  # hosts; urllib3 would close the connections of all but the 10 used last
-COMMON = {"User-Agent": "resto_wsgi", "Accept-Encoding": "identity"}
+AGENT = "resto_wsgi"  # it asks for what is on the very server: our node looks in no child for it
+COMMON = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
 
 
 class Exchange:
