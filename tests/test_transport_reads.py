@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import io
 import os
 import socket
 import ssl
@@ -14,6 +15,7 @@ import tracemalloc
 from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import format_datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +26,7 @@ from servers import KINDS, FaultyServer, eventually
 
 from resto_wsgi.errors import DeliveryError
 from resto_wsgi.hosts import Host
-from resto_wsgi.transports import http, http_connection, http_headers
+from resto_wsgi.transports import http, http_connection, http_headers, http_reply
 from resto_wsgi.transports.http import HttpTransport
 
 ODD = [
@@ -404,6 +406,20 @@ def test_every_way_of_asking_a_host_that_fails_is_a_delivery_error_in_bounded_ti
             ask()
         assert time.monotonic() - begun < BOUND
         assert (caught.value.status, caught.value.permanent) == (None, False)
+
+
+def test_a_reply_that_is_none_is_closed() -> None:
+    """Else Python 3.13 says on stderr that it collected it after its file."""
+    made: list[io.BytesIO] = []
+
+    class Source:
+        def makefile(self, mode: str) -> io.BytesIO:
+            made.append(io.BytesIO(b"garbage\r\n"))
+            return made[0]
+
+    with pytest.raises(HTTPException) as caught:
+        http_reply.begin_reply(Source(), "GET")
+    assert caught.tb and made[0].closed
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from ..digests import format_digest
 from ..errors import shown
 from ..hosts import Host
 from ..transports.http_connection import AGENT
+from ..transports.http_reply import begin_reply
 from ..transports.http_security import Security
 from .finding import Trouble
 
@@ -201,20 +202,18 @@ class _Line:
         return True
 
     def answer(self, method: str, limit: int) -> Answer:
-        stand_in: Any = self  # for a socket, of which it wants nothing but makefile
-        reply = HTTPResponse(stand_in, method=method)
-        reply.begin()
-        headers = cast("Mapping[str, str]", reply.msg)  # an email.message.Message, which looks names up in any case
-        self._incoming.limit += limit
-        body, whole = bytearray(), True
-        try:
-            while len(body) < limit and (block := reply.read(min(BLOCK, limit - len(body)))):
-                body += block
-        except HTTPException:
-            whole = False
-        # What the length promised and did not come, or came and was not wanted.
-        whole = whole and not (reply.length or 0) and (len(body) < limit or not self._more(reply))
-        return Answer(reply.status, headers, bytes(body), whole)
+        with contextlib.closing(begin_reply(self, method)) as reply:
+            headers = cast("Mapping[str, str]", reply.msg)  # an email.message.Message, which looks names up in any case
+            self._incoming.limit += limit
+            body, whole = bytearray(), True
+            try:
+                while len(body) < limit and (block := reply.read(min(BLOCK, limit - len(body)))):
+                    body += block
+            except HTTPException:
+                whole = False
+            # What the length promised and did not come, or came and was not wanted.
+            whole = whole and not (reply.length or 0) and (len(body) < limit or not self._more(reply))
+            return Answer(reply.status, headers, bytes(body), whole)
 
     def _more(self, reply: HTTPResponse) -> bool:
         return not reply.isclosed() and bool(reply.read(1))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from .http_connection import Exchange
 
-__all__ = ["Fields", "Head", "Reply", "open_reply", "read_head"]
+__all__ = ["Fields", "Head", "Reply", "begin_reply", "open_reply", "read_head"]
 
 _USUAL = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [^\r\n\0]*)?\r\n((?:[A-Za-z0-9-]+:[^\r\n\0]*\r\n)+)\r\n")
 _FIELD = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
@@ -67,16 +67,27 @@ def read_head(reply: bytes, method: str) -> Head:
             status = int(usual[1])
             none = method == "HEAD" or status in _BODILESS
             return Head(status, fields, 0 if none else int(length), False, "close" in fields.get("connection").lower())
-    response = HTTPResponse(_Bytes(reply), method=method)  # type: ignore[arg-type]
-    response.begin()
+    response = begin_reply(_Bytes(reply), method)
     fields = Fields(response.headers.items())
     return Head(response.status, fields, response.length, bool(response.chunked), bool(response.will_close))
 
 
 def open_reply(sock: socket.socket, begun: bytes, method: str, exchange: Exchange) -> HTTPResponse:
     """Return a reply whose head has come with ``begun``, to be read from the connection as it comes."""
-    response = HTTPResponse(Reply(sock, begun, exchange), method=method)  # type: ignore[arg-type]
-    response.begin()
+    return begin_reply(Reply(sock, begun, exchange), method)
+
+
+def begin_reply(source: Any, method: str) -> HTTPResponse:
+    """Return a reply whose head has been read from ``source``, of which http.client wants nothing but ``makefile``.
+
+    One that cannot be understood is closed, or Python 3.13 would complain on stderr of what it collects of it.
+    """
+    response = HTTPResponse(source, method=method)
+    try:
+        response.begin()
+    except BaseException:
+        response.close()
+        raise
     return response
 
 
