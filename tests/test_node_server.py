@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import hashlib
 import http.client
 import os
@@ -223,6 +224,21 @@ def test_a_reader_that_reads_nothing_is_given_up(impatient: Node, root: Path) ->
         began = time.monotonic()
         assert ask(impatient, "GET", "/y")[0] == 404
         assert time.monotonic() - began < 3
+
+
+def test_what_a_reader_did_not_take_is_not_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.13 says on stderr what goes wrong where a file is collected."""
+    complaints: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0.01)
+        writer = http_server._make_file(ours, "wb", 8192)
+        with pytest.raises(TimeoutError):
+            writer.write(bytes(1 << 22))
+    del writer
+    gc.collect()
+    assert complaints == []
 
 
 def test_a_slow_reader_gets_all_of_it(impatient: Node, root: Path) -> None:

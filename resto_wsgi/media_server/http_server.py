@@ -143,6 +143,9 @@ class _Writer(StreamWriter):
         BufferedWriter.__init__(self, _Paced(connection, mode), size)
         self.bytes_written = 0
 
+    def __del__(self) -> None:
+        """Leave what could not be sent: the connection is closed by now, and Python 3.13 would complain on stderr."""
+
 
 def _make_file(connection: socket, mode: str, size: int) -> Any:
     return _Reader(connection, mode, size) if "r" in mode else _Writer(connection, mode, size)
