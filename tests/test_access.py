@@ -418,9 +418,10 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     for authority in ("ca", "stranger-ca"):
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                "-subj", f"/CN={authority}", "-keyout", f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
+                "-subj", f"/CN={authority}", "-addext", "keyUsage=critical,keyCertSign",
+                "-keyout", f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
     for name, authority in [("server", "ca"), ("client", "ca"), ("stranger", "stranger-ca")]:
-        (folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\n")
+        (folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
                 "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from servers import eventually
 
-from resto_wsgi.check import Check, Finding, Report
+from resto_wsgi.check import Check, Finding, Report, wire
 from resto_wsgi.check.reach import tls
 from resto_wsgi.check.sizes import human, size
 from resto_wsgi.check.subject import FOLDER, Subject
@@ -647,6 +648,22 @@ def test_what_tls_agrees_on_is_judged(agreed: Tls, verdict: str, seen: str, monk
     (host,) = parse_hosts(["https://media.test"], "/")
     (found,) = tls(Subject(host, HttpTransport(1.0), 1.0, threading.Event(), largest=MIB))
     assert found.verdict == verdict and seen in found.seen and found.remedy
+
+
+@pytest.mark.parametrize(("secure", "key"), [(True, "tls"), (False, "reachable")])
+def test_a_server_that_hangs_up_may_want_a_certificate(
+    secure: bool, key: str, nginx: Any, check: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS; when Python says it as 3.13 does, which a real server brings about now and then."""
+
+    def hung_up(*_: Any) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(Wire, "_secured", lambda self, sock, bare: sock)
+    monkeypatch.setattr(wire._Line, "send", hung_up)
+    (report,) = check(nginx.url.replace("http:", "https:") if secure else nginx.url)
+    assert unsafe(report) == {key}
+    assert ("RESTO_CLIENT_CERT" in the(report, key).remedy) is secure
 
 
 def test_a_server_that_speaks_no_tls_is_found(nginx: Any, check: Any) -> None:

@@ -237,9 +237,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, a server's certificate for 127.0.0.1 and media.test, and a writer's."""
     folder = tmp_path_factory.mktemp("certificates")
     new = ["req", "-newkey", "rsa:2048", "-nodes", "-keyout"]
-    openssl(*new, "ca.key", "-x509", "-days", "9", "-subj", "/CN=authority", "-out", "ca.pem", folder=folder)
+    made = ["-x509", "-days", "9", "-subj", "/CN=authority", "-addext", "keyUsage=critical,keyCertSign"]
+    openssl(*new, "ca.key", *made, "-out", "ca.pem", folder=folder)
     names = folder / "names"
-    names.write_text("subjectAltName=IP:127.0.0.1,DNS:media.test\n")
+    names.write_text("subjectAltName=IP:127.0.0.1,DNS:media.test\nauthorityKeyIdentifier=keyid\n")
     for name in ("server", "writer"):
         openssl(*new, f"{name}.key", "-subj", f"/CN={name}", "-out", f"{name}.csr", folder=folder)
         sign = ["x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]

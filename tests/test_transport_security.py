@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -34,6 +35,7 @@ from resto_wsgi.signatures import parse_keys
 from resto_wsgi.transports import http_digests, http_job
 from resto_wsgi.transports.driving import finish
 from resto_wsgi.transports.http import HttpTransport
+from resto_wsgi.transports.http_errand import Errand
 from resto_wsgi.transports.http_security import Security
 
 PASSWORD = "correct-horse-battery-staple-0123456789"
@@ -48,16 +50,29 @@ def openssl(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two authorities; of the first two servers, one with another name, and a client; of the second a client."""
+    """Three authorities. Of the first two servers, one with another name, and a client; of the second a client.
+
+    The third, and the server that it signed, lack what RFC 5280 asks for.
+    """
     folder = tmp_path_factory.mktemp("pki")
     new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     for authority in ("ca", "stranger-ca"):
         openssl(folder, "req", "-x509", *new, "-days", "9", "-subj", f"/CN={authority}",
+                "-addext", "keyUsage=critical,keyCertSign",
                 "-keyout", f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
-    signed = [("server", "ca", "IP:127.0.0.1"), ("elsewhere", "ca", "DNS:elsewhere.test")]
+    (folder / "lax-ca.ext").write_text("basicConstraints=CA:TRUE\n")
+    openssl(folder, "req", *new, "-subj", "/CN=lax-ca", "-keyout", "lax-ca.key", "-out", "lax-ca.csr")
+    openssl(folder, "x509", "-req", "-in", "lax-ca.csr", "-signkey", "lax-ca.key", "-days", "9",
+            "-extfile", "lax-ca.ext", "-out", "lax-ca.pem")  # fmt: skip
+    signed = [
+        ("lax", "lax-ca", "IP:127.0.0.1"),
+        ("server", "ca", "IP:127.0.0.1"),
+        ("elsewhere", "ca", "DNS:elsewhere.test"),
+    ]
     signed += [("client", "ca", "DNS:client"), ("stranger", "stranger-ca", "DNS:stranger")]
     for name, authority, names in signed:
-        (folder / f"{name}.ext").write_text(f"subjectAltName={names}\n")
+        identifier = "" if name == "lax" else "authorityKeyIdentifier=keyid\n"
+        (folder / f"{name}.ext").write_text(f"subjectAltName={names}\n{identifier}")
         openssl(folder, "req", *new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
         openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
                 "-CAcreateserial", "-days", "9", "-extfile", f"{name}.ext", "-out", f"{name}.pem")  # fmt: skip
@@ -178,6 +193,30 @@ def test_a_certificate_that_is_not_to_be_trusted_says_what_to_do(
         assert error.reason.endswith("; give the authority of its certificate in RESTO_CA_BUNDLE")
     error = refused(*transport_to(url, credentials_file=own, ca_bundle=pki / "ca.pem"), tmp_path)
     assert error.untouched and error.reason.endswith("; name it in media_hosts as its certificate does")
+
+
+def test_a_certificate_that_python_313_does_not_take_says_what_to_do(
+    nginx_over_tls: Any, transport_to: Any, pki: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It verifies strictly by itself; the older ones are told to."""
+    lenient = ssl.create_default_context
+
+    def strict(**options: Any) -> ssl.SSLContext:
+        context = lenient(**options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    error = refused(*transport_to(nginx_over_tls("", "lax"), ca_bundle=pki / "lax-ca.pem"), tmp_path)
+    assert error.untouched and "; make them anew, with the extensions of RFC 5280" in error.reason
+
+
+@pytest.mark.parametrize(("scheme", "hint"), [("https", True), ("http", False)])
+def test_a_host_that_hangs_up_may_want_a_certificate(scheme: str, hint: bool) -> None:
+    """Where it speaks TLS. A real one is a matter of microseconds, and of the version of Python."""
+    (host,) = parse_hosts([f"{scheme}://media.test"], "/")
+    error = Errand(host, "cat", 1.0, Security([host])).broken(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert error.reason.endswith("; if it wants a certificate, look at RESTO_CLIENT_CERT") is hint
 
 
 def test_nginx_that_wants_a_certificate(nginx_over_tls: Any, transport_to: Any, pki: Path, tmp_path: Path) -> None:

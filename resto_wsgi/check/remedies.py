@@ -57,8 +57,9 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     "reachable:lost": {ANY: "find out why it went away, in its error log, and check again"},
     "reachable:slow": {ANY: "check again with a larger --timeout"},
     "tls": {
-        ANY: "renew the certificate, for the host name in RESTO_MEDIA_HOSTS, from an authority that this machine trusts"
-        " or that is in RESTO_CA_BUNDLE; where it wants one of ours, give it in RESTO_CLIENT_CERT"
+        ANY: "renew the certificate, for the host name in RESTO_MEDIA_HOSTS and with the extensions of RFC 5280, from"
+        " an authority that this machine trusts or that is in RESTO_CA_BUNDLE; where it wants one of ours, give it in"
+        " RESTO_CLIENT_CERT"
     },
     "tls:version": {
         "nginx": "ssl_protocols TLSv1.2 TLSv1.3;",

@@ -155,7 +155,9 @@ class Wire:
         except (HTTPException, ValueError, OverflowError) as error:
             raise Trouble(f"its answer is no HTTP: {shown(error, 160)}", cause="protocol") from error
         except OSError as error:
-            raise Trouble(f"the connection broke: {shown(error.strerror or error, 160)}") from error
+            # A host that does not take our certificate hangs up; before Python 3.13 that is an SSLError.
+            cause = "tls" if self._secure and isinstance(error, BrokenPipeError) else ""
+            raise Trouble(f"the connection broke: {shown(error.strerror or error, 160)}", cause=cause) from error
 
     def _secured(self, sock: socket.socket, bare: bool) -> socket.socket:
         if not self._secure:

@@ -56,8 +56,10 @@ BY_CERTIFICATE = {  # what else these can mean over TLS, by whether the host was
     (400, False): "it may want a certificate (RESTO_CLIENT_CERT); its error log says why",
     (403, False): "; or it wants a certificate (RESTO_CLIENT_CERT)",
 }
+HUNG_UP = "; if it wants a certificate, look at RESTO_CLIENT_CERT"  # it may, before its alert has come
 UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})  # X509_V_ERR_...: nobody whom we know has signed it
 OTHER_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+NOT_STRICT = frozenset(range(80, 95))  # X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA to X509_V_ERR_EC_KEY_EXPLICIT_PARAMS
 
 
 class Answer(NamedTuple):
@@ -89,7 +91,10 @@ class Errand:
         if isinstance(error, TooLong):
             failure = self.failed(str(error), status=error.status)
         elif isinstance(error, FAULTS):
-            failure = self.failed(_reason(error, self.exchange.step), untouched=untouched)
+            reason = _reason(error, self.exchange.step)
+            if isinstance(error, BrokenPipeError) and self.host.url.startswith("https:"):
+                reason += HUNG_UP  # from Python 3.13 on; before, it is an SSLEOFError
+            failure = self.failed(reason, untouched=untouched)
         else:
             log.error("defect while delivering to %s", self.host.label, exc_info=error)
             failure = self.failed(f"not delivered: {type(error).__name__}", untouched=untouched, ours=True)
@@ -157,7 +162,11 @@ def _tls_remedy(error: object) -> str:
         return "; give the authority of its certificate in RESTO_CA_BUNDLE"
     if code in OTHER_NAME:
         return "; name it in media_hosts as its certificate does"
+    if code in NOT_STRICT:
+        return (
+            "; its certificate or that of its authority lacks what Python 3.13 and later insist on; make them anew, "
+            "with the extensions of RFC 5280"
+        )
     if "ALERT" in (getattr(error, "reason", None) or ""):
         return "; look at our certificate in RESTO_CLIENT_CERT"
-    # A host that does not take our certificate may hang up before its alert has come.
-    return "; if it wants a certificate, look at RESTO_CLIENT_CERT" if isinstance(error, ssl.SSLEOFError) else ""
+    return HUNG_UP if isinstance(error, ssl.SSLEOFError) else ""
