@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import socket
 import ssl
 import struct
@@ -401,7 +402,7 @@ def test_an_early_answer_that_is_found_because_sending_breaks_is_early_too(
         put(patient, serving(script, tls=tls), bytes(LARGE))
     assert not caught.value.untouched or status == 413
     if tls:  # what TLS could not send it does not go on to read, so that a refusal may be lost here
-        assert "TLS failed" in str(caught.value)
+        assert re.search("TLS failed|the connection broke", str(caught.value))  # the latter from Python 3.13 on
     else:
         assert caught.value.status == status
         assert ("came before the host had all" in str(caught.value)) == (status == 201)
