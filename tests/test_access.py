@@ -469,6 +469,22 @@ def test_a_silent_client_holds_up_no_handshake(tls_node: Node, pki: Path) -> Non
         assert time.monotonic() - began < 1.5
 
 
+def test_a_client_that_breaks_off_leaves_no_traceback(
+    pki: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody has to do anything about it, over TLS no more than without; one thread, so it is done with the first."""
+    tls = Tls(str(pki / "server.pem"), str(pki / "server.key"))
+    context = ssl.create_default_context(cafile=str(pki / "ca.pem"))
+    with Node(root, server={"tls": tls, "threads": 1}) as node:
+        for _ in range(2):
+            with socket.create_connection((LOOPBACK, node.port), 5) as connection:
+                client = context.wrap_socket(connection, server_hostname=LOOPBACK)
+                client.sendall(b"PUT /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nhalf")
+                client.close()
+        assert over_tls(node, pki, "GET") == 404
+    assert capsys.readouterr().err == ""
+
+
 def test_a_handshake_that_drips_is_given_up(pki: Path, root: Path) -> None:
     """A byte now and then does not count: half a second is for all of it."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

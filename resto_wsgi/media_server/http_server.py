@@ -12,6 +12,7 @@ Nothing is known here of files. ``make_server`` imports this, and with it cheroo
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 import time
@@ -126,6 +127,8 @@ class _Paced(SocketIO):
         began = time.monotonic()
         try:
             count = move(data)
+        except ssl.SSLError as error:  # the client went, or garbles; cheroot knows what that is without TLS alone
+            raise ConnectionResetError(errno.ECONNRESET, error.reason or "TLS failed") from error
         finally:
             self._waited += time.monotonic() - began
         self._moved += count or 0
