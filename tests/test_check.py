@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import eventually
+from servers import Node, eventually
 
 from resto_wsgi.check import Check, Finding, Report, wire
 from resto_wsgi.check.reach import tls
@@ -23,6 +23,7 @@ from resto_wsgi.check.subject import FOLDER, Subject
 from resto_wsgi.check.wire import Tls, Wire
 from resto_wsgi.hosts import parse_hosts
 from resto_wsgi.media_server import Access, make_server
+from resto_wsgi.signatures import Key
 from resto_wsgi.transports.http import HttpTransport
 from resto_wsgi.transports.http_security import Security
 
@@ -502,6 +503,25 @@ def test_writes_without_credentials_are_found_where_there_are_credentials(check:
         assert the(report, "credentials").verdict == "unknown"
         (report,) = check(server, security=wanted)
         assert unsafe(report) == {"credentials"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "cure"), [("basic x:y", "user and password"), (f"secret app-1:{'x' * 40}", "compare the clocks, the key")]
+)
+def test_credentials_that_are_refused_have_a_remedy_of_their_own(
+    shown: str, cure: str, check: Any, tmp_path: Path
+) -> None:
+    """Whoever gave some is not told to give some, but what to compare; without any it is the other way round."""
+    own = tmp_path / "credentials"
+    own.touch(0o600)
+    own.write_text(f"* {shown}")
+    access = Access(keys=[Key("app-1", b"y" * 40)])
+    with Node(tmp_path / "root", access=access) as node:
+        wanted = Security(parse_hosts([node.url], "/"), credentials_file=str(own))
+        (report,) = check(node, security=wanted)
+        assert unsafe(report) == {"write"} and cure in the(report, "write").remedy
+        (report,) = check(node)
+        assert "it wants credentials" in the(report, "write").remedy
 
 
 def test_a_defect_of_a_probe_is_raised_when_all_is_taken_away(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..transports.http_errand import REFUSED
+
 __all__ = ["KINDS", "remedy"]
 KINDS = {
     "nginx": "nginx",
@@ -71,6 +73,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     "absent": {ANY: "a name that is not there has to be answered with 404: " + _DIRECT},
     "write": {ANY: "its error log says why; look also whether its disk is full"},
     "write:401": {ANY: "it wants credentials: give them in the file of RESTO_CREDENTIALS_FILE, or admit {address}"},
+    **{f"write:401:{shown}": {ANY: cure} for shown, cure in REFUSED.items() if shown},
     "write:403": {
         "nginx": "allow this machine: "
         + _WRITERS["nginx"]

@@ -52,9 +52,8 @@ class Subject:
         self.host = host
         self.timeout = timeout
         self.largest = largest
-        self.is_shown_something = bool(security.kind(host.url)) or (
-            security.has_certificate and host.url.startswith("https:")
-        )
+        self.shown = security.kind(host.url)  # beside a certificate
+        self.is_shown_something = bool(self.shown) or (security.has_certificate and host.url.startswith("https:"))
         self.folder = f"resto-check-{names.random_token(length=16)}"
         self.kind = "unknown"
         self.server = ""

@@ -30,7 +30,10 @@ def write(subject: Subject) -> list[Finding]:
             return [subject.found("parents", "unsafe", seen)]
         if trouble.status in NO_FOLDER and made >= 400:
             return [subject.found("write", "unsafe", f"a PUT: {trouble}, and MKCOL: answered {made}", str(made))]
-        return [subject.found("write", "unsafe", f"a PUT: {trouble}", str(trouble.status or ""))]
+        cause = str(trouble.status or "")
+        if trouble.status == 401 and subject.shown:
+            cause = f"401:{subject.shown}"
+        return [subject.found("write", "unsafe", f"a PUT: {trouble}", cause)]
     try:
         problem = difference(subject, name, content)
     except Trouble as trouble:

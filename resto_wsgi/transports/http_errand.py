@@ -23,7 +23,7 @@ from .http_flight import NoAnswer, Shrunk
 from .http_reply import Fields
 from .http_security import Security
 
-__all__ = ["FAULTS", "READ_REMEDIES", "Answer", "Errand"]
+__all__ = ["FAULTS", "READ_REMEDIES", "REFUSED", "Answer", "Errand"]
 
 FAULTS = (urllib3.exceptions.HTTPError, HTTPException, Shrunk, OSError, ValueError, OverflowError)
 """What a connection can raise; the last two where http.client cannot make sense of a reply."""
