@@ -194,7 +194,10 @@ def test_the_writes_of_a_tree_go_to_the_node_behind(tree: dict[str, Printed]) ->
 
 
 def test_a_tree_of_nodes_works_behind_nginx(tree: dict[str, Printed], stack: ExitStack) -> None:
-    """What is put at the root is on each, the report says so, and the nodes' own pages are for writers alone."""
+    """What is put at the root is on each, the report says so, and the nodes' own pages are for writers alone.
+
+    Behind nginx too, a node knows what it is called: the commands of /__readme.txt work as they are pasted.
+    """
     below = {"a": "bc", "b": "d", "c": "", "d": ""}
     for name in "dcba":
         children = [tree[each].url for each in below[name]]
@@ -208,6 +211,12 @@ def test_a_tree_of_nodes_works_behind_nginx(tree: dict[str, Printed], stack: Exi
     for path in ("__missing__", "__index__", "__readme.txt"):
         assert ask("GET", f"{top.url}/{path}").status == 200
         assert ask("GET", f"{top.url}/{path}", source=STRANGER).status == 403
+    assert sorted(each["node"] for each in answer.json()["nodes"]) == sorted(each.url[7:] for each in tree.values())
+    assert b'href="./x/cat"' in ask("GET", f"{top.url}/__index__").data
+    for command in ask("GET", f"{top.url}/__readme.txt").data.decode().splitlines():
+        if command.startswith("curl "):
+            done = subprocess.run(["bash", "-c", f"{command} --fail"], capture_output=True, text=True, timeout=30)
+            assert done.returncode == 0, (command, done)
     assert ask("DELETE", f"{top.url}/x/cat", headers=told).status == 200
     assert not any((server.root / "x/cat").exists() for server in tree.values())
 

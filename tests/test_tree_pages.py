@@ -177,7 +177,7 @@ def test_the_index_tells_size_time_digest_and_what_was_deleted(tmp_path: Path) -
         assert (record["size"], record["digest"], record["generation"]) == (len(CAT), digest, 4)
         assert record["mtime_ns"] == os.stat(Path(node.root, "<cat>")).st_mtime_ns
         _, _, text = ask(node, "GET", "/__index__")
-        assert b'href="/%3Ccat%3E">&lt;cat&gt;</a>' in text
+        assert b'href="./%3Ccat%3E">&lt;cat&gt;</a>' in text
         found = [name for page in pages_of(node, "gone=1&limit=1") for name in page["gone"]]
         assert found == ["x", "z"]
         assert b"<td>z</td>" in ask(node, "GET", "/__index__?gone=1")[2]
@@ -277,3 +277,8 @@ def test_the_address_in_the_commands_is_a_host_and_nothing_else(tmp_path: Path) 
     for host in ("x; rm -rf /", "$(reboot)", "x\r\ny", "`x`"):
         text = ask_app(app, "GET", "/__readme.txt", HTTP_HOST=host).body.decode()
         assert host not in text and re.search(r"http://[a-z0-9.:-]+/__missing__\n", text)
+        for called in (f"http://{host}", f"http://media-01/{host}"):
+            text = ask_app(app, "GET", "/__readme.txt", HTTP_RESTO_CALLED=called).body.decode()
+            assert host not in text and re.search(r"http://[a-z0-9.:-]+/__missing__\n", text)
+    text = ask_app(app, "GET", "/__readme.txt", HTTP_RESTO_CALLED="https://media-01:8080/media").body.decode()
+    assert "https://media-01:8080/media/__missing__\n" in text

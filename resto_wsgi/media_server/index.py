@@ -54,7 +54,7 @@ def index_page(environ: WSGIEnvironment, store: Store, outbox: Outbox | None) ->
         return json_page({"names": records, "next": following}, following)
     rows = [
         (
-            f'<a href="/{escape(names.quote(each["name"]))}">{escape(each["name"])}</a>',
+            f'<a href="./{escape(names.quote(each["name"]))}">{escape(each["name"])}</a>',
             str(each["size"]),
             escape(formatdate(each["mtime_ns"] // 1_000_000_000, usegmt=True)),
             escape(each.get("digest", "")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .answers import Answer
-from .relay import own_authority
+from .relay import own_url
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -48,7 +48,6 @@ curl -sS -X DELETE {url}/example/new.txt
 
 def readme_page(environ: WSGIEnvironment) -> Answer:
     """Return the commands, with the address by which the client has called this server."""
-    url = f"{'https' if environ.get('wsgi.url_scheme') == 'https' else 'http'}://{own_authority(environ)}"
-    body = TEXT.format(url=url).encode()
+    body = TEXT.format(url=own_url(environ)).encode()
     kind = ("Content-Type", "text/plain; charset=utf-8")
     return Answer("200 OK", [kind, ("Content-Length", str(len(body))), ("X-Content-Type-Options", "nosniff")], [body])

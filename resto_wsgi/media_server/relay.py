@@ -58,6 +58,8 @@ PACE = 8 * 1024 * 1024  # bytes per second that a person's file is given on its 
 LIBRARY = 1.0  # seconds that the library waits: half of its own timeout, after which it would send everything again
 MOST_WAIT = 86400.0  # seconds
 
+_AUTHORITY = r"[A-Za-z0-9._:\[\]-]{1,260}"
+_CALLED = "HTTP_RESTO_CALLED"
 _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 
@@ -219,7 +221,7 @@ class Relay:
         get 201 or 200 in both cases, and ``Resto-Owed`` says how many nodes are owed it. A DELETE of what was not
         here is 404, as without children, unless a child is owed it.
         """
-        own = own_authority(environ)
+        own = own_url(environ).partition("//")[2]
         lines = tree_report.unique(lines, own)
         bad = tree_report.owed(lines)
         if bad and not is_replicator(environ):
@@ -302,10 +304,18 @@ def wants_json(environ: WSGIEnvironment) -> bool:
     return tree_report.JSON in environ.get("HTTP_ACCEPT", "")
 
 
-def own_authority(environ: WSGIEnvironment) -> str:
-    """Return what the client calls this server, where that is a host and a port and nothing else."""
+def own_url(environ: WSGIEnvironment) -> str:
+    """Return the URL of the root as the client calls this server, without a slash at its end.
+
+    A proxy before us, which has taken the path away, says it in Resto-Called. Nothing but a scheme, a host, a port and
+    a plain path is ever repeated, for people paste it into a shell.
+    """
+    called = str(environ.get(_CALLED, ""))
+    if re.fullmatch(rf"https?://{_AUTHORITY}(?:/[A-Za-z0-9._~-]{{1,260}}){{0,20}}", called):
+        return called
     host = str(environ.get("HTTP_HOST", ""))
-    return host if re.fullmatch(r"[A-Za-z0-9._:\[\]-]{1,260}", host) else f"{environ.get('SERVER_NAME', 'localhost')}"
+    authority = host if re.fullmatch(_AUTHORITY, host) else f"{environ.get('SERVER_NAME', 'localhost')}"
+    return f"{'https' if environ.get('wsgi.url_scheme') == 'https' else 'http'}://{authority}"
 
 
 def _seconds(environ: WSGIEnvironment, size: int) -> float:

@@ -324,6 +324,7 @@ location @resto_node {{
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     proxy_set_header Host $host;
+    proxy_set_header Resto-Called "$scheme://$http_host{site.path}";  # for its pages and reports
     proxy_request_buffering off;
     proxy_next_upstream off;  # a write is not repeated by anybody but the application
     proxy_connect_timeout 1s;
