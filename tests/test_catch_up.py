@@ -22,8 +22,9 @@ from test_relay import ask, held, owed
 
 from resto_wsgi.cli.catching_up import parse_rate
 from resto_wsgi.digests import format_digest
-from resto_wsgi.media_server import MediaServer
+from resto_wsgi.media_server import Access, MediaServer
 from resto_wsgi.media_server.catch_up import FEW, CatchUp, CatchUpError, Progress
+from resto_wsgi.signatures import Key
 
 CAT = b"a cat" * 1000
 LARGE = os.urandom(3_000_000)
@@ -432,6 +433,22 @@ def test_a_rate_is_a_number_with_a_unit() -> None:
     for text in ("", "0", "-1", "1.5m", "m", "1t", "1" * 10):
         with pytest.raises(ValueError, match="bytes per second"):
             parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("access", "path", "cure"),
+    [
+        (Access(keys=[Key("app-1", b"x" * 40)]), "", "answered 401; give what it wants in the file of RESTO_CRED"),
+        (Access(["192.0.2.1"]), "", "answered 403; its index is for those who may write there"),
+        (Access(["127.0.0.1"]), "/no-such-folder", "answered 404; give the URL of another"),
+    ],
+)
+def test_an_index_that_is_refused_is_an_error_that_says_what_to_do(
+    tmp_path: Path, app: MediaServer, access: Access, path: str, cure: str
+) -> None:
+    """Who may catch up is who may write there, which nobody would guess."""
+    with Node(tmp_path / "above", access=access) as above, pytest.raises(CatchUpError, match=re.escape(cure)):
+        catch_up(app, f"{above.url}{path}")
 
 
 def command(*arguments: str) -> list[str]:

@@ -35,6 +35,11 @@ TRIES = 3  # of a page
 PAUSE = 0.5  # seconds between two of them
 BLOCK = 256 * 1024  # bytes moved at a time
 WANTED = 1024**3  # bytes: the digest of a larger file would be computed for longer than we wait for an answer
+REMEDIES = {  # of an index that is refused
+    401: "; give what it wants in the file of RESTO_CREDENTIALS_FILE, and compare the clocks",
+    403: "; its index is for those who may write there, so let this machine (--allow)",
+    404: "; give the URL of another `resto media-server`, with the path that its names hang below",
+}
 
 
 class CatchUpError(RestoError):
@@ -160,7 +165,8 @@ class Above:
             except DeliveryError as error:
                 left -= 1
                 if not left or error.status is not None:
-                    raise CatchUpError(f"the index of {self._host.label} is not to be had: {error.reason}") from error
+                    problem = error.reason + REMEDIES.get(error.status or 0, "")
+                    raise CatchUpError(f"the index of {self._host.label} is not to be had: {problem}") from error
             self._sleep(PAUSE)
 
     def _text(self, target: str) -> bytes:
