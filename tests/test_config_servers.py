@@ -264,5 +264,5 @@ def test_the_server_in_its_usual_places_is_configured_without_options(server: Pr
     text = printed(server.kind, MEDIA_ROOT="/srv/media")
     assert '"/srv/media/"' in text and "8080" in text
     assert resto("config", server.kind).stderr == (
-        "resto: MEDIA_ROOT: is required: give the absolute path of the folder of the master\n"
+        "resto: root: is required: give the absolute path of the folder to serve, or set MEDIA_ROOT\n"
     )

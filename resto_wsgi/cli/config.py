@@ -127,6 +127,8 @@ def _settings(options: dict[str, Any]) -> Settings:
     environ = dict(os.environ)
     if options["root"]:
         environ.setdefault("MEDIA_ROOT", options["root"])
+    elif not environ.get("MEDIA_ROOT"):
+        raise ConfigError("root", "is required: give the absolute path of the folder to serve, or set MEDIA_ROOT")
     return Settings.from_environ(environ)
 
 
