@@ -2,7 +2,7 @@
 # make test [ARGS='-k name']                  all that CI checks
 # make chaos [ARGS='--only kill --seed 1']    kill, cut off, fill up; then count what was lost (0)
 # make bench [ARGS='--quick']                 compares with what one would use instead; the rows are in benchmarks/
-# make clean                                  removes what these two made
+# make clean                                  removes what these made
 
 PYTHON ?= python3
 ARGS ?=
