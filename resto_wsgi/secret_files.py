@@ -53,7 +53,9 @@ def read(setting: str, path: str, *, group: bool = False) -> str:
             raise ConfigError(setting, f"{shown(path, 300)} is longer than {LONGEST} bytes")
         return content.decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError(setting, f"cannot be read: {error.strerror or type(error).__name__}") from None
+        raise ConfigError(
+            setting, f"{shown(path, 300)} cannot be read: {error.strerror or type(error).__name__}"
+        ) from None
     except UnicodeError:
         raise ConfigError(setting, f"{shown(path, 300)} is not in UTF-8") from None
 

@@ -430,7 +430,7 @@ def test_the_command_takes_the_other_options(root: Path) -> None:
     ("options", "environ", "line"),
     [
         (["--allow", "0.0.0.0/0"], {}, "resto: allow: those networks are everybody's"),
-        (["--secret-file", "/nonexistent"], {}, "resto: secret-file: cannot be read: No such file"),
+        (["--secret-file", "/nonexistent"], {}, "resto: secret-file: '/nonexistent' cannot be read: No such file"),
         ([], {"RESTO_SECRET": "a:hunter2"}, "resto: RESTO_SECRET: the secret of its key number 1 is shorter"),
         ([], {"RESTO_SECRET": ""}, "resto: RESTO_SECRET: holds no key"),
         (["--client-ca", "/ca"], {}, "resto: client-ca: needs --tls-cert"),

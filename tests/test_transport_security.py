@@ -664,17 +664,19 @@ def told(**files: Any) -> str:
 
 
 def test_files_that_cannot_be_used_are_told_at_start(pki: Path, tmp_path: Path, credentials: Any) -> None:
-    """In one line that names the setting."""
+    """In one line that names the setting and the file."""
     missing, pipe = tmp_path / "missing", tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
-    assert told(ca_bundle=missing) == "ca_bundle: cannot be read: No such file or directory"
+    assert told(ca_bundle=missing) == f"ca_bundle: '{missing}' cannot be read: No such file or directory"
     assert told(ca_bundle=pki / "ca.key").startswith("ca_bundle: holds no certificate of an authority in PEM")
-    assert told(client_cert=missing) == "client_cert: cannot be read: No such file or directory"
+    assert told(client_cert=missing) == f"client_cert: '{missing}' cannot be read: No such file or directory"
     assert told(client_cert=pki / "client.key").startswith("client_cert: is not a certificate with its key in PEM")
     wrong = told(client_cert=pki / "client.pem", client_key=pki / "server.key")
     assert wrong == "client_cert: is not a certificate with its key in PEM, the key not encrypted (KEY_VALUES_MISMATCH)"
-    assert told(client_cert=pki / "client.pem", client_key=missing).startswith("client_key: cannot be read")
-    assert told(credentials_file=missing) == "credentials_file: cannot be read: No such file or directory"
+    assert told(client_cert=pki / "client.pem", client_key=missing).startswith(
+        f"client_key: '{missing}' cannot be read"
+    )
+    assert told(credentials_file=missing) == f"credentials_file: '{missing}' cannot be read: No such file or directory"
     assert told(credentials_file=pipe) == f"credentials_file: '{pipe}' is not a file"
     assert told(credentials_file=tmp_path).startswith("credentials_file: ")
     assert told(credentials_file=credentials(f"media-01 basic {PASSWORD}")).endswith("VALUE that is not user:password")

@@ -104,7 +104,9 @@ class Security:
         try:
             context = ssl.create_default_context(cafile=self._ca_bundle)
         except OSError as error:
-            raise _unusable("ca_bundle", error, "holds no certificate of an authority in PEM") from None
+            raise _unusable(
+                "ca_bundle", self._ca_bundle, error, "holds no certificate of an authority in PEM"
+            ) from None
         if self._client_cert and not bare:
             _load(context, self._client_cert, self._client_key)
         return context
@@ -135,18 +137,18 @@ def _load(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     try:
         judge(setting, key or certificate, os.stat(key or certificate))
     except OSError as error:
-        raise _unusable(setting, error) from None
+        raise _unusable(setting, key or certificate, error) from None
     try:
         # A password of no characters, or OpenSSL asks the terminal for that of an encrypted key.
         context.load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         problem = "is not a certificate with its key in PEM, the key not encrypted"
-        raise _unusable("client_cert", error, problem) from None
+        raise _unusable("client_cert", certificate, error, problem) from None
 
 
-def _unusable(setting: str, error: Exception, problem: str = "") -> ConfigError:
+def _unusable(setting: str, path: str | None, error: Exception, problem: str = "") -> ConfigError:
     """Say what a file's error is; OpenSSL's have no text that says anything to anybody."""
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return ConfigError(setting, f"cannot be read: {error.strerror or type(error).__name__}")
+        return ConfigError(setting, f"{shown(path, 300)} cannot be read: {error.strerror or type(error).__name__}")
     reason = getattr(error, "reason", None)
     return ConfigError(setting, f"{problem} ({reason})" if reason else problem)
