@@ -41,7 +41,7 @@ Pair = tuple[Host, str]
 Results = dict[Pair, "DeliveryError | None"]
 """For each pair: None where the host matches the master, else why not."""
 
-Attempt = tuple[Host, Delivery, "DeliveryError | None"]
+Attempt = tuple[Host, "Delivery | None", "DeliveryError | None"]
 """What came of one delivery: None where the host matched the master."""
 
 
@@ -99,8 +99,9 @@ class Convergence:
     def settle(self, attempts: Iterable[Attempt], states: dict[str, HostState]) -> None:
         """Note what came of deliveries. The caller still holds the locks of their names.
 
-        ``states`` is what was known of the hosts, and is brought up to date. Raises OutboxError, after which the
-        deliveries stay owed and are made again, which does no harm.
+        ``states`` is what was known of the hosts, and is brought up to date; an attempt without a delivery tells
+        something of its host alone. Raises OutboxError, after which the deliveries stay owed and are made again, which
+        does no harm.
         """
         now = self._clock()
         done: list[Delivery] = []
@@ -109,10 +110,10 @@ class Convergence:
         for host, delivery, error in attempts:
             known = states.get(host.url)
             if error is None:
-                done.append(delivery)
+                done += [delivery] if delivery else []
                 state = breaker.after_success(known, host.url, now)
             else:
-                failed.append(breaker.failure(delivery, error, now, self._chance))
+                failed += [breaker.failure(delivery, error, now, self._chance)] if delivery else []
                 state = breaker.after_failure(known, host.url, error, now, self._chance)
             if state is not None and state is not known:
                 states[host.url] = news[host.url] = state

@@ -20,7 +20,7 @@ from .convergence import Convergence, Pair, Results
 from .errors import DeliveryError
 from .hosts import Host
 from .media_root import MediaRoot
-from .outbox import Outbox
+from .outbox import HostState, Outbox
 from .transports import Transport
 
 __all__ = ["IDLE", "Lane"]
@@ -66,12 +66,13 @@ class Lane:
         """
         now = self._clock()
         url = self.host.url
-        if (next_due := self._outbox.next_due(url)) is None:
-            return IDLE
-        states = self._outbox.host_states()
-        state = states.get(url)
+        next_due = self._outbox.next_due(url)
+        state = self._outbox.host_states().get(url)
         if state is not None and breaker.is_paused(state, now):
             return state.retry_at - now
+        if next_due is None:
+            self._look_after(state)
+            return IDLE
         names = self._outbox.due(url, now, self._size)
         if not names:
             return min(max(next_due - now, 0.0), IDLE)
@@ -96,6 +97,13 @@ class Lane:
     def _bytes_of(self, name: str) -> int:
         state = self._media_root.state(name)
         return 0 if state is None else state[2]
+
+    def _look_after(self, state: HostState | None) -> None:
+        """Where nothing is owed, see whether a host is back that a save did without, or failed for."""
+        if state is not None and state.state == "down" and self._is_back():
+            up = breaker.after_success(state, self.host.url, self._clock())
+            if up is not None:
+                self._outbox.note_host(up)
 
     def _is_back(self) -> bool:
         """Ask the host for a sign of life, which is cheaper than a file that it does not take."""

@@ -256,11 +256,7 @@ class Publisher:
 
         ``states`` is what was known of the hosts before; where one of them was in trouble, or is, it is read anew.
         """
-        attempts = [
-            (host, owed[host.url], outcome[host.label])
-            for host in self._hosts
-            if host.label in outcome and host.url in owed
-        ]
+        attempts = [(host, owed.get(host.url), outcome[host.label]) for host in self._hosts if host.label in outcome]
         if not attempts:
             return
         try:
@@ -272,8 +268,9 @@ class Publisher:
     def _take_back(self, publication: Publication, owed: Owed, failures: Mapping[str, DeliveryError]) -> None:
         """Undo on the master, then on the hosts that may have heard of it. The caller holds the lock of the name.
 
-        A host that has certainly not touched the name has nothing to undo, and owes no more than before. One that may
-        still do what was asked is not asked again now, which would cost its timeout once more and settle nothing.
+        A host that has certainly not touched the name has nothing to undo, and is owed no more than before; only that
+        it failed is noted. One that may still do what was asked is not asked again now, which would cost its timeout
+        once more and settle nothing.
         """
         untouched = {label for label, error in failures.items() if error.untouched}
         late = {label: error for label, error in failures.items() if breaker.may_come_late(error)}
@@ -284,7 +281,9 @@ class Publisher:
             heard = [host for host in self._hosts if host.label not in untouched and host.label not in late]
             states = self._states()
             again = {**late, **self._send(publication.name, heard, 0, states)}
-            self._settle(owed, again, states)
+            failed = {label: failures[label] for label in untouched}
+            urls = {host.url for host in self._hosts if host.label not in untouched} & owed.keys()
+            self._settle({url: owed[url] for url in urls}, {**failed, **again}, states)
             self._drop_spool(publication.name)
             self._log(_failures(again), "withdraw")
 

@@ -263,13 +263,32 @@ def test_what_has_been_due_longest_comes_first(make: Make) -> None:
 def test_where_nothing_is_due_nothing_is_asked(make: Make) -> None:
     """The pause is until something is, and at most IDLE, for other processes record, too."""
     party = make()
-    party.outbox.note_host(HostState(party.host.url, "down", NOW, 9, NOW, "earlier"))
     assert party.lane.step() == IDLE
     party.outbox.record("cat", [party.host.url], begin=False, due=NOW + 0.25)
     assert party.lane.step() == pytest.approx(0.25)
     party.outbox.record("cat", [party.host.url], begin=False, due=NOW + 300)
     assert party.lane.step() == IDLE
     assert party.transport.asked == []
+
+
+def test_a_host_that_is_owed_nothing_is_asked_whether_it_is_back(make: Make) -> None:
+    """A save that failed for it leaves nothing owed, and should nobody save again, who would find out?"""
+    party = make()
+    party.outbox.note_host(HostState(party.host.url, "down", NOW, 9, NOW, "earlier"))
+
+    def fail(name: str) -> None:
+        raise DeliveryError("media", name, "away")
+
+    party.transport.act = fail
+    assert party.lane.step() == IDLE
+    paused = party.state
+    assert paused is not None and (paused.state, paused.failures) == ("down", 10) and paused.retry_at > NOW
+    assert party.lane.step() == paused.retry_at - NOW and party.transport.asked == ["/"]
+    party.transport.act = lambda name: None
+    party.clock.now = paused.retry_at
+    assert party.lane.step() == IDLE
+    assert party.state is not None and party.state.state == "up"
+    assert party.lane.step() == IDLE and party.transport.asked == ["/", "/"]
 
 
 def test_a_clock_that_was_set_back_delays_nothing(make: Make) -> None:

@@ -286,6 +286,25 @@ def test_status_without_hosts_is_empty(replicators: Replicators) -> None:
 
 
 @on_every_kind
+def test_a_host_for_which_saves_are_refused_is_down_until_it_is_back(
+    replicators: Replicators, kind_of_host: str, media_servers: Any
+) -> None:
+    """Nothing is owed, since all were withdrawn; but whoever asks why uploads fail is told."""
+    servers = media_servers(kind_of_host, 2)
+    replicator = replicators(servers, fatal_exceptions=True, background=True)
+    servers[0].stop()
+    for _ in range(2):
+        with pytest.raises(ReplicationError):
+            replicator.save("cat", CAT)
+        away, there = replicator.status().hosts
+        assert (away.state, away.owed, away.error) == ("down", 0, "refuses connections, or is unreachable")
+        assert (there.state, there.owed) == ("up", 0)
+    servers[0].start()
+    eventually(lambda: replicator.status().hosts[0].state == "up", 30)
+    assert replicator.status().hosts[0].error == ""
+
+
+@on_every_kind
 def test_a_refused_save_leaves_no_figure(replicators: Replicators, kind_of_host: str, media_servers: Any) -> None:
     """Too few hosts, none of which touched it: nothing is owed, and nobody is shown to hold it."""
     servers = media_servers(kind_of_host, 2)
