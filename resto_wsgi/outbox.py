@@ -81,12 +81,13 @@ class Outbox:
     # Writing
 
     def record(
-        self, name: str, hosts: Sequence[str], *, begin: bool, due: float, gone: bool = False
+        self, name: str, hosts: Sequence[str], *, begin: bool, due: float, gone: bool = False, way: str = ""
     ) -> dict[str, Delivery]:
         """Note that these hosts are owed ``name``, and return it by host; it is on the disk then.
 
         ``begin``: the caller, who holds the lock of the name, will send now. ``gone``: the name is deleted, and a
-        tombstone is written with it. What was owed stays owed since then, and unsure; its failures are forgotten.
+        tombstone is written with it. ``way`` is how the change came, in the caller's words. What was owed stays owed
+        since then, and unsure; its failures are forgotten.
         """
         now = self._clock()
 
@@ -106,14 +107,12 @@ class Outbox:
                     unsure_until = unsure_until if begun is None else max(unsure_until, now + LATE)
                     begun = generation
                 row = (host, name, generation, since, due, 0, False, unsure_until, None, "")
-                rows.append((*row, begun))
+                rows.append((*row, begun, way))
                 recorded[host] = Delivery(*row, fresh=host not in old)
             connection.executemany(sql.PUT, rows)
             return recorded
 
-        if not hosts and not gone:
-            return {}
-        return self._file.write(work, durable=self._fsync)
+        return self._file.write(work, durable=self._fsync) if hosts or gone else {}
 
     def entomb(self, name: str) -> None:
         """Note that ``name`` is deleted, so that no host that comes back brings it back; it is on the disk then."""
@@ -210,8 +209,7 @@ class Outbox:
         What has converged, and only waits until nothing earlier can still arrive, goes on waiting.
         """
         now = self._clock()
-        asked = [(host,) for host in hosts]
-        self._file.write(lambda connection: connection.executemany(sql.ASK, asked))
+        self._file.write(lambda connection: connection.executemany(sql.ASK, [(host,) for host in hosts]))
         for host in hosts:
             values = {"host": host, "now": now, "converged": CONVERGED, "chunk": CHUNK}
             self._repeat(sql.NUDGE, values)
@@ -233,8 +231,7 @@ class Outbox:
 
     def expel(self, hosts: Iterable[str]) -> None:
         """Note that nobody tells these hosts any more what is saved and deleted."""
-        expelled = [(host,) for host in hosts]
-        if expelled:
+        if expelled := [(host,) for host in hosts]:
             self._file.write(lambda connection: connection.executemany(sql.EXPEL, expelled), durable=self._fsync)
 
     def forget(self, host: str) -> int:
@@ -246,10 +243,7 @@ class Outbox:
     # Reading
 
     def due(self, host: str, now: float, limit: int) -> list[str]:
-        """Return up to ``limit`` names that are due, the earliest first, and last those put off beyond all measure.
-
-        Where the clock was set back, all that is owed would seem to be due far ahead.
-        """
+        """Return up to ``limit`` names that are due, the earliest first; last those of a clock that was set back."""
         found: list[tuple[float, str]] = []
         for parked in (0, 1):
             found += self._file.read(sql.DUE, (host, parked, now, limit))
@@ -295,6 +289,10 @@ class Outbox:
     def deliveries(self, name: str) -> dict[str, Delivery]:
         """Return what is owed of one name, by host."""
         return {row[0]: _delivery(row) for row in self._file.read(sql.FIND_ALL, (name,))}
+
+    def way(self, host: str, name: str) -> str:
+        """Return how the change came that a host is owed, "" where nothing was said of it."""
+        return "".join(way for (way,) in self._file.read(sql.FIND_WAY, (name, host)))
 
     def owing(self, host: str, after: str, limit: int) -> list[Delivery]:
         """Return up to ``limit`` deliveries that a host is owed, of names after ``after``, in the order of names."""

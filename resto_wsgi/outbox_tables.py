@@ -26,6 +26,7 @@ STEPS = (  # each leads to the next version; once released, one is never changed
         "CREATE INDEX names_by_gone ON names (gone) WHERE gone IS NOT NULL",
         "CREATE TABLE members (host TEXT PRIMARY KEY, joining INTEGER) WITHOUT ROWID",
     ),
+    ("ALTER TABLE deliveries ADD COLUMN way TEXT NOT NULL DEFAULT ''",),
 )
 
 COLUMNS = "host, name, generation, since, due, attempts, parked, unsure_until, status, reason"
@@ -36,7 +37,8 @@ FIND_ALL = f"SELECT {COLUMNS} FROM deliveries WHERE name = ?"
 # In the order of names, to be read in pages: it passes over what other hosts are owed. + keeps it from a sort, as below
 FIND_FROM = f"SELECT {COLUMNS} FROM deliveries WHERE name > ? AND +host = ? ORDER BY name LIMIT ?"
 FIND_BEGUN = "SELECT host, since, unsure_until, begun FROM deliveries WHERE name = ?"
-PUT = f"INSERT OR REPLACE INTO deliveries ({COLUMNS}, begun) VALUES ({', '.join('?' * 11)})"
+FIND_WAY = "SELECT way FROM deliveries WHERE name = ? AND host = ?"
+PUT = f"INSERT OR REPLACE INTO deliveries ({COLUMNS}, begun, way) VALUES ({', '.join('?' * 12)})"
 BEGIN = """UPDATE deliveries SET begun = generation,
     unsure_until = CASE WHEN begun IS NULL THEN unsure_until ELSE MAX(unsure_until, :late) END
     WHERE name = :name AND host = :host"""

@@ -131,10 +131,10 @@ class Publisher:
             raise ReplicationError("delete", name, failures, done=done, required=len(outcome))
         self._log(failures, "delete")
 
-    def carry(self, name: str, change: Callable[[], None], *, gone: bool, later: bool) -> Outcome:
+    def carry(self, name: str, change: Callable[[], None], *, gone: bool, later: bool, way: str) -> Outcome:
         """See ``Replicator.carry``."""
         before = self._media_root.state(name)
-        owed = self._record(name, gone=gone, later=later)
+        owed = self._record(name, gone=gone, later=later, way=way)
         try:
             change()
         except BaseException:
@@ -149,12 +149,13 @@ class Publisher:
         self._log(_failures(outcome), "delete" if gone else "save")
         return outcome
 
-    def _record(self, name: str, *, gone: bool = False, later: bool | None = None) -> Owed:
+    def _record(self, name: str, *, gone: bool = False, later: bool | None = None, way: str = "") -> Owed:
         """Owe a name to every host, durably. The caller holds its lock, and changes the master only afterwards."""
         self._worker.start()
         later = self._later if later is None else later
         due = self._clock() + (0.0 if later else GRACE)
-        return self._outbox.record(name, [host.url for host in self._hosts], begin=not later, due=due, gone=gone)
+        urls = [host.url for host in self._hosts]
+        return self._outbox.record(name, urls, begin=not later, due=due, gone=gone, way=way)
 
     def _exists(self, name: str) -> bool:
         if self._replicas is None or self._media_root.exists(name):

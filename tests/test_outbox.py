@@ -997,6 +997,19 @@ class NextOutbox(Outbox):
     )
 
 
+def test_a_way_is_that_of_the_latest_change(path: str, clock: Clock) -> None:
+    """It is kept by a restart, and by whoever owes the name once more; of what nobody noted it is empty."""
+    outbox = Outbox(path, clock=clock)
+    for way in ("first", "second"):
+        outbox.record("cat", [HOST], begin=False, due=NOW, way=way)
+    outbox.owe(HOST, ["cat", "dog"])
+    outbox.close()
+    outbox = Outbox(path, clock=clock)
+    assert [outbox.way(HOST, name) for name in ("cat", "dog", "none")] == ["second", "", ""]
+    outbox.record("cat", [HOST], begin=False, due=NOW)
+    assert outbox.way(HOST, "cat") == ""
+
+
 def test_an_upgrade_keeps_every_row(path: str, clock: Clock) -> None:
     """Whatever is owed, known of hosts and deleted is there afterwards, and generations go on."""
     outbox = Outbox(path, identity="one", clock=clock)
@@ -1012,7 +1025,7 @@ def test_an_upgrade_keeps_every_row(path: str, clock: Clock) -> None:
     assert record(newer).generation == before[1].generation + 2
     newer.close()
     NextOutbox(path).close()
-    refused(path, "has version 3 of the schema, and this program knows 1")
+    refused(path, "has version 4 of the schema, and this program knows 2")
 
 
 def test_an_upgrade_that_fails_changes_nothing(path: str) -> None:

@@ -15,8 +15,8 @@ from servers import LOOPBACK, Node, eventually, free_port
 from test_relay import ask, ask_json, held, owed, report
 
 from resto_wsgi.digests import format_digest
-from resto_wsgi.media_server import asked, hops, repeats
-from resto_wsgi.media_server.hops import Hops, Ways
+from resto_wsgi.media_server import asked, repeats
+from resto_wsgi.media_server.hops import Hops
 
 CAT = b"a cat" * 1000
 LARGE = os.urandom(6 << 20)
@@ -317,15 +317,32 @@ def test_nodes_that_a_writer_names_get_the_file_all_the_same(tmp_path: Path, lev
         assert [held(node) for node in chain.nodes] == [{"dog": CAT}] * 3
 
 
-def test_ways_are_of_one_name_and_of_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came from a client came from nobody; of names beyond the bound the oldest is forgotten."""
-    monkeypatch.setattr(hops, "MOST", 2)
-    ways = Ways()
-    for name in ("a", "b", "a", "c"):
-        ways.note(name, Hops(("0" * 12,), 7))
-    assert [ways.of(name) for name in "abc"] == [Hops(("0" * 12,), 1), Hops(), Hops(("0" * 12,), 1)]
-    ways.note("a", Hops((), 3))
-    assert ways.of("a") == Hops()
+def test_an_old_version_does_not_come_back_after_a_restart(tmp_path: Path) -> None:
+    """What a node owed when it was stopped came from where it leads: there a client has changed it since."""
+    with web(tmp_path, mutual(2)) as pair:
+        above, below = pair.nodes
+        own = pair.id_of(0)
+        for name in ("old", "dog"):
+            ask(above, "PUT", f"/{name}", b"old")
+        above.stop()
+        for name in ("cat", "old"):
+            assert as_a_node(below, "PUT", f"/{name}", b"of old", own) in (200, 201)
+        assert as_a_node(below, "DELETE", "/dog", None, own) == 200
+        below.stop()
+        pair.start(0)
+        for name in ("cat", "dog"):
+            assert ask(above, "PUT", f"/{name}", b"new")[0] == 202
+        assert ask(above, "DELETE", "/old")[0] == 202
+        pair.start(1)
+        eventually(lambda: not owed(*pair.nodes), 60)
+        assert [held(node) for node in pair.nodes] == [{"cat": b"new", "dog": b"new"}] * 2
+
+
+def test_a_way_has_the_nodes_alone() -> None:
+    """What came from a client came from nobody, through however many proxies."""
+    hops = Hops(("0" * 12, "1" * 12), 7)
+    assert Hops.of_way(hops.way) == Hops(hops.ids, 2)
+    assert Hops.of_way(Hops((), 3).way) == Hops()
 
 
 # The pages

@@ -96,7 +96,7 @@ class CatchUp:
         self._store = store
         self._relay = relay
         security = Security(parse_hosts([url], "/"), **(credentials or {}))  # type: ignore[arg-type]
-        self._transport = NodeTransport(timeout, store, "", lambda name: Hops(), security)  # it only reads
+        self._transport = NodeTransport(timeout, store, "", lambda host, name: Hops(), security)  # it only reads
         self._above = Above(url, self._transport, Pace(rate, sleep, clock), sleep)
         self._report = report
         self._warn = warn

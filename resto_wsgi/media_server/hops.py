@@ -3,23 +3,23 @@
 The value is the ids of our nodes and then one plus for each hop: ``3f0a...,77c1...;++``. nginx, as ``resto config``
 sets it up, adds a plus alone. A node that finds its own id, or too many hops, answers 508 (RFC 5842, section 7.2),
 before it takes a lock: the request that began the circle holds the lock of the name. A write that brings what is here
-already is done instead, see ``repeats``; ids in a write count only where a node says them.
+already is done instead, see ``repeats``; ids in a write count only where a node says them. What is delivered when its
+request is over says the same: the ways are in the outbox, with what is owed. A node that forgot them at its restart
+would bring an old version back to where it came from, and where a newer one is by now.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import dataclass
 
 from .answers import Refused
 
-__all__ = ["FIELD", "Hops", "Ways"]
+__all__ = ["FIELD", "Hops"]
 
 FIELD = "Resto-Passed-On"
 MAX_HOPS = 16  # levels of a tree, as many as `resto config --tree` takes
 ID = 12  # characters of a media root's id: two nodes of a tree that share them do not occur
-MOST = 10_000  # names: 3 MB
 
 _VALUE = re.compile(r"((?:[0-9a-f]{12})(?:,[0-9a-f]{12})*)?;?(\+*)")
 
@@ -40,6 +40,17 @@ class Hops:
         ids = tuple(match[1].split(",")) if match[1] else ()
         return cls(ids, max(len(match[2]), len(ids)))
 
+    @classmethod
+    def of_way(cls, way: str) -> Hops:
+        """Return the hops of which ``way`` was noted."""
+        ids = tuple(way.split(",")) if way else ()
+        return cls(ids, len(ids))
+
+    @property
+    def way(self) -> str:
+        """What is noted with a change: the nodes, for hops that nobody has a name for say nothing of who is above."""
+        return ",".join(self.ids)
+
     @staticmethod
     def own(identity: str) -> str:
         """Return the id by which the node of a media root is named."""
@@ -55,28 +66,3 @@ class Hops:
     def through(self, identity: str) -> str:
         """Return the header of the same request, passed on by this node."""
         return f"{','.join((*self.ids, self.own(identity)))};{'+' * (self.count + 1)}"
-
-
-class Ways:
-    """Through which nodes the last change of a name came here, for what is delivered when that request is over.
-
-    By name, for what one request says is not so of what another sender changed. Of the last MOST names, in memory:
-    where it is not known, a node that has the change already is sent it once more, and says so.
-    """
-
-    def __init__(self) -> None:
-        self._hops: dict[str, Hops] = {}
-        self._lock = threading.Lock()
-
-    def note(self, name: str, hops: Hops) -> None:
-        """Note how a change came. Hops that nobody has a name for say nothing of who is above."""
-        with self._lock:
-            self._hops.pop(name, None)
-            if hops.ids:
-                self._hops[name] = Hops(hops.ids, len(hops.ids))
-                if len(self._hops) > MOST:
-                    del self._hops[next(iter(self._hops))]
-
-    def of(self, name: str) -> Hops:
-        """Return how it came; no hops where a client sent it, or it is not known."""
-        return self._hops.get(name, Hops())

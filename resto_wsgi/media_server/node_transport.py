@@ -70,14 +70,14 @@ PASSING: ContextVar[Passing | None] = ContextVar("passing", default=None)
 
 
 class NodeTransport(HttpTransport):
-    """``identity`` is this node's; ``way`` returns through which nodes a name came, for what the worker delivers."""
+    """``identity`` is this node's; ``way`` returns through which nodes what a host is owed came, for the worker."""
 
     def __init__(
         self,
         timeout: float,
         store: Store,
         identity: str,
-        way: Callable[[str], Hops],
+        way: Callable[[Host, str], Hops],
         security: Security | None = None,
     ) -> None:
         super().__init__(timeout, security)
@@ -146,7 +146,7 @@ class NodeTransport(HttpTransport):
         left = 0.0 if passing is None else passing.below(size)
         if left:
             job.errand.exchange.step = left
-        hops = passing.hops if passing else self._way(name)
+        hops = passing.hops if passing else self._way(job.errand.host, name)
         job._requests = _telling(job, job._requests, {**fields, **self._passed(hops, left)}, passing)
         return job
 

@@ -40,7 +40,7 @@ from . import tree_report
 from .answers import Answer, Header, Refused
 from .asked import Known
 from .early import LEAST, Early
-from .hops import FIELD, Hops, Ways
+from .hops import FIELD, Hops
 from .node_transport import PASSING, WAIT, NodeTransport, Passing
 from .own_names import is_own
 from .repeats import Repeats
@@ -98,8 +98,7 @@ class Relay:
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
         self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
         self._repeats = Repeats(store, self.outbox, clock)
-        self._ways = Ways()
-        self.transport = NodeTransport(timeout, store, root.identity, self._ways.of, Security.of(settings))
+        self.transport = NodeTransport(timeout, store, root.identity, self._way, Security.of(settings))
         parts = Parts(media_root=root, outbox=self.outbox, transport=self.transport, clock=clock)
         self.replicator = Replicator(settings, parts=parts)
         self._later = threading.local()
@@ -243,15 +242,17 @@ class Relay:
     def _carry(self, name: str, change: Callable[[], None], passing: Passing, *, gone: bool) -> Outcome:
         later = not passing.left
         self._later.due = later
-        self._ways.note(name, passing.hops)
         token = PASSING.set(passing)
         try:
-            return self.replicator.carry(name, change, gone=gone, later=later)
+            return self.replicator.carry(name, change, gone=gone, later=later, way=passing.hops.way)
         except OutboxError as error:
             status = "507 Insufficient Storage" if error.full else "503 Service Unavailable"
             raise Refused(status, f"the outbox of this node: {error.problem}") from error
         finally:
             PASSING.reset(token)
+
+    def _way(self, host: Host, name: str) -> Hops:
+        return Hops.of_way(self.outbox.way(host.url, name))
 
     def _lines(self, outcome: Outcome, passing: Passing, done: Line) -> Iterator[Line]:
         for host in self.children:
