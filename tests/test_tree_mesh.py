@@ -261,6 +261,22 @@ def test_an_old_version_does_not_come_back_to_where_it_came_from(tmp_path: Path)
         assert [held(each) for each in pair.nodes] == [{}] * 2 and not owed(*pair.nodes)
 
 
+def test_what_was_refused_where_something_newer_was_is_passed_on_again(tmp_path: Path) -> None:
+    """The same change comes once more when that has gone, and nothing stays owed until a parked delivery is due."""
+    with web(tmp_path, mutual(2)) as pair:
+        above, below = pair.nodes
+        mtime = {"Resto_Mtime": "1700000000000000000"}
+        for name in ("cat", "dog"):
+            ask(above, "PUT", f"/{name}", b"new")
+        assert as_a_node(below, "PUT", "/cat", b"old", pair.id_of(0), **mtime) == 200
+        assert as_a_node(below, "DELETE", "/dog", None, pair.id_of(0)) == 200
+        eventually(lambda: owed(below) == 2)
+        assert ask(above, "PUT", "/cat", b"old", **mtime)[0] == 200
+        assert ask(above, "DELETE", "/dog")[0] == 200
+        eventually(lambda: not owed(*pair.nodes))
+        assert [held(node) for node in pair.nodes] == [{"cat": b"old"}] * 2
+
+
 def test_a_version_is_the_same_only_with_its_bytes_and_generation(tmp_path: Path) -> None:
     """Else it is taken, and passed on."""
     with web(tmp_path, [[1], []]) as pair:

@@ -9,7 +9,8 @@ name, for on the way that came first this very node may hold it, and wait for th
     DELETE   there is no file, and the name was deleted
 
 Both less than FRESH seconds ago, unless the change came from here: much later somebody may sync all that there is, or
-delete a name once more, because a node far below lost a file or brought one back from a backup.
+delete a name once more, because a node far below lost a file or brought one back from a backup. And no child has
+refused it for good: one that had something newer then may take it now, and else would be owed it until tomorrow.
 
 Nothing is changed here. ``relay`` calls this for what nodes send, never for what a client does.
 """
@@ -73,7 +74,8 @@ class Repeats:
             there = os.fstat(staged.fd)
             same = (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
             same = same and self._store.generation(name, file.fileno()) == staged.generation
-            if not same or not (back or abs(self._clock() - here.st_ctime) < FRESH):  # the time of its rename
+            fresh = abs(self._clock() - here.st_ctime) < FRESH  # the time of its rename
+            if not same or not (back or (fresh and not self._is_parked(name))):
                 return False
             with open(staged.path, "rb", buffering=0) as other:
                 return _same_bytes(file.fileno(), other.fileno())
@@ -82,7 +84,12 @@ class Repeats:
         """Say whether that delete was carried out here; ``back``: it came from here, and so at any time."""
         if self._store.status(name) is not None or self._store.generation(name) != generation:
             return False
-        return bool(self._outbox.is_gone(name, 0.0 if back else self._clock() - FRESH))
+        if back:
+            return bool(self._outbox.is_gone(name))
+        return bool(self._outbox.is_gone(name, self._clock() - FRESH)) and not self._is_parked(name)
+
+    def _is_parked(self, name: str) -> bool:
+        return any(each.parked for each in self._outbox.deliveries(name).values())
 
 
 def _same_bytes(one: int, other: int) -> bool:
