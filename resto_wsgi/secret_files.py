@@ -4,8 +4,9 @@ A file that others may read or change is refused, as ssh refuses such a key. Wit
 the owner is; else only where the owner is root, who gives files to a group to read in Debian, systemd and Kubernetes.
 
 While a program runs, a changed file replaces what was read of it (``Reread``). One that is broken, or half written,
-does not: what was read before stays in force, and the log says so once for each state of the file. No error here
-shows anything of a file but its path. The transport and the media server call this.
+does not: what was read before stays in force, and the log says so once for each state of the file. It is tried again
+all the same, for it may have been this program that could not read it: too many open files. No error here shows
+anything of a file but its path. The transport and the media server call this.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Reread(Generic[T]):
         self._clock = clock
         self._state = _state(path)  # before it is read: a change amid the reading is one
         self._value = load()
+        self._failed = False
         self._next = clock() + LOOK
         self._looking = threading.Lock()
 
@@ -87,14 +89,18 @@ class Reread(Generic[T]):
 
     def _look(self) -> None:
         state = _state(self._path)
-        if state == self._state:
+        told = state == self._state
+        if told and not self._failed:
             return
-        self._state = state
+        self._state, self._failed = state, True
         try:
             self._value = self._load()
         except ConfigError as error:
+            if told:
+                return
             log.warning("%s; what was read of %s before stays in force", error, shown(self._path, 300))
         else:
+            self._failed = False
             log.info("%s has changed and was read anew", shown(self._path, 300))
 
 

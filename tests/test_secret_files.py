@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,24 @@ def test_a_broken_file_changes_nothing_and_is_told_once(path: Path, caplog: Any,
     secret(path, "two")
     clock.now += LOOK
     assert found() == "two"
+
+
+def test_a_change_that_could_not_be_read_is_read_at_the_next_look(path: Path, caplog: Any) -> None:
+    """The program had too many open files when it looked; told once, and the file need not change once more."""
+    clock = Clock()
+    found = Reread(str(path), lambda: read("secret-file", str(path)), clock)
+    secret(path, "another")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        for _ in range(2):
+            clock.now += LOOK
+            assert found() == "one"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(caplog.records) == 1 and "Too many open files" in caplog.text
+    clock.now += LOOK
+    assert found() == "another"
 
 
 def test_a_file_that_is_broken_at_first_is_an_error(path: Path) -> None:
