@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from servers import Node, eventually, free_port
 from test_relay import ask, held, owed
+from test_tree_mesh import web
 
 from resto_wsgi.cli.catching_up import parse_rate
 from resto_wsgi.digests import format_digest
@@ -215,6 +216,27 @@ def test_what_is_put_again_while_its_delete_is_read_is_not_deleted(app: MediaSer
 
     assert catch_up(app, above.url, report=report).deleted == 0
     assert files(app) == {"cat": CAT}
+
+
+def test_what_changed_where_it_came_from_is_not_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each other's children: what one has caught up with is owed to the other, where a client has written since."""
+    with web(tmp_path, [[1], [0]]) as pair:
+        above, below = pair.nodes
+        put(above, "dog", b"one")
+        below.stop()
+        put(above, "cat", b"one")
+        ask(above, "DELETE", "/dog")
+        app = MediaServer(below.root, children=[above.url])
+        assert app.relay
+        monkeypatch.setattr(app.relay.replicator.worker, "start", lambda: None)
+        done = catch_up(app, above.url)
+        assert (done.fetched, done.deleted) == (1, 1)
+        app.close()
+        for name in ("cat", "dog"):
+            put(above, name, b"two")
+        pair.start(1)
+        eventually(lambda: not owed(*pair.nodes), 60)
+        assert [held(node) for node in pair.nodes] == [{"cat": b"two", "dog": b"two"}] * 2
 
 
 def test_a_node_with_children_passes_on_what_it_catches_up_with(tmp_path: Path, above: Node) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from ..digests import parse_digest
 from ..errors import DeliveryError, NameRejected, RestoError
 from ..hosts import parse_hosts
 from ..transports.http_connection import COMMON
+from .hops import Hops
 from .node_transport import NodeTransport, Reading
 from .own_names import INDEX, is_own
 from .store import LONGEST
@@ -40,6 +42,8 @@ REMEDIES = {  # of an index that is refused
     403: "; its index is for those who may write there, so let this machine (--allow)",
     404: "; give the URL of another `resto media-server`, with the path that its names hang below",
 }
+
+_ID = re.compile(r"[0-9a-f]{12}")
 
 
 class CatchUpError(RestoError):
@@ -78,7 +82,11 @@ class Pace:
 
 
 class Above:
-    """The node at ``url``; raises ConfigError where that is none. ``pace`` bounds what is fetched."""
+    """The node at ``url``; raises ConfigError where that is none. ``pace`` bounds what is fetched.
+
+    ``hops`` names it, as soon as its index was read: what is fetched has come through it. One without children does not
+    say who it is, and nothing can lead back to it.
+    """
 
     def __init__(
         self, url: str, transport: NodeTransport, pace: Pace, sleep: Callable[[float], None] = time.sleep
@@ -87,6 +95,7 @@ class Above:
         self._transport = transport
         self._pace = pace
         self._sleep = sleep
+        self.hops = Hops()
 
     def files(self) -> Iterator[Record]:
         """Yield each file that it holds, in the order of a walk. Raises CatchUpError."""
@@ -159,8 +168,8 @@ class Above:
         left = TRIES
         while True:
             try:
-                return _list(json.loads(self._text(target))[key])
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                return self._understood(json.loads(self._text(target)), key)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 raise CatchUpError(f"the index of {self._host.label} cannot be understood") from error
             except DeliveryError as error:
                 left -= 1
@@ -168,6 +177,10 @@ class Above:
                     problem = error.reason + REMEDIES.get(error.status or 0, "")
                     raise CatchUpError(f"the index of {self._host.label} is not to be had: {problem}") from error
             self._sleep(PAUSE)
+
+    def _understood(self, page: Any, key: str) -> list[Any]:
+        self.hops = _hops(page.get("node", ""))
+        return _list(page[key])
 
     def _text(self, target: str) -> bytes:
         with self._transport.read(self._host, "GET", target, {**COMMON, "Accept": JSON}) as reading:
@@ -221,6 +234,12 @@ def _number(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value < 1 << 64:
         raise ValueError("no number")
     return value
+
+
+def _hops(node: str) -> Hops:
+    if node and not _ID.fullmatch(node):
+        raise ValueError("no id of a node")
+    return Hops.of_way(node)
 
 
 def _list(value: Any) -> list[Any]:

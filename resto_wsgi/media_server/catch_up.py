@@ -212,7 +212,7 @@ class CatchUp:
             if now.status != 200 or _version(now) != _version(told):
                 return
             if self._relay is not None:
-                self._relay.publish(name, change, part, Passing(Hops(), 0.0))
+                self._relay.publish(name, change, part, Passing(self._above.hops, 0.0))
             else:
                 change.publish(part)
         self._advance(fetched=1)
@@ -226,7 +226,7 @@ class CatchUp:
             if change.status is None or now.status != 404 or not _may_follow(change, now.generation()):
                 return
             if self._relay is not None:
-                self._relay.delete(name, change, now.generation(), Passing(Hops(), 0.0))
+                self._relay.delete(name, change, now.generation(), Passing(self._above.hops, 0.0))
             else:
                 change.delete(now.generation())
         self._advance(deleted=1)

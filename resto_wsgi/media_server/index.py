@@ -19,11 +19,11 @@ from urllib.parse import urlencode
 from .. import names
 from ..digests import format_digest
 from ..errors import NameRejected
-from ..outbox import Outbox
 from . import marks
 from .answers import Answer, Refused
+from .hops import Hops
 from .pages import html_page, json_page, query_of, table, wanted_page
-from .relay import wants_json
+from .relay import Relay, wants_json
 from .store import LONGEST, Store
 
 if TYPE_CHECKING:
@@ -34,24 +34,25 @@ __all__ = ["index_page", "names_after"]
 CHUNK = 1000  # entries of a folder read at a time
 
 
-def index_page(environ: WSGIEnvironment, store: Store, outbox: Outbox | None) -> Answer:
-    """Return a page of the index. ``outbox`` knows what was deleted, where this node has children."""
+def index_page(environ: WSGIEnvironment, store: Store, relay: Relay | None) -> Answer:
+    """Return a page of the index. Where this node has children, ``relay`` knows its id, and what was deleted."""
     query = query_of(environ)
     after, limit = wanted_page(query)
     gone = query.get("gone") == "1"
     if after and not _is_name(after):
         raise Refused("400 Bad Request", "after is no name")
-    found = _gone(outbox, store, after) if gone else names_after(store, after)
+    own = {} if relay is None else {"node": Hops.own(relay.identity)}
+    found = _gone(relay, store, after) if gone else names_after(store, after)
     chosen = list(islice(found, limit))
     following = None
     if len(chosen) == limit:
         page = {"after": chosen[-1], "limit": limit} | ({"gone": 1} if gone else {})
         following = urlencode(page, quote_via=percent_encode)
     if gone:
-        return _deleted_page(environ, chosen, following)
+        return _deleted_page(environ, chosen, following, own)
     records = [record for name in chosen if (record := _record(store, name))]
     if wants_json(environ):
-        return json_page({"names": records, "next": following}, following)
+        return json_page({"names": records, "next": following, **own}, following)
     rows = [
         (
             f'<a href="./{escape(names.quote(each["name"]))}">{escape(each["name"])}</a>',
@@ -92,10 +93,10 @@ def _entries(store: Store, folder: str, last: str) -> Iterator[tuple[str, bool]]
             return
 
 
-def _gone(outbox: Outbox | None, store: Store, after: str) -> Iterator[str]:
+def _gone(relay: Relay | None, store: Store, after: str) -> Iterator[str]:
     """Yield what was deleted and is still not here."""
-    if outbox is not None:
-        yield from (name for name in outbox.tombstones(after) if store.status(name) is None)
+    if relay is not None:
+        yield from (name for name in relay.outbox.tombstones(after) if store.status(name) is None)
 
 
 def _record(store: Store, name: str) -> dict[str, Any] | None:
@@ -112,9 +113,9 @@ def _record(store: Store, name: str) -> dict[str, Any] | None:
     return record
 
 
-def _deleted_page(environ: WSGIEnvironment, chosen: list[str], following: str | None) -> Answer:
+def _deleted_page(environ: WSGIEnvironment, chosen: list[str], following: str | None, own: dict[str, str]) -> Answer:
     if wants_json(environ):
-        return json_page({"gone": chosen, "next": following}, following)
+        return json_page({"gone": chosen, "next": following, **own}, following)
     return html_page("Deleted", [table(["name"], [(escape(name),) for name in chosen])], following)
 
 

@@ -166,7 +166,7 @@ class MediaServer:
             return readme_page(environ)
         if path == MISSING:
             return missing_page(environ, self.store, self.relay)
-        return index_page(environ, self.store, self.relay.outbox if self.relay else None)
+        return index_page(environ, self.store, self.relay)
 
     def _list(self, environ: WSGIEnvironment, path: str) -> Answer:
         """List a folder for those who may write: the public shall not learn names that nobody told it."""
