@@ -483,6 +483,23 @@ def test_heal_keeps_what_was_read(healing: Any) -> None:
     assert ask(child, "GET", "/a/cat", User_Agent="resto_wsgi")[1]["ETag"] == seen[0]["ETag"]
 
 
+def test_heal_stages_a_file_for_one_of_its_readers(healing: Any) -> None:
+    """However many there are, and however slow: the disk has room for others. Who comes later has it kept."""
+    node, child = healing
+    content = os.urandom(1 << 20) * 40
+    ask(child, "PUT", "/video", content)
+    staging = Path(node.root, ".resto/staging")
+    with contextlib.ExitStack() as readers:
+        for _ in range(3):
+            connection = readers.enter_context(contextlib.closing(http.client.HTTPConnection(LOOPBACK, node.port)))
+            connection.request("GET", "/video")
+            assert readers.enter_context(connection.getresponse()).read(1) == content[:1]
+        assert len(list(staging.glob("put-*"))) == 1
+    eventually(lambda: not list(staging.glob("put-*")), 30)
+    assert ask(node, "GET", "/video")[2] == content
+    eventually(lambda: held(node) == {"video": content}, 30)
+
+
 def test_heal_replaces_nothing_newer_and_brings_nothing_back(healing: Any) -> None:
     """What was put or deleted while the old version came through is what stays."""
     node, child = healing

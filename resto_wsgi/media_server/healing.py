@@ -8,7 +8,8 @@
 
 It is published under the lock of its name, where there is still no file of that name, and nobody has deleted it: what
 was put meanwhile is newer, and what was deleted stays so, by its tombstone or by its generation. Where the child told
-a digest, the bytes are that file's. ``below`` calls this.
+a digest, the bytes are that file's. A name is kept for one reader at a time: staged once for each, it would fill the
+disk where strangers read slowly. ``below`` calls this.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Iterator
 
 from ..digests import parse_digest
@@ -37,9 +39,23 @@ class Healing:
     def __init__(self, store: Store, relay: Relay) -> None:
         self._store = store
         self._relay = relay
+        self._keeping: set[str] = set()
+        self._lock = threading.Lock()
 
     def keep(self, name: str, reading: Reading) -> Iterator[bytes]:
         """Yield the blocks of a whole file, and keep it when all have come. The reader never fails for that."""
+        with self._lock:
+            first = name not in self._keeping
+            self._keeping.add(name)
+        if not first:
+            yield from reading.blocks()
+            return
+        try:
+            yield from self._keep(name, reading)
+        finally:
+            self._keeping.discard(name)
+
+    def _keep(self, name: str, reading: Reading) -> Iterator[bytes]:
         digest, whole = hashlib.sha256(), True
         with self._store.stage() as staged:
             for block in reading.blocks():
