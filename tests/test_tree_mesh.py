@@ -158,6 +158,14 @@ def test_what_a_stranger_names_is_not_asked_for_his_own_answer_alone(mesh: Web) 
         assert ask(mesh.nodes[0], "GET", "/cat", Resto_Asked=value)[0] == 400
 
 
+def test_what_is_not_on_this_very_node_is_kept_by_no_cache(mesh: Web) -> None:
+    """The library asks for that; a stranger who says that he is the library hides no file from others."""
+    Path(mesh.nodes[1].root, "cat").write_bytes(CAT)
+    status, told, _ = ask(mesh.nodes[0], "GET", "/cat", User_Agent="resto_wsgi")
+    assert (status, told["Cache-Control"]) == (404, "no-store")
+    assert ask(mesh.nodes[0], "GET", "/cat")[2] == CAT
+
+
 @pytest.mark.parametrize("value", ["x", ",".join(["0" * 12] * 300), "0" * 60_000])
 def test_what_a_child_names_counts_for_nothing_where_it_cannot_be_read(tmp_path: Path, faulty: Any, value: str) -> None:
     """The others are asked."""

@@ -155,9 +155,10 @@ class MediaServer:
         """Answer for a file that is not here: from a child, unless it was deleted, or this very server is asked."""
         tombstone = self.store.generation(name)
         headers = [] if tombstone is None else [("Resto-Generation", str(tombstone))]
-        looked_for = tombstone is None and not is_replicator(environ)
-        if looked_for and self.relay and self._below and not self.relay.outbox.is_gone(name):
-            return self._below.answer(environ, name)
+        if tombstone is None and self.relay and self._below and not self.relay.outbox.is_gone(name):
+            if not is_replicator(environ):
+                return self._below.answer(environ, name)
+            headers = [("Cache-Control", "no-store")]  # anybody can say that he is the library, and a child may have it
         raise Refused("404 Not Found", "no such file", headers)
 
     def _own_page(self, environ: WSGIEnvironment, path: str) -> Answer:
