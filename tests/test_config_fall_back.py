@@ -87,6 +87,10 @@ def test_the_application_hears_what_is_on_the_server_itself(mesh: list[Printed])
     with pytest.raises(FileNotFoundError):
         transport.get(second, "a/cat", lambda block: None)
     transport.close()
+    absent = ask("GET", url, headers={"User-Agent": "resto_wsgi"}, source=STRANGER)
+    assert (absent.status, absent.headers.getlist("Cache-Control")) == (404, ["no-store"]), (
+        "no cache keeps that for others"
+    )
     assert ask("DELETE", url, headers={"Depth": "0"}).status == 404
     assert ask("GET", f"{mesh[1].url}/a/").status == 404
     assert ask("PUT", f"{mesh[1].url}/new", b"new").status == 201
@@ -97,6 +101,7 @@ def test_a_name_that_is_nowhere_is_asked_for_once_from_each(mesh: list[Printed])
     """404 at once, and no request runs in circles."""
     status, took = timed("GET", f"{mesh[0].url}/nowhere", source=STRANGER)
     assert (status, took < BOUND) == (404, True)
+    assert ask("GET", f"{mesh[0].url}/else").headers.getlist("Cache-Control") == ["no-store"]
     eventually(lambda: all(requests_of(server) for server in mesh))
     assert [len([line for line in requests_of(server) if "nowhere" in line]) for server in mesh] == [1, 1, 1]
 

@@ -133,6 +133,13 @@ map $uri $resto_cache_control {{
     "~{site.immutable}" "public, max-age={YEAR}, immutable";
 }}
 """)
+    parts.append("""\
+# What is not here may come in a moment, and be with another server now, which was perhaps not asked.
+map $status $resto_not_found {
+    default "";
+    404 no-store;
+}
+""")
     parts.append(f"""\
 # SVG can hold scripts: pages show it, but nobody opens it on this site.
 map $uri $resto_disposition {{
@@ -183,6 +190,7 @@ server {{
 {_indented(_tls(site))}    client_max_body_size {site.max_body};  # not less than max_file_size of the application
     add_header X-Content-Type-Options nosniff always;
     add_header Cache-Control "{cache}";
+    add_header Cache-Control $resto_not_found always;
     add_header Content-Disposition $resto_disposition;
     absolute_redirect off;
     recursive_error_pages on;
