@@ -18,7 +18,7 @@ from typing import Any
 
 __all__ = ["Hasher"]
 
-START = 4 * 1024**2  # bytes: 2 ms of hashing; to start and end a thread costs a tenth of that
+START = 1024**2  # bytes: half a millisecond of hashing; to start and end a thread costs half of that
 DEPTH = 16  # blocks: enough that neither waits for the other's slowest one
 LEAST = 16 * 1024  # bytes of a block: handing over a smaller one costs more than to hash it
 
