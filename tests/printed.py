@@ -117,10 +117,10 @@ class Printed:
         if text is not None:
             self.check(text)
         command = [*COMMANDS[self.kind], str(self.folder / "conf")]
-        with open(self.folder / "log", "ab") as log:
+        with open(self.folder / "what the server says", "ab") as log:
             self._process = subprocess.Popen(command, env=ENVIRON, stdout=log, stderr=log, start_new_session=True)
         eventually(lambda: self._process.poll() is not None or listens(self.port))
-        assert self._process.poll() is None, (self.folder / "log").read_text()
+        assert self._process.poll() is None, (self.folder / "what the server says").read_text()
 
     def stop(self) -> None:
         if self._process is not None:

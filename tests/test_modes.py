@@ -415,7 +415,7 @@ def test_drain_says_whether_something_is_owed(replicators: Replicators, hosts: A
         assert held(hosts[1]) == {"cat": CAT}
     left: list[int] = []
     assert replicator.drain(20, progress=left.append) is True
-    assert left[0] == 1 and left[-1] == 0
+    assert left[-1] == 0 and set(left) <= {0, 1}, "it may be over before one looks"
     assert differences(replicator, hosts, {"cat": CAT}) == {}
 
 

@@ -19,7 +19,7 @@ import pytest
 import urllib3
 from belief import Replicators, as_new, believed, differences, folders, printed, start, three_nginx
 from chaos.proxy import Proxy
-from servers import eventually, files, held, on_every_kind, roots_of
+from servers import eventually, files, held, on_every_kind, on_nginx_and_node, roots_of
 
 from resto_wsgi import ReplicationError
 from resto_wsgi.hosts import Host
@@ -397,7 +397,7 @@ def test_an_overwrite_of_what_nobody_can_give_back_is_refused(replicators: Repli
     assert differences(replicator, hosts, {"cat": CAT}) == {}
 
 
-@on_every_kind
+@on_nginx_and_node
 def test_two_writers_of_one_name_leave_the_same_version_everywhere(
     replicators: Replicators, hosts: Any, tmp_path: Path
 ) -> None:

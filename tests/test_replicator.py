@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from servers import eventually, files, held, on_every_kind, roots_of
+from servers import eventually, files, held, on_every_kind, on_nginx_and_node, roots_of
 
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import ConfigError, DeliveryError, MediaRootError, NameRejected, ReplicationError
@@ -203,7 +203,7 @@ def test_a_name_is_normalised(replicate: Replicate, hosts: Any) -> None:
     assert everywhere(replicator, hosts, {"é": CAT})
 
 
-@on_every_kind
+@on_nginx_and_node
 def test_threads_that_save_one_name_at_once_get_a_name_each(replicate: Replicate, hosts: Any) -> None:
     """Each name has its own bytes, everywhere."""
     replicator = replicate(hosts)
@@ -238,7 +238,7 @@ def test_processes_that_save_one_name_at_once_get_a_name_each(replicate: Replica
     assert everywhere(replicator, hosts, expected)
 
 
-@on_every_kind
+@on_nginx_and_node
 def test_writers_of_one_name_leave_every_host_equal_to_the_master(replicate: Replicate, hosts: Any) -> None:
     """Saves, overwrites and deletes of eight threads, in any order."""
     replicator = replicate(hosts)
@@ -781,7 +781,7 @@ def test_close_leaves_no_descriptor_thread_or_staged_file(replicate: Replicate, 
     eventually(lambda: descriptors() <= before)
 
 
-@on_every_kind
+@on_nginx_and_node
 def test_readers_of_a_host_see_whole_files_only_while_it_is_overwritten(
     replicate: Replicate, media_server: Any
 ) -> None:
