@@ -6,6 +6,7 @@ are skipped; with the environment variable CI set they fail.
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,15 @@ def traced_on() -> Iterator[None]:
     before = sys.gettrace()
     yield
     assert sys.gettrace() is before
+
+
+@pytest.fixture
+def quick_collections() -> Iterator[None]:
+    """Leave out of each collection what is there already: for tests that collect hundreds of times, late in a run."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -1154,6 +1154,7 @@ ENGINE = tuple(
 ENGINE = tuple(os.path.normpath(path) for path in ENGINE)
 
 
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize("warmed", [True, False])
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_an_interruption_at_any_line_leaves_nothing_behind(

@@ -68,6 +68,7 @@ def under(root: str) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in found.items() if not name.startswith(".")}
 
 
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize("naming", ["original", "content"])
 def test_an_upload_that_is_interrupted_at_any_line_leaves_nothing_but_what_is_owed(
     tmp_path: Path, nginx: Any, monkeypatch: pytest.MonkeyPatch, naming: str
