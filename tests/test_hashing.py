@@ -7,10 +7,10 @@ import hashlib
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from servers import eventually
 
 from resto_wsgi import hashing
 from resto_wsgi.hashing import DEPTH, LEAST, START, Hasher
@@ -21,14 +21,6 @@ ENOUGH = START // len(BLOCK) + 1  # blocks, the last of which goes to the thread
 
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "resto hashing"]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Return when the condition holds, or fail after a while."""
-    ends = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.005)
 
 
 def begun_beside() -> Hasher:
@@ -44,7 +36,7 @@ def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     yield
     gc.collect()
-    until(lambda: not threads())
+    eventually(lambda: not threads())
 
 
 def test_a_small_file_has_no_thread() -> None:
@@ -99,7 +91,7 @@ def test_no_more_blocks_wait_than_are_allowed(monkeypatch: pytest.MonkeyPatch) -
 
     giving = threading.Thread(target=give)
     giving.start()
-    until(lambda: given[0] == DEPTH - 1)
+    eventually(lambda: given[0] == DEPTH - 1)
     giving.join(0.1)
     assert given[0] == DEPTH - 1 and giving.is_alive()
     go.set()
@@ -159,7 +151,7 @@ def test_one_that_is_forgotten_leaves_no_thread() -> None:
     hasher = begun_beside()
     del hasher
     gc.collect()
-    until(lambda: not threads())
+    eventually(lambda: not threads())
 
 
 def test_a_thread_that_fails_is_an_error_and_no_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import eventually
 
 from resto_wsgi import outbox_tables, sqlite_file
 from resto_wsgi.errors import OutboxError
@@ -589,20 +590,13 @@ def test_recordings_that_arrive_together_share_a_commit(outbox: Outbox) -> None:
             futures = [threads.submit(work, number) for number in range(8)]
             with outbox._file._lock:
                 gathered.wait(10)
-                wait_until(lambda: len(outbox._file._waiting) == 8)
+                eventually(lambda: len(outbox._file._waiting) == 8)
             generations = {future.result(10).generation for future in futures}
         assert len(generations) == 8
 
     seen = statements(outbox, all_at_once)
     assert seen.count("COMMIT") == 1
     assert outbox.owed([HOST]) == 8
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.005)
 
 
 def in_one_batch(file: SqliteFile, works: list[Callable[[Any], Any]]) -> list[Any]:
@@ -619,7 +613,7 @@ def in_one_batch(file: SqliteFile, works: list[Callable[[Any], Any]]) -> list[An
         with file._lock:
             for number, work in enumerate(works, 1):
                 futures.append(threads.submit(write, work))
-                wait_until(lambda number=number: len(file._waiting) == number)  # type: ignore[misc]
+                eventually(lambda number=number: len(file._waiting) == number)  # type: ignore[misc]
         return [future.result(10) for future in futures]
 
 
@@ -852,7 +846,7 @@ def test_a_fork_in_the_midst_of_recordings_leaves_both_processes_working(path: s
             children.append(child)
         assert [os.waitpid(child, 0)[1] for child in children] == [0] * 10
         before = sum(counts)
-        wait_until(lambda: sum(counts) > before + 20)
+        eventually(lambda: sum(counts) > before + 20)
     finally:
         stop.set()
         for thread in threads:
