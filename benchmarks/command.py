@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
-from resto_wsgi.media_server.stock import StockServer
+from resto_wsgi.demo.stock import StockServer
 
 from . import draining, end_to_end, intake, large, saving, untouched
 from .machine import describe

@@ -22,7 +22,7 @@ from .process import run_child
 from .scale import Scale
 
 if TYPE_CHECKING:  # the peers' processes come by here, and must not carry our library
-    from resto_wsgi.media_server.stock import StockServer
+    from resto_wsgi.demo.stock import StockServer
 
 __all__ = ["FASTEST", "OURS", "Line", "Place", "Reach", "Row", "Verdict", "spread", "verdict"]
 

@@ -19,7 +19,7 @@ from .replicator import Replicator, Stored
 
 if TYPE_CHECKING:
     from .middleware import UploadMiddleware
-    from .uploads import Upload, Uploads
+    from .upload.uploads import Upload, Uploads
 
 __all__ = [
     "ConfigError",
@@ -46,7 +46,7 @@ def __getattr__(name: str) -> Any:
 
         return UploadMiddleware
     if name in ("Upload", "Uploads"):
-        from . import uploads
+        from .upload import uploads
 
         return getattr(uploads, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,13 +21,13 @@ from typing import Any
 from webob.exc import WSGIHTTPException, status_map
 
 from . import names
-from .answer import HeldAnswer
 from .config import Settings
 from .errors import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError, UploadRejected
-from .handoff import check_urlencoded, hand_over, referenced
-from .intake import HOLD, FilePart, Form, Limits, media_type, receive, receive_urlencoded
 from .replicator import Replicator
-from .uploads import Upload, Uploads
+from .upload.handoff import check_urlencoded, hand_over, referenced
+from .upload.held_answer import HeldAnswer
+from .upload.intake import HOLD, FilePart, Form, Limits, media_type, receive, receive_urlencoded
+from .upload.uploads import Upload, Uploads
 
 __all__ = ["UploadMiddleware"]
 

@@ -19,21 +19,21 @@ from typing import Any, BinaryIO, overload
 
 from . import names
 from .config import Settings
-from .convergence import Convergence
 from .errors import ConfigError, DeliveryError, RestoError
-from .fanout import Fanout, Outcome
 from .hosts import Host
-from .lane import Lane
-from .media_root import MediaRoot, Publication, Staged
-from .membership import Membership
-from .outbox import Outbox
-from .publisher import Publisher
-from .replicas import Replicas
-from .status import NameStatus, Status, status_of, status_of_name
+from .master.media_root import MediaRoot, Publication, Staged
+from .outbox.outbox import Outbox
+from .outbox.status import NameStatus, Status, status_of, status_of_name
+from .replication.convergence import Convergence
+from .replication.fanout import Fanout, Outcome
+from .replication.lane import Lane
+from .replication.membership import Membership
+from .replication.publisher import Publisher
+from .replication.replicas import Replicas
+from .replication.worker import Reporter, Worker
 from .transports import Transport
-from .transports.http import HttpTransport
-from .transports.http_security import Security
-from .worker import Reporter, Worker
+from .transports.http.security import Security
+from .transports.http.transport import HttpTransport
 
 __all__ = ["Parts", "Publication", "Replicator", "Staged", "Stored"]
 

@@ -18,9 +18,9 @@ import pytest
 from over_http import TIMEOUT
 from servers import KINDS, FaultyServer, Node, server_of
 
-from resto_wsgi.media_server.stock import StockServer
-from resto_wsgi.transports import http_connection
-from resto_wsgi.transports.http import HttpTransport
+from resto_wsgi.demo.stock import StockServer
+from resto_wsgi.transports.http import connection as http_connection
+from resto_wsgi.transports.http.transport import HttpTransport
 
 MediaServers = Callable[..., "list[StockServer | Node]"]
 

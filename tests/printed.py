@@ -21,7 +21,7 @@ from typing import Any
 import urllib3
 from servers import eventually, need
 
-from resto_wsgi.media_server import stock
+from resto_wsgi.demo import stock
 
 LOOPBACK = "127.0.0.1"
 STRANGER = "127.0.0.2"  # another address of this machine, from which nothing but reading is allowed

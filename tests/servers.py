@@ -23,9 +23,9 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from resto_wsgi.demo.stock import StockServer, missing
 from resto_wsgi.media_server import make_server
 from resto_wsgi.media_server.node import MediaServer
-from resto_wsgi.media_server.stock import StockServer, missing
 
 LOOPBACK = "127.0.0.1"
 KINDS = ("nginx", "lighttpd", "apache", "node", "tree")

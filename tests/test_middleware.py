@@ -562,7 +562,7 @@ def test_a_full_disk_is_507(replicator: Any, hosts: Any, monkeypatch: pytest.Mon
     def full(*args: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("resto_wsgi.media_root.os.write", full)
+    monkeypatch.setattr("resto_wsgi.master.media_root.os.write", full)
     response = post(UploadMiddleware(Application(), replicator), ("f", "a.jpg", CAT))
     assert response.status_code == 507
     monkeypatch.undo()
@@ -578,7 +578,7 @@ def test_a_disk_that_fails_at_publication_withdraws(
     def broken(*args: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("resto_wsgi.media_root.os.link", broken)
+    monkeypatch.setattr("resto_wsgi.master.media_root.os.link", broken)
     assert post(UploadMiddleware(Application(), replicator), ("f", "a.jpg", CAT)).status_code == status
     assert nothing_left(replicator, hosts)
 

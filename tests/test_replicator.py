@@ -25,7 +25,7 @@ from servers import eventually, files, held, on_every_kind, on_nginx_and_node, r
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import ConfigError, DeliveryError, MediaRootError, NameRejected, ReplicationError
 from resto_wsgi.hosts import Host
-from resto_wsgi.media_root import MediaRoot
+from resto_wsgi.master.media_root import MediaRoot
 from resto_wsgi.replicator import Parts, Replicator
 
 CAT = b"\xff\xd8 a cat \r\n" * 5000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 
-from ..dates import parse_date
 from ..errors import shown
+from ..fields.dates import parse_date
 from .finding import Finding, Trouble
 from .remedies import KINDS
 from .subject import Subject

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..transports.http_errand import REFUSED
+from ..transports.http.errand import REFUSED
 
 __all__ = ["KINDS", "remedy"]
 KINDS = {

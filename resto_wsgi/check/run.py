@@ -15,7 +15,7 @@ from typing import Any
 
 from ..hosts import Host
 from ..transports import Transport
-from ..transports.http_security import Security
+from ..transports.http.security import Security
 from . import cleaning, folders, naming, reach, reading, replacing, sizes, writing
 from .finding import Finding, Stopped, Trouble, Verdict
 from .subject import Subject

@@ -19,7 +19,7 @@ from .. import names
 from ..errors import DeliveryError
 from ..hosts import Host
 from ..transports import Transport
-from ..transports.http_security import Security
+from ..transports.http.security import Security
 from .finding import Finding, Stopped, Trouble, Verdict
 from .remedies import remedy
 from .wire import Answer, Wire

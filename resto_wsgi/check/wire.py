@@ -20,12 +20,12 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from ..digests import format_digest
 from ..errors import shown
+from ..fields.digests import format_digest
 from ..hosts import Host
-from ..transports.http_connection import AGENT
-from ..transports.http_reply import begin_reply
-from ..transports.http_security import Security
+from ..transports.http.connection import AGENT
+from ..transports.http.reply import begin_reply
+from ..transports.http.security import Security
 from .finding import Trouble
 
 __all__ = ["Answer", "Tls", "Wire"]

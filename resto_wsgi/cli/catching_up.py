@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from ..errors import ConfigError, shown
 from ..media_server import MediaServer
-from ..media_server import catch_up as work
+from ..media_server.tree import catch_up as work
 
 __all__ = ["catch_up", "parse_rate"]
 

@@ -25,8 +25,8 @@ from ..check.remedies import KINDS
 from ..config import Settings
 from ..errors import ConfigError
 from ..hosts import Host, parse_hosts
-from ..transports.http import HttpTransport
-from ..transports.http_security import Security
+from ..transports.http.security import Security
+from ..transports.http.transport import HttpTransport
 from .terminal import plain
 
 __all__ = ["check"]

@@ -55,7 +55,7 @@ def resto() -> None:
 )
 def demo(once: bool, servers: str, port: int) -> None:
     """Run three media servers and a page that uploads to them, on this machine only."""
-    from .demo import run
+    from ..demo.run import run
 
     sys.exit(run(once=once, servers=servers, port=port))
 

@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 from ..config import Settings, settings_table
 from ..errors import ConfigError, shown
 from ..hosts import Host, public_url
-from ..networks import parse_address
 from ..server_config import Node, Site, apache, lighttpd, nginx, parse_tree, systemd
+from ..trust.networks import parse_address
 from .listen import parse_listen
 
 __all__ = ["print_apache", "print_lighttpd", "print_nginx", "print_systemd"]

@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..media_server import TIMEOUT, Access, MediaServer, make_server
-from ..secret_files import Reread, read
-from ..signatures import Key, parse_keys
+from ..trust.secret_files import Reread, read
+from ..trust.signatures import Key, parse_keys
 from .catching_up import catch_up
 
 __all__ = ["Options", "serve"]

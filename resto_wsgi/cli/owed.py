@@ -20,8 +20,8 @@ from rich.table import Table
 
 from ..config import Settings
 from ..errors import ConfigError, shown
+from ..outbox.status import NameStatus, Status
 from ..replicator import Replicator
-from ..status import NameStatus, Status
 from .terminal import plain
 
 __all__ = ["drain", "forget", "show_status", "sync"]

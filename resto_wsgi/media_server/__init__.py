@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from .access import Access
 from .node import MediaServer
-from .relay import TIMEOUT
+from .tree.relay import TIMEOUT
 
 __all__ = ["TIMEOUT", "Access", "MediaServer", "make_server"]
 

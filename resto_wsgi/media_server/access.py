@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from ..digests import parse_digest
 from ..errors import ConfigError, SignatureRejected, shown
+from ..fields.digests import parse_digest
 from ..hosts import DEFAULT_PORTS
-from ..networks import LOOPBACK, is_everybody, parse_address, parse_network
-from ..signatures import Key, Message, accepted, verify
+from ..trust.networks import LOOPBACK, is_everybody, parse_address, parse_network
+from ..trust.signatures import Key, Message, accepted, verify
 from .answers import Refused
 from .replays import Replays
 

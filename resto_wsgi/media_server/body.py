@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ..digests import parse_digest
+from ..fields.digests import parse_digest
 from .answers import Refused
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from webob import Request
 
-from ..dates import parse_date
+from ..fields.dates import parse_date
 from .answers import Refused
 
 if TYPE_CHECKING:

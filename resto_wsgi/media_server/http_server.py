@@ -27,7 +27,7 @@ from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cheroot.wsgi import Server as CherootServer
 
 from ..errors import ConfigError
-from ..secret_files import judge
+from ..trust.secret_files import judge
 
 __all__ = ["Server", "Tls"]
 

@@ -23,20 +23,20 @@ from .. import names
 from ..errors import NameRejected, OutboxError, shown
 from .access import Access
 from .answers import Answer, Refused, plain
-from .below import Below, header_of
 from .body import Body
 from .conditions import http_seconds, judge_write
-from .healing import Healing
-from .index import index_page
-from .missing import missing_page
-from .own_names import MISSING, OWN, README, is_own
+from .files.own_names import MISSING, OWN, README, is_own
+from .files.store import LONGEST, Change, Store
+from .pages.index import index_page
+from .pages.missing import missing_page
+from .pages.readme import readme_page
 from .reading import file_answer, page_answer, page_of
-from .readme_page import readme_page
 from .refusals import Refusals
-from .relay import TIMEOUT, Relay, is_replicator
 from .replays import Replays
-from .store import LONGEST, Change, Store
-from .tree_report import Line
+from .tree.below import Below, header_of
+from .tree.healing import Healing
+from .tree.relay import TIMEOUT, Relay, is_replicator
+from .tree.report import Line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

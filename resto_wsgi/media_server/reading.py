@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qs, quote, urlencode
 
 from .. import names
-from ..dates import format_date
-from ..digests import format_digest, wants_digest
 from ..errors import NameRejected
-from . import marks
+from ..fields.dates import format_date
+from ..fields.digests import format_digest, wants_digest
 from .answers import Answer, Header, Refused
 from .body import BLOCK
 from .conditions import range_applies, unchanged
+from .files import marks
+from .files.store import Entry, etag_of
 from .ranges import Blocks, Parts, Span, Unsatisfiable, content_range, parse
-from .store import Entry, etag_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -12,8 +12,8 @@ import contextlib
 import os
 import shutil
 
-from ..signatures import MAX_AGE, MAX_SKEW, Verified
-from ..staging import make_hidden
+from ..master.staging import make_hidden
+from ..trust.signatures import MAX_AGE, MAX_SKEW, Verified
 
 __all__ = ["Replays"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import names
 from ..errors import ConfigError, shown
-from ..networks import LOOPBACK, parse_address, parse_network
+from ..trust.networks import LOOPBACK, parse_address, parse_network
 from .quoting import printable
 
 __all__ = ["TYPES", "Site", "checked_user"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import ConfigError
-from ..networks import is_everybody, parse_network
+from ..trust.networks import is_everybody, parse_network
 from . import quoting
 from .site import Site, checked_user
 

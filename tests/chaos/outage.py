@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 
 from resto_wsgi import Replicator
-from resto_wsgi.outbox import Outbox
+from resto_wsgi.outbox.outbox import Outbox
 
 from . import aftermath, bodies
 from .judge import judge, owed

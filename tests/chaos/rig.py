@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from resto_wsgi.media_server.stock import StockServer
+from resto_wsgi.demo.stock import StockServer
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(10000, 20000)  # no outgoing connection gets one of these between the look and the start

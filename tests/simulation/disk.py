@@ -1,4 +1,4 @@
-"""A media root in memory, with the face and the rules of ``resto_wsgi.media_root.MediaRoot``.
+"""A media root in memory, with the face and the rules of ``resto_wsgi.master.media_root.MediaRoot``.
 
 The disk is shared by all simulated processes; each of them has a MemoryMediaRoot on it. Every call is a step, so that
 a process can die before it; what a call does, it does at once, as link, rename and unlink do. What a process staged or
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from resto_wsgi.errors import MediaRootError, NameRejected
-from resto_wsgi.media_root import Master, Publication
+from resto_wsgi.master.media_root import Master, Publication
 
 from .kernel import Kernel, Process
 

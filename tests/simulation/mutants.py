@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from resto_wsgi.hosts import Host
-from resto_wsgi.media_root import Master
+from resto_wsgi.master.media_root import Master
 
 from .network import SimulatedTransport
 

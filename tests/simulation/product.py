@@ -14,8 +14,8 @@ from typing import Any
 
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import DeliveryError, OutboxError
-from resto_wsgi.fanout import Ended, Task
-from resto_wsgi.outbox import Outbox
+from resto_wsgi.outbox.outbox import Outbox
+from resto_wsgi.replication.fanout import Ended, Task
 from resto_wsgi.replicator import Parts, Replicator
 
 from .disk import Disk, MemoryMediaRoot
@@ -87,7 +87,7 @@ class SteppingOutbox:
 
 
 class InlineFanout:
-    """The face of ``resto_wsgi.fanout.Fanout``, on the caller's thread, one task after the other."""
+    """The face of ``resto_wsgi.replication.fanout.Fanout``, on the caller's thread, one task after the other."""
 
     def __init__(self, kernel: Kernel, transport: Any) -> None:
         self._kernel = kernel

@@ -1,0 +1,1 @@
+"""The values of HTTP header fields, read and written. Nothing here does I/O."""

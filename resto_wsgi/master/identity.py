@@ -1,0 +1,81 @@
+"""Which media root this is: a random id in ``.resto/id``, which everybody who starts there makes or reads.
+
+It tells a media root from the empty folder that is seen where its disk is not mounted, and from another one's. It is
+written aside, in a room of staging, and gets its name by a hard link, so that of processes that start for the first
+time together one gives it and all read it; a crash leaves it whole or not there. The media root calls this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+
+from ..errors import MediaRootError
+from .staging import Staging, disk
+
+__all__ = ["identity_of", "identity_state", "make_private", "read_identity"]
+
+NAME = ".resto/id"
+FORM = re.compile(rb"[0-9a-f]{32}\n?")  # 128 random bits; editors like a line to end
+
+
+def identity_of(own: str, staging: str) -> str:
+    """Return the id kept in the folder ``own``, which is made where there is none. Raises MediaRootError."""
+    found = read_identity(own)
+    if found is None:
+        _make(own, staging)
+        found = read_identity(own)
+    if found is None:
+        raise MediaRootError("make", NAME, OSError(errno.ENOENT, "something removes it as soon as it is made"))
+    return found
+
+
+def read_identity(own: str) -> str | None:
+    """Return the id kept in ``own``, None where there is none. Raises MediaRootError where it is not an id."""
+    try:
+        with disk("read", NAME, but=FileNotFoundError), open(os.path.join(own, "id"), "rb") as file:
+            content = file.read(100)
+    except FileNotFoundError:
+        return None
+    if not FORM.fullmatch(content):
+        problem = "it holds no id; restore it from a backup, or remove it and a new one is made at the next start"
+        raise MediaRootError("use", NAME, OSError(errno.EINVAL, problem))
+    return content.decode().strip()
+
+
+def identity_state(own: str) -> tuple[int, int, int, int] | None:
+    """Return what changes with the file of the id, without reading it; None where there is none to be seen."""
+    try:
+        status = os.stat(os.path.join(own, "id"))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def make_private(own: str) -> None:
+    """Shut group and others out of a folder of ours that somebody made or left open to them. Raises MediaRootError."""
+    with disk("look at", ".resto"):
+        mode = stat.S_IMODE(os.stat(own).st_mode)
+        if not mode & 0o077:
+            return
+        with contextlib.suppress(OSError):
+            os.chmod(own, mode & ~0o077)
+        mode = stat.S_IMODE(os.stat(own).st_mode)  # some file systems take a chmod and do nothing
+    if mode & 0o077:
+        problem = f"others may enter it and it cannot be changed from here; run chmod 700 {own} as its owner"
+        raise MediaRootError("use", ".resto", OSError(errno.EACCES, problem))
+
+
+def _make(own: str, staging: str) -> None:
+    """Give the media root an id, durably, unless another process was first."""
+    with disk("make", NAME), contextlib.closing(Staging(staging, fsync=True)) as rooms:
+        staged = rooms.stage()
+        staged.write(f"{secrets.token_hex(16)}\n".encode())
+        os.chmod(staged.path, 0o600)
+        staged.seal()
+        with contextlib.suppress(FileExistsError):
+            os.link(staged.path, os.path.join(own, "id"))

@@ -1,0 +1,129 @@
+"""``/__index__``: every name below the root with its size, time and digest, in pages; ``?gone=1``: what was deleted.
+
+The order is that of a walk, folder by folder, each folder's entries sorted: so a page begins where the last one ended,
+whatever came and went meanwhile, and memory grows with a page, not with the tree. Each page reads the folders that it
+is in once. What is not a name (hidden, a link, not UTF-8) is left out. ``catch_up`` reads this, on another machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from email.utils import formatdate
+from html import escape
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote as percent_encode
+from urllib.parse import urlencode
+
+from ... import names
+from ...errors import NameRejected
+from ...fields.digests import format_digest
+from ..answers import Answer, Refused
+from ..files import marks
+from ..files.store import LONGEST, Store
+from ..tree.hops import Hops
+from ..tree.relay import Relay, wants_json
+from .pages import html_page, json_page, query_of, table, wanted_page
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["index_page", "names_after"]
+
+CHUNK = 1000  # entries of a folder read at a time
+
+
+def index_page(environ: WSGIEnvironment, store: Store, relay: Relay | None) -> Answer:
+    """Return a page of the index. Where this node has children, ``relay`` knows its id, and what was deleted."""
+    query = query_of(environ)
+    after, limit = wanted_page(query)
+    gone = query.get("gone") == "1"
+    if after and not _is_name(after):
+        raise Refused("400 Bad Request", "after is no name")
+    own = {} if relay is None else {"node": Hops.own(relay.identity)}
+    found = _gone(relay, store, after) if gone else names_after(store, after)
+    chosen = list(islice(found, limit))
+    following = None
+    if len(chosen) == limit:
+        page = {"after": chosen[-1], "limit": limit} | ({"gone": 1} if gone else {})
+        following = urlencode(page, quote_via=percent_encode)
+    if gone:
+        return _deleted_page(environ, chosen, following, own)
+    records = [record for name in chosen if (record := _record(store, name))]
+    if wants_json(environ):
+        return json_page({"names": records, "next": following, **own}, following)
+    rows = [
+        (
+            f'<a href="./{escape(names.quote(each["name"]))}">{escape(each["name"])}</a>',
+            str(each["size"]),
+            escape(formatdate(each["mtime_ns"] // 1_000_000_000, usegmt=True)),
+            escape(each.get("digest", "")),
+        )
+        for each in records
+    ]
+    links = '<p><a href="?gone=1">what was deleted</a></p>'
+    return html_page("Index", [links, table(["name", "size", "time", "digest"], rows)], following)
+
+
+def names_after(store: Store, after: str = "") -> Iterator[str]:
+    """Yield the name of every file that comes after ``after`` in the order of the walk."""
+    place = after.split("/")
+    # The folders that it stopped in, the innermost last; not a call for each: a name may have more than Python nests.
+    levels = [_entries(store, "/".join(place[:depth]), last) for depth, last in enumerate(place)]
+    while levels:
+        name, folder = next(levels[-1], ("", False))
+        if not name:
+            levels.pop()
+        elif folder:
+            levels.append(_entries(store, name, ""))
+        else:
+            yield name
+
+
+def _entries(store: Store, folder: str, last: str) -> Iterator[tuple[str, bool]]:
+    """Yield the names in a folder whose last parts come after ``last``, and which of them are folders."""
+    while entries := store.entries(folder, last, CHUNK):
+        for each in entries:
+            name = _join(folder, each.name)
+            if _is_name(name):
+                yield name, each.folder
+        last = entries[-1].name
+        if len(entries) < CHUNK:
+            return
+
+
+def _gone(relay: Relay | None, store: Store, after: str) -> Iterator[str]:
+    """Yield what was deleted and is still not here."""
+    if relay is not None:
+        yield from (name for name in relay.outbox.tombstones(after) if store.status(name) is None)
+
+
+def _record(store: Store, name: str) -> dict[str, Any] | None:
+    found = store.open(name)
+    if found is None:
+        return None
+    file, status = found
+    with file:
+        record: dict[str, Any] = {"name": name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        if (digest := marks.read_digest(file.fileno(), status)) is not None:
+            record["digest"] = format_digest(digest)
+        if (generation := store.generation(name, file.fileno())) is not None:
+            record["generation"] = generation
+    return record
+
+
+def _deleted_page(environ: WSGIEnvironment, chosen: list[str], following: str | None, own: dict[str, str]) -> Answer:
+    if wants_json(environ):
+        return json_page({"gone": chosen, "next": following, **own}, following)
+    return html_page("Deleted", [table(["name"], [(escape(name),) for name in chosen])], following)
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _is_name(text: str) -> bool:
+    with contextlib.suppress(NameRejected):
+        return names.check(text, LONGEST) == text
+    return False

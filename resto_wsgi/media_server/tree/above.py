@@ -1,0 +1,260 @@
+"""What the node above says when it is asked to be caught up with: its index, a file of it, and one name as it is now.
+
+It is believed in what it holds, and in nothing else: pages and numbers are bounded, each name is judged as a client's
+would be, an index has to go forward, so that one which turns in circles ends, and no file fills the disk. A file goes
+on from where an earlier fetch broke off, where it is still that version (If-Range). Nothing is published here.
+``catch_up`` calls this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import quote as percent_encode
+
+from ... import names
+from ...errors import DeliveryError, NameRejected, RestoError
+from ...fields.digests import parse_digest
+from ...hosts import parse_hosts
+from ...transports.http.connection import COMMON
+from ..files.own_names import INDEX, is_own
+from ..files.store import LONGEST
+from .hops import Hops
+from .node_transport import NodeTransport, Reading
+from .report import JSON
+
+__all__ = ["Above", "CatchUpError", "Pace", "Record"]
+
+PAGE = 1000  # names asked for at a time
+MAX_PAGE = 8 * 1024 * 1024  # bytes of a page: a thousand of the longest names
+TRIES = 3  # of a page
+PAUSE = 0.5  # seconds between two of them
+BLOCK = 256 * 1024  # bytes moved at a time
+WANTED = 1024**3  # bytes: the digest of a larger file would be computed for longer than we wait for an answer
+REMEDIES = {  # of an index that is refused
+    401: "; give what it wants in the file of RESTO_CREDENTIALS_FILE, and compare the clocks",
+    403: "; its index is for those who may write there, so let this machine (--allow)",
+    404: "; give the URL of another `resto media-server`, with the path that its names hang below",
+}
+
+_ID = re.compile(r"[0-9a-f]{12}")
+
+
+class CatchUpError(RestoError):
+    """The node above cannot be read, or its index is none; what was fetched until then stays."""
+
+
+class Record(NamedTuple):
+    """A file of the index; ``sha256`` where the node above knows it, ``generation`` where it has one."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    sha256: bytes | None
+    generation: int | None
+
+
+class Pace:
+    """Holds what is moved to ``rate`` bytes per second on the whole, None for no limit."""
+
+    def __init__(self, rate: float | None, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+        self._rate = rate
+        self._sleep = sleep
+        self._clock = clock
+        self._free = clock()  # when the next bytes may be taken
+        # Read in small blocks where they are to be few, or the sender would see nothing move for too long.
+        self.block = BLOCK if rate is None else max(1, min(BLOCK, int(rate / 4)))
+
+    def take(self, count: int) -> None:
+        """Wait until ``count`` more bytes may be moved."""
+        if self._rate is None:
+            return
+        now = self._clock()
+        self._free = max(self._free, now - 1.0) + count / self._rate  # a second that was not used may be made up for
+        if self._free > now:
+            self._sleep(self._free - now)
+
+
+class Above:
+    """The node at ``url``; raises ConfigError where that is none. ``pace`` bounds what is fetched.
+
+    ``hops`` names it, as soon as its index was read: what is fetched has come through it. One without children does not
+    say who it is, and nothing can lead back to it.
+    """
+
+    def __init__(
+        self, url: str, transport: NodeTransport, pace: Pace, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        (self._host,) = parse_hosts([url], "/")
+        self._transport = transport
+        self._pace = pace
+        self._sleep = sleep
+        self.hops = Hops()
+
+    def files(self) -> Iterator[Record]:
+        """Yield each file that it holds, in the order of a walk. Raises CatchUpError."""
+        return self._index("names", "", lambda name: name.split("/"))
+
+    def deleted(self) -> Iterator[Record]:
+        """Yield each name that was deleted there, in the order of their UTF-8 bytes. Raises CatchUpError."""
+        return self._index("gone", "gone=1&", lambda name: [name])
+
+    def look(self, name: str) -> Reading:
+        """Ask for a name as it is now: 200 or 404. Takes no lock there. Raises DeliveryError."""
+        with self._transport.read(self._host, "HEAD", f"/{names.quote(name)}", COMMON) as reading:
+            if reading.status not in (200, 404):
+                raise reading.refused()
+            return reading
+
+    def fetch(self, record: Record, path: str, fd: int, took: Callable[[int], None]) -> Reading | None:
+        """Complete the part ``fd`` at ``path``; return the answer that tells its version, None where there is no file.
+
+        ``took`` is told of bytes as they come. Raises DeliveryError, after which what came can be gone on from.
+        """
+        fields = dict(COMMON)
+        if record.size <= WANTED:
+            fields["Want-Repr-Digest"] = "sha-256=1"
+        have = os.fstat(fd).st_size
+        if 0 < have < record.size and (etag := _etag_of(path)):
+            fields |= {"Range": f"bytes={have}-", "If-Range": etag}
+        with self._transport.read(self._host, "GET", f"/{names.quote(record.name)}", fields) as reading:
+            if reading.status in (404, 410):
+                return None
+            goes_on = str(reading.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
+            if reading.status != 200 and not (reading.status == 206 and "Range" in fields and goes_on):
+                raise reading.refused()
+            if not reading.ends:
+                raise reading.failed("its answer does not say where the file ends")
+            start = have if reading.status == 206 else 0
+            os.ftruncate(fd, start)
+            os.lseek(fd, start, os.SEEK_SET)
+            _note_etag(path, reading.headers.get("ETag", ""))
+            room = _room(fd)
+            if (reading.size or 0) > room:
+                raise _too_large(reading, f"{reading.size} bytes are to come, and the disk has room for {room}")
+            for block in reading.blocks(self._pace.block):
+                room -= len(block)
+                if room < 0:  # nobody said how much would come
+                    os.ftruncate(fd, 0)
+                    raise _too_large(reading, "more bytes came than the disk has room for")
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(fd, view) :]
+                took(len(block))
+                self._pace.take(len(block))
+        return reading
+
+    def _index(self, key: str, query: str, place: Callable[[str], list[str]]) -> Iterator[Record]:
+        after = ""
+        while True:
+            following = f"&after={percent_encode(after)}" if after else ""
+            page = [_record(each) for each in self._page(f"/{INDEX}?{query}limit={PAGE}{following}", key)]
+            for record in page:
+                if after and place(record.name) <= place(after):
+                    raise CatchUpError(f"the index of {self._host.label} does not go forward")
+                after = record.name
+                if not is_own(record.name):
+                    yield record
+            if not page:
+                return
+
+    def _page(self, target: str, key: str) -> list[Any]:
+        left = TRIES
+        while True:
+            try:
+                return self._understood(json.loads(self._text(target)), key)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise CatchUpError(f"the index of {self._host.label} cannot be understood") from error
+            except DeliveryError as error:
+                left -= 1
+                if not left or error.status is not None:
+                    problem = error.reason + REMEDIES.get(error.status or 0, "")
+                    raise CatchUpError(f"the index of {self._host.label} is not to be had: {problem}") from error
+            self._sleep(PAUSE)
+
+    def _understood(self, page: Any, key: str) -> list[Any]:
+        self.hops = _hops(page.get("node", ""))
+        return _list(page[key])
+
+    def _text(self, target: str) -> bytes:
+        with self._transport.read(self._host, "GET", target, {**COMMON, "Accept": JSON}) as reading:
+            if reading.status != 200:
+                raise reading.refused()
+            return reading.text(MAX_PAGE)
+
+
+def _room(fd: int) -> int:
+    """Return how many bytes the disk of an open file has free."""
+    found = os.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize
+
+
+def _too_large(reading: Reading, reason: str) -> DeliveryError:
+    error = reading.failed(reason)
+    error.permanent = True
+    return error
+
+
+def sha256_of(fd: int) -> bytes:
+    """Return the digest of an open file, wherever it stands."""
+    digest, offset = hashlib.sha256(), 0
+    while block := os.pread(fd, 1 << 20, offset):
+        digest.update(block)
+        offset += len(block)
+    return digest.digest()
+
+
+def _record(found: Any) -> Record:
+    """Return a record of an index, judged: no name leads out of the root. Raises CatchUpError."""
+    record = {"name": found} if isinstance(found, str) else found
+    try:
+        name = _name(record["name"])
+        told = record.get("digest")
+        sha256 = None if told is None else parse_digest(str(told))
+        size, mtime_ns = _number(record.get("size", 0)), _number(record.get("mtime_ns", 0))
+        generation = None if "generation" not in record else _number(record["generation"])
+    except (NameRejected, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CatchUpError("the index holds what is no name of a file, or no size or digest of one") from error
+    return Record(name, size, mtime_ns, sha256, generation)
+
+
+def _name(text: str) -> str:
+    if names.check(text, LONGEST) != text:
+        raise ValueError("not in NFC")
+    return text
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << 64:
+        raise ValueError("no number")
+    return value
+
+
+def _hops(node: str) -> Hops:
+    if node and not _ID.fullmatch(node):
+        raise ValueError("no id of a node")
+    return Hops.of_way(node)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value
+
+
+def _note_etag(path: str, etag: str) -> None:
+    with open(f"{path}.etag", "w", encoding="utf-8", errors="replace") as file:
+        file.write(etag[:256])
+
+
+def _etag_of(path: str) -> str:
+    with contextlib.suppress(OSError, UnicodeError), open(f"{path}.etag", encoding="utf-8") as file:
+        etag = file.read(300)
+        return etag if etag.startswith('"') and etag.isascii() and etag.isprintable() else ""
+    return ""

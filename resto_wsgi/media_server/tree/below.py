@@ -1,0 +1,189 @@
+"""Reading through the children what is not here: each in turn, the next where one fails, is silent or has it not.
+
+Streamed, a block at a time, with the deadlines of the transports; a Range is the child's to answer. What a child says
+is passed on as far as it is about the version of the file; how a browser is to take it is said here. A name that was
+deleted here is not looked for. A search asks each node once, see ``asked``.
+
+A child that did not answer may itself wait for one below it. So for REST seconds it is asked for what is on that very
+server alone, and where it does not answer that either, for as long not at all: names which are nowhere cost no timeout
+each, and nobody who asks for one can hide a child's own files. ``node`` calls this, ``healing`` keeps what came through
+where that is wanted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ...errors import DeliveryError
+from ...hosts import Host
+from ...names import quote
+from ...transports.http.connection import AGENT
+from ..answers import Answer, Header, Refused
+from ..reading import presented
+from .asked import FIELD as ASKED
+from .asked import MOST, Asked, Known
+from .hops import FIELD, Hops
+from .node_transport import NodeTransport, Reading
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["NODE", "Below", "header_of"]
+
+NODE = "resto_wsgi node"
+REST = 5.0  # seconds
+FOUND = {
+    200: "OK",
+    206: "Partial Content",
+    304: "Not Modified",
+    412: "Precondition Failed",
+    416: "Range Not Satisfiable",
+}
+ABSENT = frozenset({404, 410, 508})  # 508: it would ask us
+CONDITIONS = (
+    "Range",
+    "If-Range",
+    "If-Match",
+    "If-None-Match",
+    "If-Modified-Since",
+    "If-Unmodified-Since",
+    "Want-Repr-Digest",
+)
+VERSION = ("ETag", "Last-Modified", "Resto-Generation", "Repr-Digest", "Accept-Ranges", "Content-Range")
+MAX_VALUE = 512  # characters of a header that is passed on
+
+Keep = Callable[[str, Reading], Iterator[bytes]]
+
+
+class Below:
+    """The children of the node ``identity``. ``keep`` returns a file's blocks as they come, and may keep them."""
+
+    def __init__(
+        self,
+        transport: NodeTransport,
+        children: Sequence[Host],
+        identity: str,
+        *,
+        known: Known,
+        inline: bool,
+        keep: Keep | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._children = tuple(children)
+        self._identity = identity
+        self._known = known
+        self._inline = inline
+        self._keep = keep
+        self._clock = clock
+        self._turn = itertools.count()
+        self._alone: dict[str, float] = {}  # until when it is asked for its own files alone, by the child's URL
+        self._resting: dict[str, float] = {}  # until when it is not asked
+
+    def answer(self, environ: WSGIEnvironment, name: str) -> Answer:
+        """Return the first child's answer that has the file.
+
+        Refuses with 404 where all say that they have not, with 508 what came through here before or was asked here,
+        and with 504 where some child did not say, or there are more nodes than one search may ask.
+        """
+        hops = Hops.of(environ.get("HTTP_RESTO_PASSED_ON", ""))
+        asked = Asked(environ.get("HTTP_RESTO_ASKED", ""), hops, self._identity, self._known)
+        fields = {"Accept-Encoding": "identity", FIELD: hops.through(self._identity)}
+        fields |= {each: value for each in CONDITIONS if (value := header_of(environ, each))}
+        silent = 0
+        for child in self._in_turn():
+            if asked.was(child.url):
+                continue
+            if asked.full:
+                raise _unknown(f"not on {MOST} nodes, and no more are asked", asked)
+            reading = self._ask(child, environ["REQUEST_METHOD"], name, fields, asked)
+            if isinstance(reading, Reading):
+                return self._passed_on(environ, name, reading)
+            silent += reading
+        if silent:
+            raise _unknown(f"not here, and {silent} of {len(self._children)} children did not answer", asked)
+        raise Refused("404 Not Found", "no such file", asked.told())
+
+    def _in_turn(self) -> Iterator[Host]:
+        first = next(self._turn) % len(self._children)
+        return iter(self._children[first:] + self._children[:first])
+
+    def _ask(self, child: Host, method: str, name: str, fields: dict[str, str], asked: Asked) -> Reading | bool:
+        """Return the answer, or whether there was none; False where the child says that it has not got it."""
+        now = self._clock()
+        if now < self._resting.get(child.url, 0.0):
+            return True
+        alone = now < self._alone.get(child.url, 0.0)
+        fields = {**fields, **asked.request, "User-Agent": AGENT if alone else NODE}
+        try:
+            reading = self._transport.read(child, method, f"/{quote(name)}", fields)
+        except DeliveryError:
+            (self._resting if alone else self._alone)[child.url] = self._clock() + REST
+            return True
+        if reading.status in FOUND and reading.ends and (reading.status != 206 or "Range" in fields):
+            return reading
+        asked.learn(child.url, reading.headers.get(ASKED, ""))
+        with reading:
+            return alone or reading.status not in ABSENT
+
+    def _passed_on(self, environ: WSGIEnvironment, name: str, reading: Reading) -> Answer:
+        try:
+            return self._found(environ, name, reading)
+        except BaseException:
+            reading.close()
+            raise
+
+    def _found(self, environ: WSGIEnvironment, name: str, reading: Reading) -> Answer:
+        status = f"{reading.status} {FOUND[reading.status]}"
+        told: list[Header] = [(each, value) for each in VERSION if (value := _plain(reading.headers.get(each)))]
+        if reading.status not in (200, 206):
+            with reading:
+                if reading.status == 304:
+                    return Answer(status, told)
+                raise Refused(status, "the file is another version, or has no such range", told[-1:])
+        kind = _plain(reading.headers.get("Content-Type"))
+        several = reading.status == 206 and kind.startswith("multipart/byteranges")
+        headers = [*told, *presented(name, kind if several else None, inline=self._inline)]
+        if reading.size is not None:
+            headers.append(("Content-Length", str(reading.size)))
+        if environ["REQUEST_METHOD"] == "HEAD":
+            reading.close()
+            return Answer(status, headers)
+        whole = reading.status == 200 and reading.size is not None
+        blocks = self._keep(name, reading) if self._keep and whole else reading.blocks()
+        return Answer(status, headers, _Body(blocks, reading))
+
+
+def _unknown(reason: str, asked: Asked) -> Refused:
+    told = [("Retry-After", f"{REST:.0f}"), *(asked.told() or [("Cache-Control", "no-store")])]
+    return Refused("504 Gateway Timeout", reason, told)
+
+
+class _Body:
+    """The blocks of a reading that is let go of when the client is."""
+
+    def __init__(self, blocks: Iterator[bytes], reading: Reading) -> None:
+        self._blocks = blocks
+        self._reading = reading
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._blocks
+
+    def close(self) -> None:
+        close = getattr(self._blocks, "close", None)
+        if close is not None:
+            close()
+        self._reading.close()
+
+
+def header_of(environ: WSGIEnvironment, name: str) -> str:
+    """Return a request's header, "" where there is none, or none that can be passed on."""
+    return _plain(environ.get(f"HTTP_{name.upper().replace('-', '_')}"))
+
+
+def _plain(value: object) -> str:
+    text = str(value or "")
+    return text if text.isascii() and text.isprintable() and len(text) <= MAX_VALUE else ""

@@ -1,0 +1,256 @@
+"""Bringing a node up to date from the node above it, by that one's ``/__index__``: files that differ, and deletes.
+
+    step of one file     killed here leaves
+    being fetched        a part in ``.resto/catch-up``, named after the version: the next run goes on from there
+    fetched, compared    the same, whole
+    published            the file; where this node has children, owed to them
+    all was compared     nothing in ``.resto/catch-up``
+
+Others may write meanwhile, here and above. So nothing is published or deleted by what the index said, which may be
+old: under the lock of the name it has to be as it was here when it was looked at, and the node above is asked once more
+whether it still has that version, or none. Whatever changes there afterwards is sent here, and waits for the lock.
+What is newer here (by its generation, else by its mtime) is kept, and so is a name that is only here, unless the node
+above says that it was deleted. Where that one holds nothing, no more than a FEW are deleted: it may be the wrong one.
+One run at a time for each root. The command calls this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+from ... import names
+from ...errors import DeliveryError
+from ...fields.digests import parse_digest
+from ...hosts import parse_hosts
+from ...master.locks import FileLock
+from ...master.media_root import State
+from ...master.staging import make_hidden
+from ...transports.http.security import Security
+from ..answers import Refused
+from ..files import marks
+from ..files.store import Change, Staged, Store
+from .above import Above, CatchUpError, Pace, Record, sha256_of
+from .hops import Hops
+from .node_transport import NodeTransport, Passing, Reading
+from .relay import Relay
+
+__all__ = ["CatchUp", "CatchUpError", "Progress"]
+
+TIMEOUT = 10.0  # seconds without progress
+TRIES = 5  # of one file; each goes on from where the last one broke off
+PAUSE = 0.5  # seconds between two of them
+FOLDER = "catch-up"
+FEW = 100  # names that are deleted here although no file at all is left above
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it is: names looked at, files fetched and bytes of them, deletes, files newer here, and failures."""
+
+    seen: int = 0
+    fetched: int = 0
+    size: int = 0
+    deleted: int = 0
+    newer: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class _Reason:
+    """Why a name could not be done; ``final`` where another try is of no use."""
+
+    text: str
+    final: bool
+
+
+class CatchUp:
+    """One run for ``store``, from the node at ``url``. Raises ConfigError where that is no URL.
+
+    ``relay`` is this node's, where it has children; ``credentials`` are those for the node above, as for ``Relay``.
+    ``rate`` is in bytes per second, None for no limit. ``report`` is called with the progress, often; ``warn`` with a
+    line for each name that could not be brought up to date.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        url: str,
+        *,
+        relay: Relay | None = None,
+        rate: float | None = None,
+        timeout: float = TIMEOUT,
+        credentials: Mapping[str, str] | None = None,
+        report: Callable[[Progress], None] = lambda progress: None,
+        warn: Callable[[str], None] = lambda line: None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._relay = relay
+        security = Security(parse_hosts([url], "/"), **(credentials or {}))  # type: ignore[arg-type]
+        self._transport = NodeTransport(timeout, store, "", lambda host, name: Hops(), security)  # it only reads
+        self._above = Above(url, self._transport, Pace(rate, sleep, clock), sleep)
+        self._report = report
+        self._warn = warn
+        self._sleep = sleep
+        self._folder = os.path.join(store.root, ".resto", FOLDER)
+        self.progress = Progress()
+
+    def run(self) -> Progress:
+        """Compare, fetch and delete until all of the index was seen. Raises CatchUpError, OSError."""
+        make_hidden(self._folder)
+        lock = FileLock(f"{self._folder}.lock")
+        if not lock.acquire(wait=False):
+            raise CatchUpError("another process catches up for this root")
+        try:
+            for record in self._above.files():
+                self._try(record.name, partial(self._bring, record))
+            if not self.progress.seen:
+                self._judge_deletes()
+            for record in self._above.deleted():
+                self._try(record.name, partial(self._delete, record.name))
+            if not self.progress.failed:
+                shutil.rmtree(self._folder, ignore_errors=True)
+        finally:
+            lock.release()
+            self._transport.close()
+        return self.progress
+
+    def _judge_deletes(self) -> None:
+        """Refuse to empty this root by what a node says that has no files."""
+        doomed = (record for record in self._above.deleted() if self._state(record.name) is not None)
+        if sum(1 for _ in islice(doomed, FEW + 1)) > FEW:
+            problem = f"the node above has no files, and says that more than {FEW} of those here were deleted"
+            raise CatchUpError(
+                f"{problem}; nothing was. Look at its URL and its root; if that is right, empty the root"
+            )
+
+    def _try(self, name: str, work: Callable[[], None]) -> None:
+        """Do one name. What fails for it alone is told and passed over; a disk that refuses ends the run."""
+        self._advance(seen=1)
+        left = TRIES
+        while reason := self._attempt(work):
+            left -= 1
+            if not left or reason.final:
+                self._advance(failed=1)
+                self._warn(f"{names.quote(name)}: {reason.text}")
+                return
+            self._sleep(PAUSE)
+
+    def _attempt(self, work: Callable[[], None]) -> _Reason | None:
+        try:
+            work()
+        except DeliveryError as error:
+            return _Reason(error.reason, error.permanent or (error.status is not None and error.status < 500))
+        except Refused as error:
+            return _Reason(error.reason, final=True)
+        except (IsADirectoryError, NotADirectoryError):
+            return _Reason("is a folder here and a file above, or the other way round", final=True)
+        return None
+
+    def _bring(self, record: Record) -> None:
+        """Fetch a file that differs, and publish it."""
+        seen = self._state(record.name)
+        if seen is not None and self._is_as_above_or_newer(record):
+            return
+        make_hidden(self._folder)
+        version = f"{record.name}\n{record.size}\n{record.mtime_ns}"
+        path = os.path.join(self._folder, hashlib.sha256(version.encode()).hexdigest())
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            told = self._above.fetch(record, path, fd, lambda count: self._advance(size=count))
+            if told is not None:  # else it was deleted above, which comes here or is in the other index
+                self._publish(record.name, Staged(path, fd), told, seen)
+        finally:
+            os.close(fd)
+
+    def _is_as_above_or_newer(self, record: Record) -> bool:
+        found = self._store.open(record.name)
+        if found is None:
+            return False
+        file, status = found
+        with file:
+            own = marks.read_digest(file.fileno(), status)
+            if status.st_size == record.size:
+                if record.sha256 is not None:
+                    own = own or sha256_of(file.fileno())
+                if own == record.sha256 if own and record.sha256 else status.st_mtime_ns == record.mtime_ns:
+                    return True
+            generation = self._store.generation(record.name, file.fileno())
+        if generation is not None and record.generation is not None and generation != record.generation:
+            newer = generation > record.generation
+        else:
+            newer = status.st_mtime_ns > record.mtime_ns
+        if newer:
+            self._advance(newer=1)
+            self._warn(f"{names.quote(record.name)}: is newer here, and left as it is")
+        return newer
+
+    def _publish(self, name: str, part: Staged, told: Reading, seen: State | None) -> None:
+        """Give what was fetched its name, unless something else happened here or above meanwhile."""
+        sha256, generation = sha256_of(part.fd), told.generation()
+        try:
+            wanted = parse_digest(told.headers.get("Repr-Digest", ""))
+        except ValueError:
+            wanted = None
+        if wanted not in (None, sha256):
+            os.ftruncate(part.fd, 0)
+            raise told.failed("its bytes are not those of its digest")
+        part.seal(told.mtime_ns(), sha256=sha256, generation=generation, exact=True)
+        with self._changing(name) as change:
+            if self._state(name) != seen or not _may_follow(change, generation):
+                return
+            now = self._above.look(name)
+            if now.status != 200 or _version(now) != _version(told):
+                return
+            if self._relay is not None:
+                self._relay.publish(name, change, part, Passing(self._above.hops, 0.0))
+            else:
+                change.publish(part)
+        self._advance(fetched=1)
+
+    def _delete(self, name: str) -> None:
+        """Delete what was deleted above, and is still not there."""
+        if self._state(name) is None:
+            return
+        with self._changing(name) as change:
+            now = self._above.look(name)
+            if change.status is None or now.status != 404 or not _may_follow(change, now.generation()):
+                return
+            if self._relay is not None:
+                self._relay.delete(name, change, now.generation(), Passing(self._above.hops, 0.0))
+            else:
+                change.delete(now.generation())
+        self._advance(deleted=1)
+
+    @contextlib.contextmanager
+    def _changing(self, name: str) -> Iterator[Change]:
+        sending = self._relay.sending() if self._relay else contextlib.nullcontext()
+        with sending, self._store.change(name) as change:
+            yield change
+
+    def _state(self, name: str) -> State | None:
+        status = self._store.status(name)
+        return None if status is None else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def _advance(self, **by: int) -> None:
+        self.progress = replace(self.progress, **{key: getattr(self.progress, key) + by[key] for key in by})
+        self._report(self.progress)
+
+
+def _may_follow(change: Change, generation: int | None) -> bool:
+    """Say whether that generation does not come before the one that is known here, of the file or its tombstone."""
+    known = change.generation
+    return known is None or (generation is not None and generation >= known)
+
+
+def _version(reading: Reading) -> tuple[str, str]:
+    return reading.headers.get("ETag", ""), reading.headers.get("Last-Modified", "")

@@ -1,0 +1,90 @@
+"""Keeping a file that was read through a child because it is missing here, as a disk that was replaced lacks it.
+
+    state                  killed here leaves
+    staged while it is     a file that the next start sweeps
+    passed to the reader
+    whole, and compared    the same
+    published              the file, owed to every child: one of them has it already, the others may not
+
+It is published under the lock of its name, where there is still no file of that name, and nobody has deleted it: what
+was put meanwhile is newer, and what was deleted stays so, by its tombstone or by its generation. Where the child told
+a digest, the bytes are that file's. A name is kept for one reader at a time: staged once for each, it would fill the
+disk where strangers read slowly. ``below`` calls this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+from ...errors import RestoError
+from ...fields.digests import parse_digest
+from ..answers import Refused
+from ..files.store import Staged, Store
+from .hops import Hops
+from .node_transport import Passing, Reading
+from .relay import Relay
+
+__all__ = ["Healing"]
+
+log = logging.getLogger("resto_wsgi")
+
+
+class Healing:
+    """Publishes in ``store`` what was missing there."""
+
+    def __init__(self, store: Store, relay: Relay) -> None:
+        self._store = store
+        self._relay = relay
+        self._keeping: set[str] = set()
+        self._lock = threading.Lock()
+
+    def keep(self, name: str, reading: Reading) -> Iterator[bytes]:
+        """Yield the blocks of a whole file, and keep it when all have come. The reader never fails for that."""
+        with self._lock:
+            first = name not in self._keeping
+            self._keeping.add(name)
+        if not first:
+            yield from reading.blocks()
+            return
+        try:
+            yield from self._keep(name, reading)
+        finally:
+            self._keeping.discard(name)
+
+    def _keep(self, name: str, reading: Reading) -> Iterator[bytes]:
+        digest, whole = hashlib.sha256(), True
+        with self._store.stage() as staged:
+            for block in reading.blocks():
+                try:
+                    whole = whole and os.write(staged.fd, block) == len(block)
+                except OSError:
+                    whole = False
+                digest.update(block)
+                yield block
+            try:
+                if whole and _is_as_told(reading, digest.digest()):
+                    self._publish(name, staged, reading, digest.digest())
+            except (OSError, RestoError, Refused) as error:
+                log.warning("not kept: %s", error)
+
+    def _publish(self, name: str, staged: Staged, reading: Reading, sha256: bytes) -> None:
+        generation = reading.generation()
+        staged.seal(reading.mtime_ns(), sha256=sha256, generation=generation, exact=True)
+        with self._relay.sending(), self._store.change(name) as change:
+            if change.status is not None or self._relay.outbox.is_gone(name):
+                return
+            if (known := change.generation) is not None and (generation is None or generation <= known):
+                return
+            self._relay.publish(name, change, staged, Passing(Hops(), 0.0))
+
+
+def _is_as_told(reading: Reading, sha256: bytes) -> bool:
+    try:
+        told = parse_digest(reading.headers.get("Repr-Digest", ""))
+    except ValueError:
+        return False
+    return told in (None, sha256)

@@ -1,0 +1,1 @@
+"""What is owed to the hosts and known of them: one SQLite file, and its rows as values."""

@@ -1,0 +1,398 @@
+"""The outbox: the durable set of deliveries that are owed. A delivery says "this host must come to match this name".
+
+Whoever changes or sends a name holds its lock, and calls here before the first byte goes out and after the last.
+
+    state of a row       how it came about                    what a crash leaves, and what comes of it
+    owed                 record, owe, release, a failure      the row; somebody converges it when it is due
+    begun                record(begin=True), claim: bytes     the row, found begun by the next sender: what the dead
+                         may be under way                     one sent may arrive late, so it becomes unsure too
+    unsure until         an attempt that ended unknown        the row; a success does not delete it before that time,
+                                                              but moves it there, to be converged once more
+    parked               a permanent refusal                  the row; tried when due, which is late, or when unparked
+    no row               settle, cancel                       nothing: the host matches, or was never meant to change
+
+A generation is given to each recording, from a counter that never goes back, so that what was recorded again under
+way is not settled. `begun` holds the generation under which sending began: a sender only ever clears its own. What is
+recorded survives a power cut, the rest a kill -9: a settlement that is lost to a power cut is one more converging.
+The replicator, the worker and sync call this; how the file is opened and shared is the matter of ``sqlite_file``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple
+from typing import Any
+
+from ..errors import OutboxError
+from . import tables as sql
+from .database import Connection, SqliteFile
+from .rows import Delivery, Failure, HostState, Owed
+
+__all__ = ["LATE", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
+
+LATE = 20.0  # seconds for which a host may still carry out a request whose sender gave up or died
+PARKED_SET_BACK = 172800.0  # seconds: the same of what is parked
+SET_BACK = 600.0  # seconds: nothing is put off for longer but what is parked, so a time beyond shows a clock set back
+CHUNK = 1000  # rows in one transaction: a few milliseconds, so that uploads get their turn in between
+ANOTHER_ROOT = (
+    "belongs to another media root",
+    "give each media root an outbox of its own (RESTO_OUTBOX), or mount the one that it belongs to",
+)
+ANOTHER_KIND = (
+    "was made where {} is kept, and says nothing of the rest",
+    "set the mode (RESTO_MODE) that the application has; how to change it is in the README, under Modes",
+)
+CONVERGED = "converged; looked at again once nothing earlier can still arrive"
+AFTER_ALL = "\U0010ffff" * 257  # after any rest of a name, which has at most 256 of these
+
+
+class Outbox:
+    """The outbox at ``path``, made where there is none. Any thread and any forked process may call.
+
+    ``identity`` is the media root's: an outbox is never used for another one. Every method raises OutboxError.
+    """
+
+    _steps: Sequence[Sequence[str]] = sql.STEPS
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        identity: str = "",
+        kind: str = "",
+        fsync: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = path
+        self._fsync = fsync
+        self._clock = clock
+        self._file = SqliteFile(path, sql.APPLICATION, self._steps)
+        if identity:
+            self._adopt("identity", identity, *ANOTHER_ROOT)
+        if kind:
+            self._adopt("kind", kind, *ANOTHER_KIND)
+
+    def close(self) -> None:
+        """Close this process's connection; whoever calls again opens another."""
+        self._file.close()
+
+    # Writing
+
+    def record(
+        self, name: str, hosts: Sequence[str], *, begin: bool, due: float, gone: bool = False, way: str = ""
+    ) -> dict[str, Delivery]:
+        """Note that these hosts are owed ``name``, and return it by host; it is on the disk then.
+
+        ``begin``: the caller, who holds the lock of the name, will send now. ``gone``: the name is deleted, and a
+        tombstone is written with it. ``way`` is how the change came, in the caller's words. What was owed stays owed
+        since then, and unsure; its failures are forgotten.
+        """
+        now = self._clock()
+
+        def work(connection: Connection) -> dict[str, Delivery]:
+            if gone:
+                _entomb(connection, name, now)
+            for host, _ in connection.execute(sql.MEMBERS).fetchall():
+                if host not in hosts:  # it is not told, and so does not hold whatever it does not owe
+                    connection.execute(sql.EXPEL, (host,))
+            old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
+            generation = _next_generation(connection)
+            recorded: dict[str, Delivery] = {}
+            rows: list[tuple[object, ...]] = []
+            for host in hosts:
+                since, unsure_until, begun = old.get(host, (now, 0.0, None))
+                if begin:
+                    unsure_until = unsure_until if begun is None else max(unsure_until, now + LATE)
+                    begun = generation
+                row = (host, name, generation, since, due, 0, False, unsure_until, None, "")
+                rows.append((*row, begun, way))
+                recorded[host] = Delivery(*row, fresh=host not in old)
+            connection.executemany(sql.PUT, rows)
+            return recorded
+
+        return self._file.write(work, durable=self._fsync) if hosts or gone else {}
+
+    def entomb(self, name: str) -> None:
+        """Note that ``name`` is deleted, so that no host that comes back brings it back; it is on the disk then."""
+        now = self._clock()
+        self._file.write(lambda connection: _entomb(connection, name, now), durable=self._fsync)
+
+    def exhume(self, name: str) -> None:
+        """Forget that ``name`` was deleted: the master holds it again."""
+        self._file.write(lambda connection: connection.execute(sql.EXHUME, (name,)))
+
+    def claim(self, host: str, names: Sequence[str]) -> list[Delivery]:
+        """Begin to send: return those of ``names`` that are still owed. The caller holds the locks of the names."""
+        now = self._clock()
+
+        def work(connection: Connection) -> list[Delivery]:
+            claimed = []
+            for name in names:
+                connection.execute(sql.BEGIN, {"name": name, "host": host, "late": now + LATE})
+                found = connection.execute(sql.FIND, (name, host)).fetchone()
+                if found:
+                    claimed.append(_delivery(found))
+            return claimed
+
+        return self._file.write(work)
+
+    def settle(
+        self,
+        done: Sequence[Delivery],
+        failed: Sequence[Failure] = (),
+        hosts: Sequence[HostState] = (),
+        present: str | None = None,
+        sha256: str = "",
+    ) -> None:
+        """Note what came of an attempt, all in one: deliveries that converged, those that failed, and the hosts.
+
+        What was recorded again meanwhile stays owed as it was recorded. ``present``: hosts hold this name, with
+        this SHA-256 in hexadecimal if it is known, and no master does (mode distributed).
+        """
+        now = self._clock()
+
+        def work(connection: Connection) -> None:
+            _settle(connection, done, now)
+            for failure in failed:
+                _note_failure(connection, failure)
+            for state in hosts:
+                connection.execute(sql.NOTE_HOST, astuple(state))
+            if present is not None:
+                connection.execute(sql.PRESENT, (present, sha256))
+
+        if done or failed or hosts or present is not None:
+            self._file.write(work, durable=self._fsync and present is not None)  # its spool is dropped next
+
+    def release(self, deliveries: Sequence[Delivery], due: float) -> None:
+        """Put back what was claimed and not tried, to be tried at ``due``."""
+        self._file.write(lambda connection: _release(connection, deliveries, due))
+
+    def cancel(self, deliveries: Sequence[Delivery]) -> None:
+        """Take back what was recorded: nothing was sent, and the master is as it was. What was owed before stays."""
+        now = self._clock()
+
+        def work(connection: Connection) -> None:
+            for delivery in deliveries:
+                if delivery.fresh:
+                    connection.execute(sql.REMOVE, _key(delivery))
+            _release(connection, deliveries, now)
+
+        self._file.write(work)
+
+    def note_host(self, state: HostState) -> None:
+        """Replace what is known of a host."""
+        self.settle((), hosts=(state,))
+
+    def owe(self, host: str, names: Iterable[str]) -> int:
+        """Note that ``host`` is owed all these names, due now, and return how many; they are on the disk then."""
+        now = self._clock()
+        total, iterator = 0, iter(names)  # read outside of the transaction: it may itself come from the outbox
+        while chunk := list(itertools.islice(iterator, CHUNK)):
+
+            def work(connection: Connection, chunk: Sequence[str] = chunk) -> int:
+                generation = _next_generation(connection)
+                connection.executemany(sql.OWE, [(host, name, generation, now, now) for name in chunk])
+                return len(chunk)
+
+            total += self._in_turn(work, durable=self._fsync)
+        return total
+
+    def postpone(self, host: str, names: Sequence[str], due: float) -> None:
+        """Move when these are due and nothing else: somebody is busy with them."""
+        self._file.write(lambda connection: connection.executemany(sql.POSTPONE, [(due, each, host) for each in names]))
+
+    def nudge(self, hosts: Sequence[str], *, parked: bool = False) -> None:
+        """Let all that these hosts are owed be due now, with ``parked`` what is parked too, and the hosts be asked.
+
+        What has converged, and only waits until nothing earlier can still arrive, goes on waiting.
+        """
+        now = self._clock()
+        self._file.write(lambda connection: connection.executemany(sql.ASK, [(host,) for host in hosts]))
+        for host in hosts:
+            values = {"host": host, "now": now, "converged": CONVERGED, "chunk": CHUNK}
+            self._repeat(sql.NUDGE, values)
+            if parked:
+                self._repeat(sql.UNPARK, values)
+
+    def unpark(self, host: str, statuses: Sequence[int]) -> None:
+        """Let what ``host`` refused with one of these statuses be due now."""
+        for status in statuses:
+            self._repeat(sql.UNPARK_STATUS, {"host": host, "now": self._clock(), "status": status, "chunk": CHUNK})
+
+    def purge(self, before: float) -> int:
+        """Forget tombstones from before that time, but of names that somebody is still owed; return how many."""
+        return self._repeat(sql.PURGE, {"before": before, "chunk": CHUNK})
+
+    def admit(self, host: str, *, joining: int | None = None) -> None:
+        """Note that a host holds whatever it does not owe, or will once nothing up to a generation is owed."""
+        self._file.write(lambda connection: connection.execute(sql.ADMIT, (host, joining)), durable=self._fsync)
+
+    def expel(self, hosts: Iterable[str]) -> None:
+        """Note that nobody tells these hosts any more what is saved and deleted."""
+        if expelled := [(host,) for host in hosts]:
+            self._file.write(lambda connection: connection.executemany(sql.EXPEL, expelled), durable=self._fsync)
+
+    def forget(self, host: str) -> int:
+        """Forget a host and all that it is owed; return how many deliveries that was."""
+        self.expel([host])
+        self._file.write(lambda connection: connection.execute(sql.FORGET_STATE, (host,)))
+        return self._repeat(sql.FORGET, {"host": host, "chunk": CHUNK})
+
+    # Reading
+
+    def due(self, host: str, now: float, limit: int) -> list[str]:
+        """Return up to ``limit`` names that are due, the earliest first; last those of a clock that was set back."""
+        found: list[tuple[float, str]] = []
+        for parked in (0, 1):
+            found += self._file.read(sql.DUE, (host, parked, now, limit))
+        found.sort()
+        if len(found) < limit:
+            found += self._beyond(host, now, limit - len(found))
+        return [name for _, name in found[:limit]]
+
+    def _beyond(self, host: str, now: float, limit: int) -> list[tuple[Any, ...]]:
+        """Return what would wait for longer than anybody put it off: the clock was set back since."""
+        found = self._file.read(sql.BEYOND, (host, 0, now + SET_BACK, limit))
+        return found or self._file.read(sql.BEYOND, (host, 1, now + PARKED_SET_BACK, limit))
+
+    def next_due(self, host: str) -> float | None:
+        """Return when the next one is due, now where the clock was set back, None where nothing is owed."""
+        now = self._clock()
+        if self._beyond(host, now, 1):
+            return now
+        return min((due for parked in (0, 1) for due, _ in self._file.read(sql.FIRST, (host, parked))), default=None)
+
+    def members(self) -> frozenset[str]:
+        """Return the hosts that hold whatever they do not owe; of all others that is not known."""
+        return frozenset(host for host, joining in self._file.read(sql.MEMBERS, ()) if joining is None)
+
+    def joining(self) -> dict[str, int]:
+        """Return the hosts that are being filled: a member once nothing up to that generation is owed."""
+        return {host: joining for host, joining in self._file.read(sql.MEMBERS, ()) if joining is not None}
+
+    def generation(self) -> int:
+        """Return the latest generation: what is recorded from now on has a higher one."""
+        return int(self._file.read(sql.GENERATION, ())[0][0])
+
+    def owed(self, hosts: Sequence[str], *, parked: bool = True, until: int | None = None) -> int:
+        """Return how many deliveries these hosts are owed, without ``parked`` only those that are not.
+
+        ``until``: those of later generations do not count, where there are few enough to look at each.
+        """
+        found = sum(int(self._file.read(sql.OWED, (host, int(parked)))[0][0]) for host in hosts)
+        if until is None or found > CHUNK:
+            return found
+        return sum(int(self._file.read(sql.OWED_UNTIL, (host, int(parked), until))[0][0]) for host in hosts)
+
+    def deliveries(self, name: str) -> dict[str, Delivery]:
+        """Return what is owed of one name, by host."""
+        return {row[0]: _delivery(row) for row in self._file.read(sql.FIND_ALL, (name,))}
+
+    def way(self, host: str, name: str) -> str:
+        """Return how the change came that a host is owed, "" where nothing was said of it."""
+        return "".join(way for (way,) in self._file.read(sql.FIND_WAY, (name, host)))
+
+    def owing(self, host: str, after: str, limit: int) -> list[Delivery]:
+        """Return up to ``limit`` deliveries that a host is owed, of names after ``after``, in the order of names."""
+        return [_delivery(row) for row in self._file.read(sql.FIND_FROM, (after, host, limit))]
+
+    def summary(self) -> list[Owed]:
+        """Return what each host is owed, exactly as it was at one moment."""
+        return [Owed(*row) for row in self._file.read(sql.SUMMARY)]
+
+    def host_states(self) -> dict[str, HostState]:
+        """Return what is known of the hosts."""
+        return {row[0]: HostState(*row) for row in self._file.read(sql.HOSTS)}
+
+    def is_gone(self, name: str, since: float = 0.0) -> bool | None:
+        """True where ``name`` was deleted, and not before ``since``, None where nothing is known of it, else False."""
+        found = self._file.read(sql.GONE, (name,))
+        return (found[0][0] is not None and found[0][0] >= since) if found else None
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 in hexadecimal of a name that hosts hold (mode distributed); "" where it is not known."""
+        found = self._file.read(sql.DIGEST, (name,))
+        return str(found[0][0]) if found else ""
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """Return the names that hosts hold (mode distributed), in the order of their UTF-8 bytes."""
+        return self._all_names(False, prefix)
+
+    def tombstones(self, after: str = "") -> Iterator[str]:
+        """Return the names after ``after`` that were deleted, in the order of their UTF-8 bytes."""
+        return self._all_names(True, "", after)
+
+    def _all_names(self, gone: bool, prefix: str, after: str = "") -> Iterator[str]:
+        """Read chunk by chunk, so that neither memory nor a snapshot grows with the number of names."""
+        end = prefix + AFTER_ALL
+        chunk = self._file.read(sql.NAMES_AFTER if after else sql.NAMES_FROM, (after or prefix, end, gone, CHUNK))
+        while chunk:
+            yield from (name for (name,) in chunk)
+            chunk = self._file.read(sql.NAMES_AFTER, (chunk[-1][0], end, gone, CHUNK))
+
+    # Parts of writing
+
+    def _repeat(self, sql: str, values: dict[str, object]) -> int:
+        """Run a statement that changes at most CHUNK rows until it changes none; return how many it changed."""
+        total = 0
+        while changed := self._in_turn(lambda connection: connection.execute(sql, values).rowcount):
+            total += changed
+        return total
+
+    def _in_turn(self, work: Callable[[Connection], int], *, durable: bool = False) -> int:
+        """Write one chunk of many, and leave the file to others for as long as that took."""
+        began = time.monotonic()
+        result = self._file.write(work, durable=durable)
+        time.sleep(time.monotonic() - began)
+        return result
+
+    def _adopt(self, key: str, wanted: str, problem: str, remedy: str) -> None:
+        def work(connection: Connection) -> str:
+            connection.execute(sql.ADOPT, (wanted, key))
+            return str(connection.execute(sql.META, (key,)).fetchone()[0])
+
+        if (found := self._file.write(work, durable=self._fsync)) != wanted:
+            self.close()
+            raise OutboxError(self.path, problem.format(found), remedy)
+
+
+def _delivery(row: tuple[Any, ...]) -> Delivery:
+    found = Delivery(*row)
+    return found._replace(parked=bool(found.parked))
+
+
+def _key(delivery: Delivery) -> dict[str, object]:
+    return {"name": delivery.name, "host": delivery.host, "generation": delivery.generation}
+
+
+def _next_generation(connection: Connection) -> int:
+    connection.execute(sql.NEXT_GENERATION)
+    return int(connection.execute(sql.GENERATION).fetchone()[0])
+
+
+def _entomb(connection: Connection, name: str, now: float) -> None:
+    connection.execute(sql.ENTOMB, (name, now))
+
+
+def _settle(connection: Connection, done: Sequence[Delivery], now: float) -> None:
+    more = {"now": now, "late": LATE, "set_back": SET_BACK, "reason": CONVERGED}
+    values = [{**_key(delivery), **more} for delivery in done]
+    if connection.executemany(sql.REMOVE_SURE, values).rowcount < len(done):  # of a row that is gone the rest is true
+        connection.executemany(sql.CLEAR, values)
+        connection.executemany(sql.AGAIN, values)
+
+
+def _note_failure(connection: Connection, failure: Failure) -> None:
+    values = {**vars(failure), **_key(failure.delivery)}
+    del values["delivery"]
+    if not connection.execute(sql.FAIL, values).rowcount:
+        connection.execute(sql.DOUBT, values)
+
+
+def _release(connection: Connection, deliveries: Sequence[Delivery], due: float) -> None:
+    for delivery in deliveries:
+        values = {**_key(delivery), "due": due}
+        connection.execute(sql.RELEASE, values)
+        connection.execute(sql.CLEAR, values)  # where it was begun under this generation, and not by one who died

@@ -1,0 +1,107 @@
+"""What is owed, and to whom, as ``Replicator.status`` and ``resto status`` show it: records made of the outbox's rows.
+
+The figures are one snapshot of the outbox. No host is asked here, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..hosts import Host
+from .outbox import Delivery, HostState, Outbox, Owed
+
+__all__ = ["HostStatus", "NameStatus", "Status", "status_of", "status_of_name"]
+
+NOT_CONFIGURED = "not configured"
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """One host. ``state`` is "up", "down", "read-only", "new" while nobody knows what it holds, or "not configured".
+
+    ``since`` (of the state) and ``oldest`` (delivery) are in seconds since 1970, or None; ``owed`` counts deliveries,
+    ``parked`` those of them that the host refused for good; ``error`` is the last one, "" where all is well.
+    """
+
+    host: str
+    url: str
+    state: str
+    since: float | None
+    owed: int
+    parked: int
+    oldest: float | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """Every host, in the order of ``media_hosts``, and what is owed on the whole."""
+
+    hosts: tuple[HostStatus, ...]
+
+    @property
+    def strays(self) -> tuple[HostStatus, ...]:
+        """Hosts that are owed something and are not in ``media_hosts``: nobody delivers to them."""
+        return tuple(host for host in self.hosts if host.state == NOT_CONFIGURED)
+
+    @property
+    def owed(self) -> int:
+        """All deliveries that are owed."""
+        return sum(host.owed for host in self.hosts)
+
+    @property
+    def parked(self) -> int:
+        """Those of them that a host refused for good."""
+        return sum(host.parked for host in self.hosts)
+
+
+@dataclass(frozen=True)
+class NameStatus:
+    """One name. ``present`` says whether the file is there or deleted; ``owing`` has the hosts, by label, that do not
+    match that yet, or not for certain, and why; all others match."""
+
+    name: str
+    present: bool
+    hosts: tuple[str, ...]
+    owing: Mapping[str, Delivery]
+
+    @property
+    def holding(self) -> tuple[str, ...]:
+        """The hosts that hold the file, by label."""
+        return tuple(host for host in self.hosts if self.present and host not in self.owing)
+
+
+def status_of(outbox: Outbox, hosts: Sequence[Host]) -> Status:
+    """Return the status of all hosts. Raises OutboxError."""
+    states, members = outbox.host_states(), outbox.members()
+    owed = {line.host: line for line in outbox.summary()}
+    configured = [
+        _host_status(host.label, host.url, states, owed, "up" if host.url in members else "new") for host in hosts
+    ]
+    urls = {host.url for host in hosts}
+    left = [_host_status(url, url, {}, owed, NOT_CONFIGURED) for url in sorted(owed) if url not in urls]
+    return Status((*configured, *left))
+
+
+def status_of_name(outbox: Outbox, hosts: Sequence[Host], name: str, present: bool) -> NameStatus:
+    """Return the status of one name. Raises OutboxError."""
+    labels = {host.url: host.label for host in hosts if host.url in outbox.members()}
+    owing = {labels[url]: delivery for url, delivery in outbox.deliveries(name).items() if url in labels}
+    return NameStatus(name, present, tuple(labels.values()), owing)
+
+
+def _host_status(
+    label: str, url: str, states: Mapping[str, HostState], owed: Mapping[str, Owed], state: str = "up"
+) -> HostStatus:
+    known, line = states.get(url), owed.get(url)
+    return HostStatus(
+        host=label,
+        url=url,
+        state=known.state if known else state,
+        since=known.since if known else None,
+        owed=line.owed if line else 0,
+        parked=line.parked if line else 0,
+        oldest=line.oldest if line else None,
+        error=known.reason if known and (line or known.state != "up") else "",
+    )

@@ -1,0 +1,234 @@
+"""Sending to many hosts at once, in the thread that asks for it, and what came of each.
+
+    task ── a connection is there ──────> driven here, with all others (``transports.driving``)
+      └──── none, or it was closed ─────> a thread of that host connects, and sees this task to its end
+
+So a request costs no thread and no hand-over while its connections are kept alive, and a host that is cold, slow or
+dead delays no other. Each caller drives its own tasks. The other way, one thread that every upload is handed to, was
+measured in turns with this one (10 KiB to 3 hosts; 1, 8 and 32 callers): this one saved 0.98, 1.01 and 1.23 times as
+many files a second for the same processor time, and has nothing whose death, fork or defect stops every upload.
+What cannot be driven (a transport that offers no jobs, work that reads from hosts) is done by the threads. Nothing is
+known here of policies; the convergence calls this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from ..errors import DeliveryError
+from ..hosts import Host
+from ..master.media_root import Master
+from ..transports import DrivenTransport, Transport
+from ..transports.driving import Job, drive, finish
+
+__all__ = ["Ended", "Fanout", "Outcome", "Task"]
+
+THREADS = 16  # for each host: as many connect to it at once; more wait their turn
+
+Outcome = dict[str, "DeliveryError | None"]
+"""For each host, by its label: None where the work was done, else why not."""
+
+log = logging.getLogger("resto_wsgi")
+
+
+@dataclass(eq=False, slots=True)
+class Task:
+    """``host`` is to hold ``master`` under ``name``, or not to hold it where that is None; else ``work`` is to be done.
+
+    ``work`` raises DeliveryError where it fails.
+    """
+
+    host: Host
+    name: str
+    master: Master | None = None
+    work: Callable[[], None] | None = None
+
+
+Ended = Callable[[Task, "DeliveryError | None"], None]
+"""Is told of each task that has ended, in any thread; it must neither wait nor raise."""
+
+
+class Fanout:
+    """Sends over one transport. Any thread may call; a process that forks gets its own threads."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._driven = transport if isinstance(transport, DrivenTransport) else None
+        self._threads: dict[int, dict[str, ThreadPoolExecutor]] = {}  # by process: threads do not survive a fork
+
+    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
+        """Do all ``tasks``, up to ``at_once`` at the same time, and return when all have ended.
+
+        A task is taken when there is room for it, so whoever makes them can stop making them; room that a thread makes
+        is seen when something that is driven has ended. A defect is logged and is a DeliveryError, so that the caller
+        can still put things right. Where this thread is interrupted, what it drives is abandoned, and ``ended`` is not
+        told of that; what threads have begun is cut short, and waited for.
+        """
+        run = _Run(iter(tasks), ended, at_once, self._job, self._submit)
+        try:
+            run.go()
+        except BaseException:  # a worker that is told to exit: whoever goes on must come after what is under way
+            run.stop()
+            raise
+
+    def close(self) -> None:
+        """Wait for the work under way and end the threads."""
+        for threads in list(self._threads.pop(os.getpid(), {}).values()):
+            threads.shutdown(wait=True)
+
+    def _job(self, task: Task) -> Job:
+        driven, master = self._driven, task.master
+        if driven is None or task.work is not None:
+            return _Waiting(task, self._transport)
+        if master is None:
+            return driven.delete_job(task.host, task.name)
+        return driven.put_job(task.host, task.name, master.file, master.size, master.mtime)
+
+    def _submit(self, host: Host, work: Callable[[], None]) -> None:
+        """Have a thread of the host do the work, or do it here where there is none: too many, or the program ends."""
+        own = self._threads.setdefault(os.getpid(), {})
+        threads = own.get(host.url) or own.setdefault(host.url, ThreadPoolExecutor(THREADS, f"resto {host.label}"))
+        try:
+            threads.submit(work)
+        except RuntimeError:
+            work()
+
+
+class _Once:
+    """Work that is done once, whoever comes first: an executor that has no thread keeps what it has refused."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.done: Future[None] = Future()
+        self._work = work
+        self._free = threading.Lock()
+
+    def __call__(self) -> None:
+        if not self._free.acquire(blocking=False) or not self.done.set_running_or_notify_cancel():
+            return
+        try:
+            self._work()
+        except BaseException as error:
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(None)
+
+
+class _Run:
+    """One call of ``Fanout.run``."""
+
+    def __init__(
+        self,
+        tasks: Iterator[Task],
+        ended: Ended,
+        at_once: int,
+        job_of: Callable[[Task], Job],
+        submit: Callable[[Host, Callable[[], None]], None],
+    ) -> None:
+        self._tasks = tasks
+        self._ended = ended
+        self._at_once = at_once
+        self._job_of = job_of
+        self._submit = submit
+        self._all_taken = False
+        self._driven: dict[Job, Task] = {}
+        self._in_threads: dict[Future[None], Job] = {}
+
+    def go(self) -> None:
+        drive(self._begin(), self._landed)
+        while self._in_threads:
+            done, _ = wait(self._in_threads, return_when=FIRST_COMPLETED)
+            for future in done:
+                del self._in_threads[future]
+                future.result()
+            drive(self._begin(), self._landed)
+
+    def stop(self) -> None:
+        """Abandon what is driven, have the threads end what they have begun, and wait for that, whoever interrupts."""
+        for job in self._driven:
+            job.abandon()
+        begun = {future: job for future, job in self._in_threads.items() if not future.cancel()}
+        for job in begun.values():
+            job.interrupt()
+        while not all(future.done() for future in begun):
+            with contextlib.suppress(BaseException):
+                wait(begun)
+
+    def _begin(self) -> list[Job]:
+        """Take tasks while there is room, and begin them."""
+        begun: list[Job] = []
+        while len(self._driven) + len(self._in_threads) < self._at_once:
+            task = next(self._tasks, None)
+            if task is None:
+                self._all_taken = True
+                break
+            job = self._job_of(task)
+            self._driven[job] = task
+            job.start()
+            begun.append(job)
+        return begun
+
+    def _landed(self, job: Job) -> list[Job]:
+        if job.cold and len(self._driven) == 1 and (self._all_taken or self._at_once == 1):  # nobody else would wait
+            finish(job)
+        task = self._driven[job]
+        if job.cold:
+            work = _Once(lambda: self._finish(job, task))
+            self._in_threads[work.done] = job  # before it is begun, so that whatever interrupts us knows of it
+            del self._driven[job]
+            self._submit(task.host, work)
+        else:
+            del self._driven[job]
+            self._ended(task, job.outcome)
+        return self._begin()
+
+    def _finish(self, job: Job, task: Task) -> None:
+        finish(job)
+        self._ended(task, job.outcome)
+
+
+class _Waiting:
+    """What cannot be driven, as a job that is cold until it has been done; see ``driving.Job``."""
+
+    fd = wants = 0
+    until = float("inf")
+
+    def __init__(self, task: Task, transport: Transport) -> None:
+        self.cold, self.over = True, False
+        self.outcome: DeliveryError | None = None
+        self._task = task
+        self._transport = transport
+
+    def start(self) -> None:
+        """It waits, so a thread does it."""
+
+    def connect(self) -> None:
+        task = self._task
+        try:
+            self._do(task, task.master)
+        except DeliveryError as error:
+            self.outcome = error
+        except Exception as error:
+            log.exception("defect while delivering to %s", task.host.label)
+            self.outcome = DeliveryError(
+                task.host.label, task.name, f"not delivered: {type(error).__name__}", ours=True
+            )
+        self.cold, self.over = False, True
+
+    def _do(self, task: Task, master: Master | None) -> None:
+        if task.work is not None:
+            task.work()
+        elif master is None:
+            self._transport.delete(task.host, task.name)
+        else:
+            self._transport.put(task.host, task.name, master.file, master.size, master.mtime)
+
+    def advance(self, events: int) -> None:
+        """It is never driven."""
+
+    expire = abandon = interrupt = start

@@ -1,0 +1,88 @@
+"""Which hosts are known to hold whatever they do not owe.
+
+    new ── owed everything ──> joining ── nothing of that is owed any more ──> member
+     ^                                                                           │
+     └── the operator syncs it, or something is saved while it is not configured ┘
+
+On a site where nothing was saved yet all hosts are members: they hold nothing. In mode distributed reads go to members
+alone, and a spool is dropped only when all hosts are. A crash leaves a host new, and it is owed everything once more.
+The replicator calls this.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+
+from ..errors import ConfigError
+from ..hosts import Host
+from ..master.media_root import MediaRoot
+from ..outbox.outbox import Outbox
+
+__all__ = ["Membership"]
+
+log = logging.getLogger("resto_wsgi")
+
+
+class Membership:
+    """The members among ``hosts``. ``spooling``: the media root is a spool, as in mode distributed."""
+
+    def __init__(self, media_root: MediaRoot, outbox: Outbox, hosts: Sequence[Host], *, spooling: bool) -> None:
+        self._media_root = media_root
+        self._outbox = outbox
+        self._hosts = tuple(hosts)
+        self._spooling = spooling
+        if hosts and not outbox.members() and not outbox.joining() and self._is_new_site():
+            for host in hosts:
+                outbox.admit(host.url)
+
+    def admit(self) -> int:
+        """Owe hosts that are new everything, and make members of those that have it; return how much that is.
+
+        What a host refuses for good does not keep it out. Raises MediaRootError, OutboxError.
+        """
+        members, joining = self._outbox.members(), self._outbox.joining()
+        strangers = [host for host in self._hosts if host.url not in members and host.url not in joining]
+        if strangers and self._spooling:
+            self._make_spool()
+        count = 0
+        for host in strangers:
+            if owed := self._owe_all(host):
+                log.info("%s is owed all that there is, %d names", host.label, owed)
+            self._outbox.admit(host.url, joining=self._outbox.generation())
+            count += owed
+        for url, until in joining.items():
+            if not self._outbox.owed([url], parked=False, until=until):
+                self._outbox.admit(url)
+        return count
+
+    def renew(self, host: Host) -> int:
+        """Owe a host everything, whatever is believed of it; return how much that is.
+
+        Raises ConfigError where it would have to be filled from others and none of them is a member.
+        """
+        others = self._outbox.members() & {each.url for each in self._hosts} - {host.url}
+        if self._spooling and not others:
+            raise ConfigError("host", "no other media server is known to hold everything; `resto drain` first")
+        self._media_root.check_here()
+        self._outbox.expel([host.url])
+        return self.admit()
+
+    def _is_new_site(self) -> bool:
+        return next(self._media_root.names(), None) is None and next(self._outbox.names(), None) is None
+
+    def _make_spool(self) -> None:
+        """Have what lies here dropped when all hosts have it, as if it had been saved in this mode."""
+        for name in self._media_root.names():
+            if self._outbox.is_gone(name) is None:
+                self._outbox.entomb(name)
+
+    def _owe_all(self, host: Host) -> int:
+        self._media_root.check_here()
+        present = self._outbox.names() if self._spooling else iter(())
+        elsewhere = itertools.chain(present, self._outbox.tombstones())
+        absent = (name for name in elsewhere if not self._media_root.exists(name))
+        count = self._outbox.owe(host.url, itertools.chain(self._media_root.names(), absent))
+        self._media_root.check_here()  # a disk that went away under the walk has shortened it
+        return count

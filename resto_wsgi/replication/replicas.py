@@ -1,0 +1,210 @@
+"""Reading from the hosts, where no master is kept (mode distributed), and filling one host from another.
+
+A member (see ``Outbox.members``) is known to hold what it does not owe. Hosts are asked one after the other, the
+healthy ones first, and the next one where one fails or has not got it, so that one dead host fails nobody. A file is
+fetched whole, and its SHA-256 compared, before a byte of it is handed on: a host that dies under way, or was restored
+from an old backup, is replaced by the next, and what the caller gets can be read twice. The spool comes before all
+hosts. The replicator reads through this, the convergence fills.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, NamedTuple, TypeVar
+
+from ..errors import DeliveryError, ReplicationError
+from ..hosts import Host
+from ..master.media_root import MediaRoot
+from ..master.staging import Staged
+from ..outbox.outbox import Outbox
+from ..transports import Transport
+from . import breaker
+
+__all__ = ["Copy", "Replicas"]
+
+T = TypeVar("T")
+
+LOOKS = 3  # times that a name may move between the spool and the hosts while it is looked for
+
+FOLDER = frozenset({301, 308})  # what nginx, lighttpd and Apache answer where a folder is asked for without its slash
+
+
+class Copy(NamedTuple):
+    """A file fetched from a host, staged and whole; ``mtime`` in seconds since 1970."""
+
+    staged: Staged
+    mtime: float
+
+
+class Replicas:
+    """The copies on the hosts."""
+
+    def __init__(
+        self,
+        media_root: MediaRoot,
+        outbox: Outbox,
+        transport: Transport,
+        hosts: Sequence[Host],
+        clock: Callable[[], float],
+    ) -> None:
+        self._media_root = media_root
+        self._outbox = outbox
+        self._transport = transport
+        self._hosts = tuple(hosts)
+        self._clock = clock
+
+    def size(self, name: str) -> int | None:
+        """Return the size in bytes, None where no host holds the name. Raises ReplicationError where none answers."""
+        return self._look(name, self._media_root.size, lambda host: self._transport.head(host, name))
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a copy of the file for reading. Raises FileNotFoundError, and ReplicationError where no host answers."""
+        found = self._look(
+            name, lambda spooled: self._media_root.open(spooled).file, lambda host: self._read(host, name)
+        )
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "on no media server", name)
+        return found
+
+    def fetch(self, name: str) -> Copy | None:
+        """Return a copy of the file, or None where no host holds it; the caller discards what is staged."""
+        return self._first(name, lambda host: self._fetch_from(host, name))
+
+    def listdir(self, folder: str) -> tuple[list[str], list[str]]:
+        """Return the folders and files that were saved in ``folder``. Raises FileNotFoundError where none were."""
+        prefix = f"{folder}/" if folder else ""
+        try:
+            folders, files = (set(found) for found in self._media_root.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            folders, files = set(), set()
+        for name in self._outbox.names(prefix):
+            entry, below, _ = name[len(prefix) :].partition("/")
+            (folders if below else files).add(entry)
+        if folder and not folders and not files:
+            raise FileNotFoundError(errno.ENOENT, "no such folder", folder)
+        return sorted(folders), sorted(files)
+
+    def is_folder(self, name: str) -> bool:
+        """True where files were saved below ``name``."""
+        return next(self._outbox.names(f"{name}/"), None) is not None
+
+    def fill(self, host: Host, name: str) -> None:
+        """Make ``host`` hold what another host holds. The caller holds the lock of the name. Raises DeliveryError."""
+        first, last = self._holders(name)
+        if host in (*first, *last) and (own := self._fetch_from(host, name)) is not None:
+            own.staged.discard()
+            return
+        try:
+            copy = self._first(name, lambda source: self._fetch_from(source, name), but=host)
+        except ReplicationError as error:
+            raise DeliveryError(host.label, name, f"to be filled from another: {error}", ours=True) from error
+        if copy is None:
+            raise DeliveryError(host.label, name, "no media server holds it any more", permanent=True, ours=True)
+        try:
+            with copy.staged.open() as file:
+                self._transport.put(host, name, file, copy.staged.size, copy.mtime)
+        finally:
+            copy.staged.discard()
+
+    def _look(self, name: str, in_spool: Callable[[str], T], on_host: Callable[[Host], T | None]) -> T | None:
+        """Return what the spool or the first host says of a name; None where neither has it.
+
+        Between the two looks a name may be spooled, or dropped: where somebody is at work on it they are repeated.
+        """
+        for look in range(LOOKS):
+            before = self._outbox.is_gone(name)
+            with contextlib.suppress(FileNotFoundError):
+                return in_spool(name)
+            try:
+                found = self._first(name, on_host)
+            except ReplicationError as error:
+                if error.failures or look + 1 == LOOKS:
+                    raise
+                continue  # all hosts owe it since, so that it is spooled
+            if found is not None:
+                return found
+            if before is None and self._outbox.is_gone(name) is None:
+                break
+        return None
+
+    def _is_vouched(self, name: str) -> bool:
+        """True where some host is known to hold the name: if it says that it does not, the name is gone."""
+        return bool({host.url for host in self._hosts} & self._outbox.members() - self._outbox.deliveries(name).keys())
+
+    def _read(self, host: Host, name: str) -> BinaryIO | None:
+        copy = self._fetch_from(host, name)
+        if copy is None:
+            return None
+        try:
+            return copy.staged.open()
+        finally:
+            copy.staged.discard()  # its bytes stay until the file is closed
+
+    def _holders(self, name: str) -> tuple[list[Host], list[Host]]:
+        """Return the hosts that hold a name if anybody does, those apart that are known to be down.
+
+        Where every host owes a name that was not deleted, its writer died before it changed anything: ask them all.
+        A name with a tombstone is held by nobody, whatever a host may have that was away, or restored from a backup.
+        """
+        gone = self._outbox.is_gone(name)
+        if gone:
+            return [], []
+        owing, members = self._outbox.deliveries(name), self._outbox.members()
+        holders = [host for host in self._hosts if host.url in members and host.url not in owing]
+        if not holders and gone is False:
+            holders = [host for host in self._hosts if host.url in members] or list(self._hosts)
+        states, now = self._outbox.host_states(), self._clock()
+        last = [host for host in holders if breaker.is_away(states.get(host.url), now)]
+        return [host for host in holders if host not in last], last
+
+    def _fetch_from(self, host: Host, name: str) -> Copy | None:
+        staged = self._media_root.stage()
+        try:
+            mtime = self._transport.get(host, name, staged.write)
+            staged.seal()
+            self._check(host, name, staged)
+            if mtime is not None:
+                os.utime(staged.path, (mtime, mtime))  # it keeps its age where it becomes the spool once more
+        except BaseException as error:
+            staged.discard()
+            if isinstance(error, FileNotFoundError):
+                return None
+            raise
+        return Copy(staged, self._clock() if mtime is None else mtime)
+
+    def _check(self, host: Host, name: str, staged: Staged) -> None:
+        if (wanted := self._outbox.sha256(name)) and staged.sha256 != wanted:
+            reason = "holds another version of it, from a backup perhaps; `resto sync` that host"
+            raise DeliveryError(host.label, name, reason, ours=True)
+
+    def _first(self, name: str, ask: Callable[[Host], T | None], but: Host | None = None) -> T | None:
+        """Return the first answer that is not None; None where those who answered have not got it.
+
+        Of a name that nobody here has saved, hosts that are down are asked only where no other answers. Raises
+        ReplicationError where there were hosts to ask and not one answered, and where the name is one that hosts took:
+        then one of those who did not answer has it.
+        """
+        known = self._outbox.is_gone(name) is False
+        failures: dict[str, DeliveryError] = {}
+        answered = False
+        for hosts in self._holders(name):
+            if answered and not known:
+                break
+            for host in hosts:
+                if host == but:
+                    continue
+                try:
+                    found = ask(host)
+                except DeliveryError as error:
+                    if error.status not in FOLDER or known:
+                        failures[host.label] = error
+                    continue
+                if found is not None:
+                    return found
+                answered = True
+        if (known and not self._is_vouched(name)) or (failures and (known or not answered)):
+            raise ReplicationError("read", name, failures, done=0, required=1)
+        return None

@@ -1,0 +1,183 @@
+"""The background delivery of what is owed: who does it, when it starts, and how it stops.
+
+    candidate ── the lock of the outbox's worker is free ──> leader ── stop, or death ──> gone
+
+Each process has one daemon thread, a candidate, started when it is first needed and again after a fork. The lock
+(flock, released by the kernel when its process dies) makes one of all processes with the same hosts the leader; the
+others look at it every second. The leader runs a lane for each host, each in a thread of its own, so that no host waits
+for another, and sweeps up after dead processes. Whatever goes wrong is logged and tried again; a lane never ends.
+What a lane does is its own matter. The replicator calls this.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+
+from ..errors import DeliveryError, RestoError
+from ..hosts import Host
+from ..master.locks import FileLock, no_fork
+from .lane import IDLE, Lane
+
+__all__ = ["Reporter", "Worker"]
+
+TAKE_OVER = 1.0  # seconds between two looks at the leader's lock
+AFTER_DEFECT = 5.0  # seconds until a lane goes on after our own disk or outbox failed
+HOUSEKEEPING = 20.0  # seconds between two sweeps
+AT_EXIT = 5.0  # seconds that the end of the program waits for a delivery under way
+
+log = logging.getLogger("resto_wsgi")
+
+
+class Worker:
+    """The background thread of each process. Any thread may call.
+
+    ``housekeeping`` is called by the leader when it begins and then now and again. ``lock`` is a path. Where
+    ``background`` is False the thread is there only while somebody drains.
+    """
+
+    def __init__(
+        self, lanes: Sequence[Lane], lock: str, housekeeping: Callable[[], None], *, background: bool = True
+    ) -> None:
+        self._lanes = {lane.host: lane for lane in lanes}
+        self._lock = lock
+        self._housekeeping = housekeeping
+        self._background = background
+        self._pid = 0  # of the process whose thread this is
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._wakes: dict[str, threading.Event] = {}
+
+    def start(self, *, anyway: bool = False) -> None:
+        """Begin in this process; nothing where it has begun already, or is not wanted."""
+        if self._begun or not self._lanes or not (self._background or anyway):
+            return
+        with no_fork():  # so that a child does not inherit a start half done
+            if self._begun:
+                return
+            stopping = threading.Event()
+            wakes = {host.url: threading.Event() for host in self._lanes}
+            thread = threading.Thread(target=self._run, args=(stopping, wakes), name="resto worker", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # too many threads, or the program is ending: a save must not fail for it
+                log.warning("worker: not started, tried again later: %s", error)
+                return
+            self._stopping, self._wakes, self._thread, self._pid = stopping, wakes, thread, os.getpid()
+            _at_exit.add(self)
+
+    def wake(self) -> None:
+        """Look at once: something was recorded. Where another process leads, it looks within IDLE seconds."""
+        if self._pid == os.getpid():
+            for wake in self._wakes.values():
+                wake.set()
+
+    def stop(self, timeout: float) -> bool:
+        """Stop after the deliveries under way, within ``timeout`` seconds; return whether all have ended."""
+        thread = self._thread
+        if self._pid != os.getpid() or thread is None:
+            return True
+        self._stopping.set()
+        self.wake()
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def step(self, host: Host) -> float:
+        """Deliver one batch of one host in this thread, leader or not; see ``Lane.step``."""
+        return self._lanes[host].step()
+
+    @property
+    def _begun(self) -> bool:
+        """True where this process has a thread that was not told to stop; one that was may end after the next began."""
+        return self._pid == os.getpid() and not self._stopping.is_set()
+
+    def _run(self, stopping: threading.Event, wakes: Mapping[str, threading.Event]) -> None:
+        lock = FileLock(self._lock)
+        while not stopping.is_set():
+            try:
+                if lock.acquire(wait=False):
+                    try:
+                        self._lead(stopping, wakes)
+                    finally:
+                        lock.release()
+            except OSError as error:
+                log.warning("worker: cannot take its lock, trying again: %s", error)
+                stopping.wait(AFTER_DEFECT)
+            stopping.wait(TAKE_OVER)
+
+    def _lead(self, stopping: threading.Event, wakes: Mapping[str, threading.Event]) -> None:
+        """Run the lanes until told to stop."""
+        threads: dict[Host, threading.Thread] = {}
+        while not stopping.is_set():
+            try:
+                self._start_lanes(threads, stopping, wakes)
+                self._housekeeping()
+            except RestoError as error:
+                log.warning("worker: %s", error)
+            except Exception:
+                log.exception("worker: housekeeping failed")
+            stopping.wait(HOUSEKEEPING)
+        for thread in threads.values():
+            thread.join()
+
+    def _start_lanes(
+        self, threads: dict[Host, threading.Thread], stopping: threading.Event, wakes: Mapping[str, threading.Event]
+    ) -> None:
+        """Start those that do not run: where there are too many threads to start one, it is tried again."""
+        for host in [host for host in self._lanes if host not in threads or not threads[host].is_alive()]:
+            arguments = (self._lanes[host], stopping, wakes[host.url])
+            thread = threading.Thread(
+                target=self._run_lane, args=arguments, name=f"resto lane {host.label}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                log.warning("worker: the lane of %s is not started yet: %s", host.label, error)
+                return
+            threads[host] = thread
+
+    def _run_lane(self, lane: Lane, stopping: threading.Event, wake: threading.Event) -> None:
+        while not stopping.is_set():
+            try:
+                pause = min(lane.step(), IDLE)  # whatever it says: another process may let the host be asked sooner
+            except RestoError as error:
+                log.warning("worker: %s", error)
+                pause = AFTER_DEFECT
+            except Exception:
+                log.exception("worker: defect in the lane of %s", lane.host.label)
+                pause = AFTER_DEFECT
+            if pause > 0 and not stopping.is_set():
+                wake.wait(pause)
+                wake.clear()
+
+
+class Reporter:
+    """Logs failed deliveries where nobody is told of them, for each host at most one line in EVERY seconds."""
+
+    EVERY = 60.0  # seconds
+
+    def __init__(self, show_traceback: bool, clock: Callable[[], float]) -> None:
+        self._show_traceback = show_traceback
+        self._clock = clock
+        self._quiet_until: dict[str, float] = {}
+
+    def __call__(self, error: DeliveryError) -> None:
+        now = self._clock()
+        if not now < self._quiet_until.get(error.host, 0.0) <= now + self.EVERY:
+            self._quiet_until[error.host] = now + self.EVERY
+            log.error("still owed: %s", error, exc_info=error if self._show_traceback else None)
+
+
+def _stop_all() -> None:
+    deadline = time.monotonic() + AT_EXIT
+    for worker in list(_at_exit):
+        worker.stop(max(0.0, deadline - time.monotonic()))
+
+
+_at_exit: weakref.WeakSet[Worker] = weakref.WeakSet()
+atexit.register(_stop_all)

@@ -1,0 +1,1 @@
+"""HTTP/1.1 to media servers, over connections that urllib3 pools."""

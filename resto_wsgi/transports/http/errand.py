@@ -1,0 +1,172 @@
+"""One errand at one host: whom it is about, and what becomes of each end of it that is no success.
+
+A status, or an exception of the connection, becomes a ``DeliveryError`` with a reason and a remedy in a few words. No
+socket here; ``http`` says what is asked for, ``http_job`` asks.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from http.client import HTTPException, IncompleteRead
+from typing import Any, NamedTuple
+
+import urllib3
+
+from ...errors import DeliveryError, shown
+from ...hosts import Host
+from . import headers as http_headers
+from .connection import Exchange, TooLong
+from .flight import NoAnswer, Shrunk
+from .reply import Fields
+from .security import Security
+
+__all__ = ["FAULTS", "READ_REMEDIES", "REFUSED", "Answer", "Errand"]
+
+FAULTS = (urllib3.exceptions.HTTPError, HTTPException, Shrunk, OSError, ValueError, OverflowError)
+"""What a connection can raise; the last two where http.client cannot make sense of a reply."""
+
+log = logging.getLogger("resto_wsgi")
+
+TEMPORARY = frozenset({408, 409, 423, 425, 429})  # the 4xx that a later try may get past
+UNCLEAR = frozenset({408})  # the 4xx that refuses nothing: the host, or a proxy before it, waited in vain for more
+REMEDIES = {
+    403: "allow PUT and DELETE from here in its configuration",
+    405: "enable PUT and DELETE (WebDAV) in its configuration",
+    409: "a folder of the name is missing and could not be made, or is a file there",
+    413: "raise its limit of the body size",
+    500: "its error log says why; on nginx look at create_full_put_path and the permissions",
+    507: "its disk is full",
+}
+READ_REMEDIES = {
+    403: "allow GET from here in its configuration, and look at the permissions",
+    405: "enable GET and HEAD in its configuration",
+}
+REFUSED = {  # what a 401 means, by what the host was shown
+    "": "it wants credentials; give them in the file of RESTO_CREDENTIALS_FILE",
+    "basic": "it does not take our user and password; correct them in the file of RESTO_CREDENTIALS_FILE",
+    "bearer": "it does not take our bearer token; correct it in the file of RESTO_CREDENTIALS_FILE",
+    "secret": "it does not take our signature; compare the clocks, the key in the file of RESTO_CREDENTIALS_FILE with "
+    "its own, and its address in media_hosts with its name",
+}
+BY_CERTIFICATE = {  # what else these can mean over TLS, by whether the host was shown a certificate of ours
+    (400, True): "it may not take our certificate (RESTO_CLIENT_CERT); its error log says why",
+    (400, False): "it may want a certificate (RESTO_CLIENT_CERT); its error log says why",
+    (403, False): "; or it wants a certificate (RESTO_CLIENT_CERT)",
+}
+HUNG_UP = "; if it wants a certificate, look at RESTO_CLIENT_CERT"  # it may, before its alert has come
+UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})  # X509_V_ERR_...: nobody whom we know has signed it
+OTHER_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+NOT_STRICT = frozenset(range(80, 95))  # X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA to X509_V_ERR_EC_KEY_EXPLICIT_PARAMS
+
+
+class Answer(NamedTuple):
+    """The final answer to a request; the header names are looked up in any case. ``early``: before it had all of it."""
+
+    status: int
+    headers: Fields
+    early: bool = False
+
+
+class Errand:
+    """``name`` at ``host``, within ``timeout`` seconds for each step; ``security`` knows what the host is shown."""
+
+    def __init__(
+        self, host: Host, name: str, timeout: float, security: Security, remedies: Mapping[int, str] = REMEDIES
+    ) -> None:
+        self.host = host
+        self.name = name
+        self.exchange = Exchange(timeout)
+        self._security = security
+        self._remedies = remedies
+
+    def failed(self, reason: str, **facts: Any) -> DeliveryError:
+        return DeliveryError(self.host.label, self.name, reason, **facts)
+
+    def broken(self, error: Exception) -> DeliveryError:
+        """Say what an exception means that ended a request without an answer."""
+        untouched = not (self.exchange.sent or self.exchange.lost)
+        if isinstance(error, TooLong):
+            failure = self.failed(str(error), status=error.status)
+        elif isinstance(error, FAULTS):
+            reason = _reason(error, self.exchange.step)
+            if isinstance(error, BrokenPipeError) and self.host.url.startswith("https:"):
+                reason += HUNG_UP  # from Python 3.13 on; before, it is an SSLEOFError
+            failure = self.failed(reason, untouched=untouched)
+        else:
+            log.error("defect while delivering to %s", self.host.label, exc_info=error)
+            failure = self.failed(f"not delivered: {type(error).__name__}", untouched=untouched, ours=True)
+        failure.__cause__ = error
+        return failure
+
+    def refused(self, answer: Answer) -> DeliveryError:
+        """Say what a status means that is not the one that was wanted."""
+        status = answer.status
+        if status < 300:
+            remedy = "which does not say that it was done"
+        elif status < 400:
+            remedy = "redirects are never followed; give its final URL in media_hosts"
+        else:
+            remedy = self._remedy(status)
+        # A signature that is refused now may be taken when somebody has set a clock, so that is no final word.
+        signed = status == 401 and self.host.url in self._security.signed
+        return self.failed(
+            f"answered {status}: {remedy}",
+            status=status,
+            permanent=status < 500 and status not in TEMPORARY and not signed,
+            untouched=400 <= status < 500 and status not in UNCLEAR and not self.exchange.lost,
+            retry_after=http_headers.retry_after(answer.headers, time.time()),
+        )
+
+    def _remedy(self, status: int) -> str:
+        if status == 401:
+            return REFUSED[self._security.kind(self.host.url)]
+        remedy = self._remedies.get(status, "")
+        if self.host.url.startswith("https:"):
+            remedy += BY_CERTIFICATE.get((status, self._security.has_certificate), "")
+        return remedy or "its error log says why"
+
+    def useless(self, answer: Answer, problem: str) -> DeliveryError:
+        """Say why a reply does not do although its status is the one that was wanted."""
+        return self.failed(f"its reply {problem}", status=answer.status, permanent=True)
+
+
+def _reason(error: Exception, step: float) -> str:
+    """Say in a few words what happened; what the host sent is shown quoted."""
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "its name does not resolve"
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return "refuses connections, or is unreachable"
+    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
+        return f"no connection within {step:g} s"
+    if isinstance(error, (NoAnswer, Shrunk)):
+        return str(error)
+    inner = error.args[-1] if error.args else error
+    if isinstance(error, IncompleteRead):
+        return "the connection broke: its reply was cut short"
+    if isinstance(error, (urllib3.exceptions.SSLError, ssl.SSLError)):
+        return f"TLS failed: {shown(inner, 160)}{_tls_remedy(error if isinstance(error, ssl.SSLError) else inner)}"
+    if isinstance(error, TimeoutError):
+        return f"too slow: {error}"
+    if isinstance(error, (ValueError, OverflowError)):
+        return f"the connection broke: the reply is malformed: {shown(error, 160)}"
+    return f"the connection broke: {shown(inner, 160)}"
+
+
+def _tls_remedy(error: object) -> str:
+    """Say what to do about it, where the cause is clear: a certificate of the host, or ours."""
+    code = getattr(error, "verify_code", 0)
+    if code in UNKNOWN_AUTHORITY:
+        return "; give the authority of its certificate in RESTO_CA_BUNDLE"
+    if code in OTHER_NAME:
+        return "; name it in media_hosts as its certificate does"
+    if code in NOT_STRICT:
+        return (
+            "; its certificate or that of its authority lacks what Python 3.13 and later insist on; make them anew, "
+            "with the extensions of RFC 5280"
+        )
+    if "ALERT" in (getattr(error, "reason", None) or ""):
+        return "; look at our certificate in RESTO_CLIENT_CERT"
+    return HUNG_UP if isinstance(error, ssl.SSLEOFError) else ""

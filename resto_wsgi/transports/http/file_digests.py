@@ -1,0 +1,82 @@
+"""The SHA-256 of files that are about to be sent, as the value of Repr-Digest: once for each open file.
+
+Twelve hosts are sent one open file, so what was computed for the first is there for the others, as long as the file is
+open and its state is the same; who asks while it is computed waits for that. A signed PUT needs it, and no other asks
+for it: it costs a read of the file, so that of a large one is not for a thread that has others to move (``is_quick``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from typing import BinaryIO
+from weakref import WeakKeyDictionary
+
+from ...fields.digests import format_digest
+from .flight import Body, Shrunk
+
+__all__ = ["Digests"]
+
+BLOCK = 1024 * 1024  # bytes read at a time; a file of one block is hashed in less than a millisecond
+
+State = tuple[int, int, int]
+
+
+class Digests:
+    """Any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: WeakKeyDictionary[BinaryIO, _Known] = WeakKeyDictionary()
+
+    def of(self, file: BinaryIO, size: int) -> str:
+        """Return the digest of the first ``size`` bytes, whatever the position is. Raises Shrunk."""
+        with self._lock:
+            known = self._files.get(file)
+            if known is None:
+                known = self._files[file] = _Known()
+        with known.lock:
+            state = _state(file)
+            if known.of != (state, size):
+                known.text = _digest(file, size)
+                known.of = state, size
+            return known.text
+
+    def is_quick(self, file: BinaryIO, size: int) -> bool:
+        """True where ``of`` takes no time to speak of: the file is small, or its digest is there. Raises Shrunk."""
+        if size <= BLOCK:
+            return True
+        with self._lock:
+            known = self._files.get(file)
+        return known is not None and known.of == (_state(file), size)
+
+    def is_stale(self, file: BinaryIO) -> bool:
+        """True where the file was changed since its digest was computed."""
+        with self._lock:
+            known = self._files.get(file)
+        return known is not None and known.of is not None and known.of[0] != _state(file)
+
+
+class _Known:
+    """The digest of one open file, and what it is of; None where it is not there. ``lock`` is held to compute it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.of: tuple[State, int] | None = None
+        self.text = ""
+
+
+def _digest(file: BinaryIO, size: int) -> str:
+    digest, body = hashlib.sha256(), Body(file, size)
+    while block := body.read(BLOCK):
+        digest.update(block)
+    return format_digest(digest.digest())
+
+
+def _state(file: BinaryIO) -> State:
+    try:
+        status = os.fstat(file.fileno())
+    except ValueError as error:
+        raise Shrunk("the master was closed while it was sent") from error
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,0 +1,342 @@
+"""One request and its reply on one connection, moved only when it can be moved without waiting.
+
+    sending ── all of it is with the kernel ──> answering ── the reply is whole ───────────────> over: ``head``
+       │                                            └─────── closed, reset, silent, not HTTP ──> over: ``error``
+       ├── a reply comes before its end ──> no byte more is sent, and the head of the reply is waited for
+       └── the host takes no byte more, or the file ends too early ──> over: ``error``
+
+Head and body of a small file go out in one send. A larger body goes from the file to the socket in the kernel
+(sendfile), each host at an offset of its own, or through one block of memory under TLS. A reply is collected up to
+REPLY_LIMIT; it is trusted for its status once its head is whole, but not where it says that
+all is well and does not end. Where a file is wanted (``streamed``), the flight is over with the head, and ``Reply``
+reads on, waiting. A connection whose flight did not end well is reset. ``driving`` moves many flights in one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from http.client import HTTPResponse
+from typing import BinaryIO
+
+from .connection import BLOCK, REPLY_LIMIT, Bounded, Exchange, TooLong
+from .headers import end_of_chunks
+from .reply import Head, open_reply, read_head
+
+__all__ = ["Body", "Flight", "NoAnswer", "Shrunk", "request_head"]
+
+SMALL = 64 * 1024  # bytes of a body that goes out with the head of its request
+SPAN = 4 * 1024 * 1024  # bytes after which a host that takes all at once lets the others have their turn
+ANSWER_STEPS = 2  # times ``step`` that an answer may take on the whole, however large the file was
+
+END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+CONTINUE = re.compile(
+    rb"HTTP/[^ \t\r\n]*[ \t]+100(?![0-9])"
+)  # RFC 9110, section 15.2: to be passed over, even if not asked for
+CLOSED = (ConnectionError, ssl.SSLZeroReturnError, ssl.SSLEOFError)
+
+
+class Shrunk(Exception):
+    """The master's file became shorter while it was sent, or could not be read on."""
+
+
+class NoAnswer(TimeoutError):
+    """The request was sent, and nothing that ends it came back in time."""
+
+
+def request_head(method: str, target: str, authority: str, fields: Mapping[str, str]) -> bytes:
+    """Return a request up to its body (RFC 9112, section 3). ``target`` is percent-encoded, ``fields`` are our own."""
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    head = "\r\n".join([*lines, "", ""])
+    if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1 or " " in target:
+        raise ValueError("a request cannot have a line break in it, nor its target a space")
+    return head.encode("ascii")
+
+
+class Body:
+    """The first ``size`` bytes of a file, taken from its beginning to its end whatever its position is.
+
+    ``taken`` is how many were. A file that ends before is an error, never a short body. Its descriptor is asked for
+    each time: that of a file which was closed may be another's by now.
+    """
+
+    def __init__(self, file: BinaryIO | None, size: int) -> None:
+        self._file = file
+        self.size = size
+        self.taken = 0
+
+    def read(self, limit: int) -> bytes:
+        """Return the next bytes, at most ``limit``; none at the end. Raises Shrunk."""
+        if self.taken >= self.size:
+            return b""
+        try:
+            block = os.pread(self._fd(), min(limit, self.size - self.taken), self.taken)
+        except OSError as error:
+            raise Shrunk(f"the master cannot be read: {error.strerror}") from error
+        self._take(len(block))
+        return block
+
+    def send(self, socket_fd: int, limit: int) -> int:
+        """Have the kernel move the next bytes to a socket; return how many. Raises Shrunk and OSError."""
+        sent = os.sendfile(socket_fd, self._fd(), self.taken, min(limit, self.size - self.taken))
+        self._take(sent)
+        return sent
+
+    def _fd(self) -> int:
+        try:
+            return self._file.fileno() if self._file is not None else -1
+        except ValueError as error:
+            raise Shrunk("the master was closed while it was sent") from error
+
+    def _take(self, count: int) -> None:
+        if not count:
+            raise Shrunk(f"the master ends at {self.taken} bytes of {self.size}")
+        self.taken += count
+
+
+class Flight:
+    """One request on a connected connection.
+
+    ``until`` is the time.monotonic() at which ``expire`` is to be called, ``wants`` the poll events for which
+    ``advance`` is. ``over`` is True at the end: then ``head`` is the answer, or ``error`` says why there is none;
+    ``cut`` where the host answered before it had all of the request. ``reply`` is there where it is still to be read.
+    """
+
+    def __init__(
+        self,
+        connection: Bounded,
+        exchange: Exchange,
+        method: str,
+        head: bytes,
+        body: Body | None,
+        *,
+        streamed: bool = False,
+    ) -> None:
+        self._sock: socket.socket = connection.sock  # which the caller has connected
+        self.fd = self._sock.fileno()
+        self.wants = select.POLLIN | select.POLLOUT
+        self.over = self.cut = self.reusable = False
+        self.head: Head | None = None
+        self.reply: HTTPResponse | None = None
+        self.error: Exception = NoAnswer("not over")
+        self._exchange = exchange
+        self._method = method
+        self._streamed = streamed
+        self._head = head
+        self._body = body or Body(None, 0)
+        self._block = memoryview(b"")
+        self._in_kernel = not isinstance(self._sock, ssl.SSLSocket)
+        self._received = bytearray()
+        self._whole = 0  # bytes of the whole reply, where that is known; 0 where it is not
+        self._sending = True
+        self._broken: Exception | None = None  # why no more could be sent
+        self._answer_ends = float("inf")
+        self._used, connection.used = connection.used, True
+        if self._sock.gettimeout() != 0:
+            self._sock.settimeout(0)
+
+    @property
+    def stale(self) -> bool:
+        """True where it failed because the host had closed a connection that was kept alive."""
+        return self._used and not self._received and isinstance(self.error, CLOSED)
+
+    def start(self) -> None:
+        """Send what can be sent."""
+        try:
+            self._step()  # which also looks whether it is too late to begin
+            self._block = memoryview(self._head + self._body.read(SMALL) if self._body.size <= SMALL else self._head)
+            self._exchange.sent = True  # before it is: a send that fails may have sent something
+            self._send()
+        except Exception as error:
+            self._fail(error)
+
+    def advance(self, events: int) -> None:
+        """Move what can be moved, after the connection was seen to be ready."""
+        try:
+            if self._sending and not self._is_answered(events):
+                self._send()
+            else:
+                self._receive()
+        except Exception as error:
+            self._fail(error)
+
+    def expire(self) -> None:
+        """The time is up: the host made no progress, or too little."""
+        if self.head is not None:
+            self._end()  # its status is clear
+            return
+        try:
+            self._exchange.next_step()
+            text = f"it took nothing for {self._exchange.step:g} s"
+        except TimeoutError as error:
+            text = str(error)
+        if self._broken is not None:
+            self._fail(self._broken)
+        elif self._sending:
+            self._fail(TimeoutError(text))
+        else:
+            self._fail(NoAnswer(f"no answer within {self._exchange.step:g} s"))
+
+    def abandon(self) -> None:
+        """End it as it stands, where nobody waits for it any more."""
+        if not self.over:
+            self._fail(ConnectionAbortedError("given up"))
+
+    # Out
+
+    def _send(self) -> None:
+        """Give to the socket what it takes at once, up to SPAN; go on to the answer where that is all."""
+        span = SPAN
+        self.wants = select.POLLIN | select.POLLOUT
+        try:
+            while span > 0 and not self._is_all_sent():
+                if not self._block:
+                    if self._in_kernel:
+                        span -= self._send_in_kernel()
+                        continue
+                    self._block = memoryview(self._body.read(BLOCK))
+                sent = self._sock.send(self._block)
+                self._block = self._block[sent:]
+                span -= sent
+                if not self._is_all_sent():
+                    self._step()
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return
+        except ssl.SSLWantReadError:  # TLS has something to settle first
+            self.wants = select.POLLIN
+        except (ConnectionError, ssl.SSLError) as error:  # it may have said why before it closed
+            self._broken = error
+            self.cut = True
+            self._begin_to_answer()
+            self._receive()
+
+    def _is_all_sent(self) -> bool:
+        """True where the socket has all; from then on an answer is waited for."""
+        if self._block or self._body.taken < self._body.size:
+            return False
+        if self._sending:
+            self._begin_to_answer()
+        return True
+
+    def _send_in_kernel(self) -> int:
+        try:
+            sent = self._body.send(self.fd, SPAN)
+        except (BlockingIOError, ConnectionError):
+            raise
+        except OSError:  # some file systems cannot, and what else is wrong shows where it is read
+            self._in_kernel = False
+            return 0
+        self._step()
+        return sent
+
+    def _begin_to_answer(self) -> None:
+        self._sending = False
+        self.wants = select.POLLIN
+        self._answer_ends = time.monotonic() + ANSWER_STEPS * self._exchange.step
+        self._step()
+
+    def _resume(self) -> None:
+        """Send on: what looked like an early answer was none."""
+        self.cut = False
+        self._sending = True
+        self._answer_ends = float("inf")
+        self.wants = select.POLLIN | select.POLLOUT
+
+    def _is_answered(self, events: int) -> bool:
+        """True where the host says something although not all was sent: then nothing more is."""
+        if self._is_all_sent():
+            return True
+        if not events & ~select.POLLOUT:
+            return False
+        try:
+            data = self._sock.recv(REPLY_LIMIT)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False  # a record of TLS itself, such as a new session ticket
+        self.cut = True  # before it is looked at: else a whole reply would leave the connection amid our body
+        self._begin_to_answer()
+        self._take(data)
+        return True
+
+    # In
+
+    def _receive(self) -> None:
+        """Take what has come, up to the end of the reply, or of its head where that is enough."""
+        while not self.over:
+            try:
+                data = self._sock.recv(REPLY_LIMIT)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except (ConnectionError, ssl.SSLError):
+                if self.head is None:
+                    raise
+                data = b""
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        self._received += data
+        if self.head is None:
+            self._parse_head(at_end=not data)
+        if self.head is not None and not self.over:
+            self._look_for_the_end(self.head, at_end=not data)
+        if not self.over:
+            self._step()
+
+    def _parse_head(self, *, at_end: bool) -> None:
+        while (found := END_OF_HEAD.search(self._received)) and CONTINUE.match(self._received):
+            del self._received[: found.end()]
+            self._used = False  # somebody is there, so the connection was not stale
+            if self.cut and self._broken is None and not self._received:
+                self._resume()
+        too_long = len(self._received) >= REPLY_LIMIT
+        if not (found or at_end or too_long or not b"HTTP/".startswith(self._received[:5])):
+            return
+        if not self._received:
+            raise self._broken or ConnectionResetError("Remote end closed connection without response")
+        head = read_head(bytes(self._received), self._method)
+        if not found:  # http.client is content with a head that is cut off
+            raise TooLong if too_long else ConnectionResetError("the host closed the connection amid its answer")
+        if head.status < 200:
+            raise OSError(f"answered {head.status}, and no final status")
+        self._end_of_head = found.end()
+        self.head = head
+
+    def _look_for_the_end(self, head: Head, *, at_end: bool) -> None:
+        if self._streamed and head.status == 200:
+            self.reply = open_reply(self._sock, bytes(self._received), self._method, self._exchange)
+            self._end()
+        elif self.cut or at_end:
+            self._end()
+        elif head.length is not None:  # comes first: a reply to HEAD has no chunks, whatever it says of them
+            self._whole = self._end_of_head + head.length
+        elif head.chunked:
+            self._end_of_head, last = end_of_chunks(self._received, self._end_of_head)
+            self._whole = self._end_of_head if last else 0
+        if self.over:
+            return
+        if self._whole and len(self._received) >= self._whole:
+            self._end(kept=len(self._received) == self._whole and not head.closes)
+        elif len(self._received) >= REPLY_LIMIT:
+            if head.status < 300:  # others may have a long page; what they say is clear without it
+                raise TooLong(head.status)
+            self._end()
+
+    # The end
+
+    def _step(self) -> None:
+        """There was progress: the clock of a step starts anew."""
+        self.until = min(time.monotonic() + self._exchange.next_step(), self._answer_ends)
+
+    def _end(self, *, kept: bool = False) -> None:
+        self.over = True
+        self.reusable = kept
+
+    def _fail(self, error: Exception) -> None:
+        self.error = self._broken if self._broken is not None and isinstance(error, OSError) else error
+        self.head = None
+        self.over = True

@@ -1,0 +1,211 @@
+"""An errand as a job that can be driven: its requests one after the other, each on a connection leased for it.
+
+    cold ── connect ──> under way ── answered ──> the next request ──> ... ──> over: ``outcome``
+      ^                     └── the connection that was kept alive turns out to be closed ──> cold, once
+      └── no connection is there for a request, or the errand has to do what takes its time before it
+
+Which requests an errand takes, and what their answers mean, is told by a generator: it yields each ``Request``, is sent
+its ``Answer``, and returns, or raises the DeliveryError that is the outcome. It yields ``PAUSE`` before what would
+hold up others, as the hashing of a large file, and goes on, with no answer, where waiting is allowed. ``http`` writes
+these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Generator, Mapping
+from http.client import HTTPResponse
+from typing import Any, BinaryIO, NamedTuple
+
+from ...errors import DeliveryError
+from .connection import Bounded, Origin, Pools
+from .errand import FAULTS, Answer, Errand
+from .flight import Body, Flight, request_head
+
+__all__ = ["PAUSE", "HttpJob", "Request", "Requests"]
+
+
+class Request(NamedTuple):
+    """``target`` is the percent-encoded path below the host's own, with a slash; ``file`` is sent from its beginning.
+
+    ``streamed``: the file that is asked for is not read; the job's ``reply`` is, by the caller, who then lets go of it.
+    """
+
+    method: str
+    target: str
+    fields: Mapping[str, str] = {}
+    file: BinaryIO | None = None
+    size: int = 0
+    streamed: bool = False
+
+
+PAUSE = Request("", "")
+Requests = Generator[Request, Answer, Any]
+
+
+class HttpJob:
+    """See ``driving.Job``. ``outcome`` is None where the errand succeeded, with ``value``; else why it did not."""
+
+    def __init__(self, pools: Pools, errand: Errand, requests: Requests) -> None:
+        self.errand = errand
+        self.cold = self.over = False
+        self.outcome: DeliveryError | None = None
+        self.value: Any = None
+        self.reply: HTTPResponse | None = None
+        self._pools = pools
+        self._requests = requests
+        self._repeated = self._interrupted = self._paused = False
+        self._connection: Bounded | None = None
+        self._origin: Origin  # of the request under way, as are the next two
+        self._request: Request
+        self._flight: Flight
+
+    @property
+    def fd(self) -> int:
+        return self._flight.fd
+
+    @property
+    def wants(self) -> int:
+        return self._flight.wants
+
+    @property
+    def until(self) -> float:
+        return self._flight.until
+
+    def start(self) -> None:
+        self._next(None)
+
+    def connect(self) -> None:
+        if self._paused:
+            self.cold = self._paused = False
+            if self._interrupted:
+                self.abandon()
+            else:
+                self._next(None)
+            return
+        connection = self._connection
+        if connection is None:
+            return
+        self.errand.exchange.begin(self._request.size)  # it may have waited for a thread, which is no fault of the host
+        try:
+            connection.connect()
+        except FAULTS as error:
+            self._let_go(kept=False)
+            self._end(self.errand.broken(error))
+            return
+        self.cold = False
+        if self._interrupted:
+            self.abandon()
+        else:
+            self._fly(connection)
+
+    def advance(self, events: int) -> None:
+        self._flight.advance(events)
+        self._look()
+
+    def expire(self) -> None:
+        self._flight.expire()
+        self._look()
+
+    def abandon(self) -> None:
+        if not self.over:
+            self._let_go(kept=False)
+            self._end(self.errand.failed("given up, for the process was told to stop"))
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        connection = self._connection
+        with contextlib.suppress(OSError, AttributeError):
+            connection.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+
+    def release(self, *, kept: bool) -> None:
+        """Let go of a streamed reply; ``kept`` where all of it was read."""
+        if self.reply is not None:
+            kept = kept and not self.reply.will_close
+            self.reply.close()
+            self.reply = None
+            self._let_go(kept=kept)
+
+    def _next(self, answer: Answer | None) -> None:
+        """Tell the errand the answer to its last request, if there was one, and begin the next one."""
+        try:
+            self._request = next(self._requests) if answer is None else self._requests.send(answer)
+        except StopIteration as stop:
+            self.value = stop.value
+            self._end(None)
+        except DeliveryError as error:
+            self._end(error)
+        except Exception as error:
+            self._end(self.errand.broken(error))
+        else:
+            if self._request is PAUSE:
+                self.cold = self._paused = True
+            else:
+                self._begin(again=False)
+
+    def _begin(self, *, again: bool) -> None:
+        """Take a connection, and send the request if it is connected; ``again`` only on a new one."""
+        if self._interrupted:
+            self.abandon()
+            return
+        self._repeated = again
+        self.errand.exchange.begin(self._request.size)
+        try:
+            self._origin = self._pools.origin(self.errand.host.url)
+            self._connection = self._origin.new() if again else self._origin.lease()
+        except FAULTS as error:
+            self._end(self.errand.broken(error))
+            return
+        if self._connection.sock is None:
+            self.cold = True
+        else:
+            self._fly(self._connection)
+
+    def _fly(self, connection: Bounded) -> None:
+        request, origin = self._request, self._origin
+        fields = {**request.fields, **origin.common}
+        if origin.signer is not None:  # anew for each attempt, since a nonce is good once
+            fields |= origin.signer(request.method, origin.url + request.target, fields)
+        head = request_head(request.method, origin.path + request.target, origin.authority, fields)
+        body = None if request.file is None else Body(request.file, request.size)
+        self._flight = Flight(connection, self.errand.exchange, request.method, head, body, streamed=request.streamed)
+        self._flight.start()
+        self._look()
+
+    def _look(self) -> None:
+        """Go on where the flight is over."""
+        flight = self._flight
+        if not flight.over:
+            return
+        if flight.head is None:
+            self._let_go(kept=False)
+            if flight.stale and not self._repeated:
+                self.errand.exchange.lost = True  # the host may have read it, and died of it
+                self._begin(again=True)
+            else:
+                self._end(self.errand.broken(flight.error))
+            return
+        if flight.reply is not None:
+            self.reply = flight.reply
+        elif flight.reusable or flight.cut:
+            self._let_go(kept=flight.reusable)
+        elif self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._next(Answer(flight.head.status, flight.head.fields, flight.cut))
+
+    def _let_go(self, *, kept: bool) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if kept:
+            self._origin.give_back(connection)
+        else:
+            connection.drop()
+
+    def _end(self, outcome: DeliveryError | None) -> None:
+        self.outcome = outcome
+        self.cold = False
+        self.over = True
+        self._requests.close()

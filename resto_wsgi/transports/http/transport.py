@@ -1,0 +1,228 @@
+"""PUT and DELETE over HTTP/1.1 to WebDAV servers (nginx, lighttpd, Apache, our own node), and GET and HEAD back.
+
+Each is a few requests of an ``HttpJob``, written down here as a generator: what to ask, and what the answers mean. A
+reply to a PUT or a DELETE is trusted for its status alone, but not where it says that all is well and does not end; one
+to a GET is trusted where all of it came, as many bytes as were announced. urllib3 owns connections, TLS and keep-alive;
+its retries and redirects are not used, because it sends a retried body empty. Only this package imports it.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from http.client import HTTPResponse
+from typing import Any, BinaryIO
+
+from ...fields.dates import format_date
+from ...hosts import Host
+from ...names import quote
+from ..driving import finish
+from . import headers as http_headers
+from .connection import BLOCK, STEPS, Pools
+from .errand import FAULTS, READ_REMEDIES, Answer, Errand
+from .file_digests import Digests
+from .job import PAUSE, HttpJob, Request, Requests
+from .security import Security
+
+__all__ = ["HttpTransport"]
+
+PUT_DONE = frozenset({200, 201, 204})  # 202 only promises
+DELETE_DONE = frozenset({200, 204, 404, 410})  # gone is gone
+ABSENT = frozenset({404, 410})
+FOLDER_KEPT = frozenset({400, 403, 405, 409})  # what servers answer to a DELETE of a folder that is not to be a tree
+NO_FOLDER = frozenset({404, 409})  # lighttpd and Apache on a PUT under a missing folder (RFC 4918, section 9.7.1)
+OUT_OF_SERVICE = frozenset({429, 502, 503, 504})  # overloaded, or what stands before the host does not reach it
+CACHED = 256  # names and times that are about to be sent to the next host, too
+
+
+class HttpTransport:
+    """Moves files over urllib3 pools; ``timeout`` is in seconds without progress. See ``Transport`` for its duties.
+
+    ``security`` is what hosts are shown, and how they are known; without it they are shown nothing.
+    """
+
+    def __init__(self, timeout: float, security: Security | None = None) -> None:
+        self._timeout = timeout
+        self._security = security or Security()
+        self._pools = Pools(timeout, self._security)
+        self._digests = Digests()
+
+    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
+        _result(self.put_job(host, name, file, size, mtime))
+
+    def delete(self, host: Host, name: str) -> None:
+        _result(self.delete_job(host, name))
+
+    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> HttpJob:
+        errand = Errand(host, name, self._timeout, self._security)
+        return HttpJob(self._pools, errand, self._putting(errand, file, size, mtime))
+
+    def delete_job(self, host: Host, name: str) -> HttpJob:
+        errand = Errand(host, name, self._timeout, self._security)
+        return HttpJob(self._pools, errand, _deleting(errand))
+
+    def head(self, host: Host, name: str) -> int | None:
+        """HEAD (RFC 9110, section 9.3.2): the Content-Length of the file, None where it is not there.
+
+        Apache leaves out a length of 0 there, and says it on GET.
+        """
+        errand = Errand(host, name, self._timeout, self._security, READ_REMEDIES)
+        answer = self._ask(errand, Request("HEAD", _target(name)))
+        if answer.status == 200 and http_headers.is_unsized(answer.headers):
+            job = self._job(errand, Request("GET", _target(name), streamed=True))
+            answer = _result(job)
+            job.release(kept=http_headers.file_size(answer.headers) == 0)
+        if answer.status in ABSENT:
+            return None
+        if answer.status != 200:
+            raise errand.refused(answer)
+        size = _announced(errand, answer)
+        if size is None:
+            raise errand.useless(answer, "does not say the size of the file")
+        return size
+
+    def get(self, host: Host, name: str, write: Callable[[bytes], Any]) -> float | None:
+        """GET (RFC 9110, section 9.3.1), in blocks of at most 256 KiB as they come. Returns Last-Modified."""
+        errand = Errand(host, name, self._timeout, self._security, READ_REMEDIES)
+        job = self._job(errand, Request("GET", _target(name), streamed=True))
+        answer = _result(job)
+        if answer.status in ABSENT:
+            raise FileNotFoundError(errno.ENOENT, f"not on {host.label}", name)
+        if job.reply is None:
+            raise errand.refused(answer)
+        whole = False
+        try:
+            size = _announced(errand, answer)
+            errand.exchange.expect(size)
+            received = 0
+            while block := _next_block(errand, job.reply):
+                received += len(block)
+                with errand.exchange.paused():
+                    write(block)
+            if size is not None and received < size:  # http.client takes that for the end
+                raise errand.failed("the connection broke: its reply was cut short")
+            whole = True
+        finally:
+            job.release(kept=whole)
+        return http_headers.mtime(answer.headers)
+
+    def probe(self, host: Host) -> None:
+        """HEAD of the folder that names hang below; whatever a server says of that, it is there to say it."""
+        errand = Errand(host, "/", self._timeout, self._security, READ_REMEDIES)
+        answer = self._ask(errand, Request("HEAD", "/"))
+        if answer.status in OUT_OF_SERVICE:
+            raise errand.refused(answer)
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        self._pools.close()
+
+    def _ask(self, errand: Errand, request: Request) -> Answer:
+        answer: Answer = _result(self._job(errand, request))
+        return answer
+
+    def _job(self, errand: Errand, request: Request) -> HttpJob:
+        return HttpJob(self._pools, errand, _asking(request))
+
+    def _putting(self, errand: Errand, file: BinaryIO, size: int, mtime: float) -> Requests:
+        """PUT (RFC 9110, section 9.3.4) with a length, never chunked; nginx takes Date as the file's mtime."""
+        fields = {"Content-Length": str(size), "Date": _date(mtime)}
+        signed = errand.host.url in self._security.signed
+        if signed:
+            if not self._digests.is_quick(file, size):
+                yield PAUSE
+            fields["Repr-Digest"] = self._digests.of(file, size)
+        request = Request("PUT", _target(errand.name), fields, file, size)
+        answer = yield request
+        if answer.status in NO_FOLDER and "/" in errand.name:
+            yield from self._making_folders(errand)
+            answer = yield request
+        if signed and answer.status == 400 and self._digests.is_stale(file):
+            raise errand.failed("the master changed while it was sent", untouched=not errand.exchange.lost, ours=True)
+        if answer.status not in PUT_DONE:
+            raise errand.refused(answer)
+        if answer.early:
+            raise errand.useless(answer, "came before the host had all of the file")
+
+    def _making_folders(self, errand: Errand) -> Requests:
+        """MKCOL (RFC 4918, section 9.3) the folders above a name, the topmost first; whatever is there stays."""
+        parts = errand.name.split("/")[:-1]
+        ends = time.monotonic() + STEPS * self._timeout  # for all of them: a name may have hundreds
+        for depth in range(1, len(parts) + 1):
+            if time.monotonic() > ends:
+                reason = "too slow: its folders took too long to make"
+                raise errand.failed(reason, untouched=not errand.exchange.lost)  # the PUT before was refused
+            yield Request("MKCOL", _target("/".join(parts[:depth])) + "/")
+
+
+def _deleting(errand: Errand) -> Requests:
+    """DELETE (RFC 9110, section 9.3.5).
+
+    ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder, where the last two would remove its tree. Where
+    the name is a folder there is no file of that name any more, and it is done.
+    """
+    answer = yield Request("DELETE", _target(errand.name), {"Depth": "0"})
+    if answer.status in DELETE_DONE:
+        return
+    if answer.status in FOLDER_KEPT:
+        found = yield Request("HEAD", _target(errand.name))
+        if _is_folder(errand.name, found):
+            return
+    raise errand.refused(answer)
+
+
+def _asking(request: Request) -> Requests:
+    """One request, whose answer is the result."""
+    answer = yield request
+    return answer
+
+
+def _is_folder(name: str, answer: Answer) -> bool:
+    """True where there is no file: the host sends us on to the name with a slash, or knows nothing there."""
+    if answer.status in ABSENT:
+        return True
+    location = answer.headers.get("Location", "").partition("?")[0]
+    return answer.status in (301, 308) and location.endswith(f"{_target(name).rpartition('/')[2]}/")
+
+
+@lru_cache(CACHED)
+def _target(name: str) -> str:
+    return f"/{quote(name)}"
+
+
+@lru_cache(CACHED)
+def _date(mtime: float) -> str:
+    return format_date(mtime)
+
+
+def _result(job: HttpJob) -> Any:
+    """Return what came of an errand, in this thread; raise the DeliveryError of one that failed."""
+    try:
+        job.start()
+        finish(job)
+    except BaseException:
+        job.abandon()
+        raise
+    if job.outcome is not None:
+        raise job.outcome
+    return job.value
+
+
+def _announced(errand: Errand, answer: Answer) -> int | None:
+    """Return how many bytes the file has, None where its end will be told; raise DeliveryError where neither is."""
+    if http_headers.is_encoded(answer.headers):
+        raise errand.useless(answer, "is compressed, or encoded else; turn that off below its URL in media_hosts")
+    size = http_headers.file_size(answer.headers)
+    if size is None and not http_headers.is_chunked(answer.headers):
+        raise errand.useless(answer, "has no Content-Length, or none that is a number, so its end could be missed")
+    return size
+
+
+def _next_block(errand: Errand, reply: HTTPResponse) -> bytes:
+    """Return some bytes of a file, none at its end; an end that comes too early is a DeliveryError."""
+    try:
+        return reply.read1(BLOCK)
+    except FAULTS as error:
+        raise errand.broken(error) from error

@@ -1,0 +1,1 @@
+"""Who may write, and how it is proved: secrets, signatures and networks."""

@@ -1,0 +1,492 @@
+"""Who may write: addresses, signatures, certificates; each alone, over real connections, and against an attacker."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from node_requests import ask, files
+from servers import LOOPBACK, Node
+from signing import FAR, KEY, NEXT, send, signed
+
+from resto_wsgi.errors import ConfigError
+from resto_wsgi.media_server import Access, MediaServer, make_server
+from resto_wsgi.media_server.http_server import Tls
+from resto_wsgi.trust.signatures import MAX_AGE, MAX_SKEW, Key
+
+
+class Clock:
+    """A clock that the test sets, in seconds since 1970."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app(root: Path, clock: Clock) -> MediaServer:
+    return MediaServer(root, access=Access(keys=[KEY, NEXT]), clock=clock)
+
+
+def put(app: Any, content: bytes = b"x", path: str = "/x", **options: Any) -> int:
+    headers = signed("PUT", f"http://media-01{path}", content, **options)
+    return int(send(app, "PUT", path, content, headers).status_code)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("header", ["HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP"])
+def test_a_proxy_on_this_machine_does_not_make_everybody_local(root: Path, header: str) -> None:
+    """By default; where this machine is allowed in words, its proxy is."""
+    assert ask(MediaServer(root), "PUT", "/x", b"x", **{header: "198.51.100.7"}).status_code == 403
+    assert files(root) == {}
+    app = MediaServer(root, access=Access(["127.0.0.1"]))
+    assert ask(app, "PUT", "/x", b"x", **{header: "198.51.100.7"}).status_code == 201
+
+
+def test_nginx_that_says_nothing_of_itself_does_not_either(root: Path, media_servers: Any) -> None:
+    """As its proxy_pass is without anything beside it."""
+    with Node(root) as node:
+        (nginx,) = media_servers("nginx", extra=f"location /media/ {{ proxy_pass {node.url}/; }}")
+        assert urllib3.request("PUT", f"{nginx.url}/media/x", body=b"x").status == 403
+        assert urllib3.request("GET", f"{nginx.url}/media/").status == 403
+        assert files(root) == {}
+        assert urllib3.request("PUT", f"{node.url}/x", body=b"x").status == 201
+        assert urllib3.request("GET", f"{nginx.url}/media/x").data == b"x"
+
+
+@pytest.mark.parametrize("means", [{"keys": [KEY]}, {"certificates": True}])
+def test_this_machine_may_write_only_where_nothing_else_was_said(root: Path, means: Any) -> None:
+    """A proxy in front would else let everybody in."""
+    app = MediaServer(root, access=Access(**means))
+    assert ask(app, "PUT", "/x", b"x").status_code in (401, 403)
+    app = MediaServer(root, access=Access(["127.0.0.0/8"], **means))
+    assert ask(app, "PUT", "/x", b"x").status_code == 201
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [["0.0.0.0/0"], ["::/0"], ["0.0.0.0/1", "128.0.0.0/1"], ["10.0.0.0/8", "2000::/3"], ["::/1", "8000::/1"]],
+)
+def test_everybody_has_to_be_meant(networks: list[str]) -> None:
+    """However it is spelled."""
+    with pytest.raises(ConfigError, match=r"^allow: .*--allow-anyone"):
+        Access(networks)
+    Access(networks, anyone=True)
+
+
+def test_anyone_may_write_where_that_is_said(root: Path) -> None:
+    """From anywhere, with nothing."""
+    app = MediaServer(root, access=Access(anyone=True))
+    assert ask(app, "PUT", "/x", b"x", REMOTE_ADDR=FAR).status_code == 201
+
+
+# Pages in a browser on a machine that may write
+
+ADDRESSES: list[Any] = [None, ["127.0.0.0/8"]]  # this machine by default, and in words
+
+
+@pytest.mark.parametrize("networks", ADDRESSES)
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "MKCOL"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"HTTP_ORIGIN": "http://evil.example"},
+        {"HTTP_ORIGIN": "null"},
+        {"HTTP_ORIGIN": "http://localhost:80"},
+        {"HTTP_SEC_FETCH_SITE": "cross-site"},
+        {"HTTP_SEC_FETCH_SITE": "same-origin"},
+    ],
+)
+def test_no_page_writes_because_of_the_address_of_its_browser(
+    root: Path, networks: Any, method: str, header: dict[str, str]
+) -> None:
+    """Of whatever site: after a rebinding of DNS the browser takes a stranger's page for one of ours."""
+    app = MediaServer(root, access=Access(networks))
+    (root / "old").write_bytes(b"old")
+    reply = ask(app, method, "/new" if method != "DELETE" else "/old", b"x" if method == "PUT" else None, **header)
+    assert (reply.status_code, reply.body.count(b"\n")) == (403, 1)
+    assert b"browser" in reply.body
+    assert files(root) == {"old": b"old"} and not (root / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil", "[", "x:y"]
+)
+def test_this_machine_calls_the_server_by_no_name_of_a_stranger(root: Path, host: str) -> None:
+    """Whose page could else, by a rebinding of DNS, write and read what is for writers; files stay public."""
+    app = MediaServer(root)
+    (root / "file").write_bytes(b"x")
+    for method, path, body in [
+        ("PUT", "/x", b"x"),
+        ("DELETE", "/file", None),
+        ("GET", "/", None),
+        ("GET", "/__index__", None),
+    ]:
+        reply = ask(app, method, path, body, HTTP_HOST=host)
+        assert (reply.status_code, b"--name" in reply.body) == (403, True)
+    assert files(root) == {"file": b"x"}
+    assert ask(app, "GET", "/file", HTTP_HOST=host).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [None, "", "localhost", "LOCALHOST:8080", "localhost.", "a.localhost", "127.0.0.1:8080", "[::1]:8080", "10.0.0.1",
+     socket.gethostname(), "media-01.example:80", "Media-02.example"],
+)  # fmt: skip
+def test_this_machine_calls_the_server_by_its_own_names(root: Path, host: str | None) -> None:
+    """By an address, as localhost, by the name of the machine, and by the names that it was told."""
+    access = Access(authorities=["media-01.example:8080", "media-02.example"])
+    assert ask(MediaServer(root, access=access), "PUT", "/x", b"x", HTTP_HOST=host).status_code == 201
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.9"])
+def test_where_networks_were_given_any_name_will_do(root: Path, address: str) -> None:
+    """That of media_hosts, or the public one that a proxy on this machine passes on."""
+    app = MediaServer(root, access=Access(["127.0.0.0/8", "10.0.0.0/8"]))
+    assert ask(app, "PUT", "/x", b"x", HTTP_HOST="media1.internal:8080", REMOTE_ADDR=address).status_code == 201
+
+
+def test_a_page_may_show_more_than_an_address(root: Path) -> None:
+    """A signature admits it, and so does a certificate; and everybody is everybody. It may read what is for writers."""
+    page = {"HTTP_ORIGIN": "http://app.example", "HTTP_SEC_FETCH_SITE": "same-site"}
+    app = MediaServer(root, access=Access(["127.0.0.0/8"], keys=[KEY]))
+    headers = signed("PUT", "http://media-01/x", b"x")
+    local = {**page, "REMOTE_ADDR": "127.0.0.1"}
+    assert send(app, "PUT", "/x", b"x", {"Content-Length": "1"}, **local).status_code == 403
+    assert send(app, "PUT", "/x", b"x", headers, **local).status_code == 201
+    assert ask(app, "GET", "/", **page).status_code == 200
+    app = MediaServer(root, access=Access(["127.0.0.0/8"], certificates=True))
+    assert ask(app, "PUT", "/y", b"y", SSL_CLIENT_VERIFY="SUCCESS", **page).status_code == 201
+    assert ask(MediaServer(root, access=Access(anyone=True)), "PUT", "/z", b"z", **page).status_code == 201
+
+
+def test_a_rebound_name_is_refused_over_the_wire(root: Path) -> None:
+    """With what a browser really sends, through a real server."""
+    with Node(root) as node:
+        connection = http.client.HTTPConnection(LOOPBACK, node.port, timeout=5)
+        with contextlib.closing(connection):
+            evil = f"evil.example:{node.port}"
+            for headers in (
+                {"Host": evil},
+                {"Host": evil, "Origin": f"http://{evil}"},
+                {"Origin": "http://evil.example"},
+            ):
+                connection.request("PUT", "/x", b"x", headers)
+                reply = connection.getresponse()
+                reply.read()
+                assert reply.status == 403
+            connection.request("PUT", "/x", b"x")
+            assert connection.getresponse().status == 201
+
+
+# Signatures
+
+
+def test_who_signs_may_write(app: MediaServer, root: Path) -> None:
+    """PUT, DELETE and a listing, with either key, from anywhere."""
+    assert put(app) == 201
+    assert put(app, b"y", key=NEXT) == 204
+    assert files_of(root) == {"x": b"y"}
+    listed = signed("GET", "http://media-01/?limit=1")
+    assert send(app, "GET", "/", b"", listed, QUERY_STRING="limit=1").status_code == 200
+    assert send(app, "DELETE", "/x", b"", signed("DELETE", "http://media-01/x")).status_code == 204
+    assert files_of(root) == {}
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    """Return the files, but for the signatures that were seen."""
+    return {name: content for name, content in files(root).items() if not name.startswith(".resto/signatures/")}
+
+
+def test_who_does_not_sign_is_told_how(app: MediaServer, root: Path) -> None:
+    """401 with what is wanted (RFC 9421, section 5.1), before the body is looked at; reads stay public."""
+    reply = send(app, "PUT", "/x", b"x", {"Content-Length": "1"})
+    assert reply.status_code == 401
+    assert "repr-digest" in reply.headers["Accept-Signature"] and reply.headers["WWW-Authenticate"]
+    assert send(app, "GET", "/", b"", {}).status_code == 401
+    assert send(app, "GET", "/x", b"", {}).status_code == 404
+    assert files(root) == {}
+
+
+def test_a_request_is_carried_out_once(app: MediaServer, root: Path, clock: Clock) -> None:
+    """Whoever has read it on the way repeats it in vain: at once, later, and after a restart."""
+    headers = signed("PUT", "http://media-01/x", b"old")
+    assert send(app, "PUT", "/x", b"old", headers).status_code == 201
+    assert put(app, b"new", nonce="2") == 204
+    restarted = MediaServer(root, access=Access(keys=[KEY]), clock=clock)
+    for seconds, server in [(0, app), (0, restarted), (100, app), (MAX_AGE, app), (100, restarted), (MAX_AGE + 5, app)]:
+        clock.now = time.time() + seconds
+        reply = send(server, "PUT", "/x", b"old", headers)
+        assert (reply.status_code, b"signed" in reply.body) == (401, True)
+    assert files_of(root) == {"x": b"new"}
+
+
+def test_of_many_copies_at_once_one_is_carried_out(app: MediaServer) -> None:
+    """Whatever thread or process gets them."""
+    headers = signed("PUT", "http://media-01/x", b"x")
+    answers: list[int] = []
+    gate = threading.Barrier(8)
+
+    def write() -> None:
+        gate.wait()
+        answers.append(send(app, "PUT", "/x", b"x", headers).status_code)
+
+    writers = [threading.Thread(target=write) for _ in range(8)]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join()
+    assert sorted(answers) == [201, *[401] * 7]
+
+
+def test_what_was_seen_is_forgotten_when_it_is_too_old_anyway(app: MediaServer, root: Path, clock: Clock) -> None:
+    """The disk does not fill up, and no signature is forgotten while it is good."""
+    folder = root / ".resto/signatures"
+    for minute in range(12):
+        clock.now += 60
+        assert put(app, nonce=str(minute), created=int(clock.now) + MAX_SKEW) in (201, 204)
+        assert put(app, nonce=str(minute), created=int(clock.now) + MAX_SKEW) == 401
+    assert MAX_AGE // 60 <= len(list(folder.iterdir())) <= 9
+
+
+def test_nothing_is_noted_of_a_signature_that_is_no_good(app: MediaServer, root: Path) -> None:
+    """So strangers cannot fill the disk."""
+    for number in range(5):
+        assert put(app, nonce=str(number), key=Key("app-1", b"x" * 40)) == 401
+        assert put(app, nonce=str(number), created=1) == 401
+    assert not (root / ".resto/signatures").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "content"),
+    [
+        ({"HTTP_DATE": "Tue, 03 Nov 2026 10:20:30 GMT"}, b"x"),
+        ({"HTTP_RESTO_GENERATION": "999"}, b"x"),
+        ({"HTTP_IF_NONE_MATCH": "*"}, b"x"),
+        ({"HTTP_HOST": "media-02"}, b"x"),
+        ({"PATH_INFO": "/y"}, b"x"),
+        ({"SCRIPT_NAME": "/y"}, b"x"),
+        ({"QUERY_STRING": "y"}, b"x"),
+        ({"REQUEST_METHOD": "DELETE"}, b""),
+        ({"CONTENT_LENGTH": "2"}, b"xx"),
+    ],
+)
+def test_a_request_that_was_changed_on_the_way_is_refused(
+    app: MediaServer, root: Path, change: dict[str, str], content: bytes
+) -> None:
+    """401, and nothing is written."""
+    headers = signed("PUT", "http://media-01/x", b"x")
+    assert send(app, "PUT", "/x", content, headers, **change).status_code == 401
+    assert files_of(root) == {}
+
+
+def test_no_delete_becomes_that_of_a_folder_on_the_way(app: MediaServer, root: Path) -> None:
+    """By a header that nobody signed."""
+    (root / "folder").mkdir()
+    headers = signed("DELETE", "http://media-01/folder/")
+    assert send(app, "DELETE", "/folder/", b"", {**headers, "Depth": "infinity"}).status_code == 401
+    assert (root / "folder").is_dir()
+    headers = signed("DELETE", "http://media-01/folder/", headers={"Depth": "infinity"})
+    assert send(app, "DELETE", "/folder/", b"", headers).status_code == 204
+
+
+def test_another_body_of_the_same_length_is_refused(app: MediaServer, root: Path) -> None:
+    """The signature covers the digest, and the digest the body."""
+    headers = signed("PUT", "http://media-01/x", b"x")
+    assert send(app, "PUT", "/x", b"y", headers).status_code == 400
+    assert files_of(root) == {}
+
+
+@pytest.mark.parametrize("digest", ["sha-512=:AAAA:", "sha-256=:AAAA:", "x"])
+def test_a_digest_that_nobody_compares_is_not_enough(app: MediaServer, root: Path, digest: str) -> None:
+    """It would leave the body to whoever is on the way."""
+    assert put(app, headers={"Repr-Digest": digest}) == 401
+    assert files(root) == {}
+
+
+def test_a_request_for_another_server_is_refused(root: Path) -> None:
+    """Where the server was told its names: servers may share a key."""
+    app = MediaServer(root, access=Access(keys=[KEY], authorities=["media-01", "Media-01:8080"]))
+    assert put(app) == 201
+    headers = signed("PUT", "http://media-02/x", b"y")
+    assert send(app, "PUT", "/x", b"y", headers, HTTP_HOST="media-02").status_code == 401
+    headers = signed("PUT", "http://media-01:8080/x", b"y")
+    assert send(app, "PUT", "/x", b"y", headers, HTTP_HOST="MEDIA-01:8080").status_code == 204
+
+
+@pytest.mark.parametrize("name", ["https://media-01:8443", "media-01/", "media-01:x", "", "[::1", "::1"])
+def test_a_name_is_a_host_and_a_port(name: str) -> None:
+    """Any other would have every signed request refused, and make a Host header that is none one of ours."""
+    with pytest.raises(ConfigError, match=r"^name: takes HOST:PORT"):
+        Access(keys=[KEY], authorities=[name])
+    Access(keys=[KEY], authorities=["media-01", "[::1]:8443", "10.0.0.1:80"])
+
+
+@pytest.mark.parametrize(("scheme", "port", "status"), [("https", 443, 201), ("http", 80, 201), ("http", 443, 401)])
+def test_a_name_may_have_the_port_of_its_scheme(root: Path, scheme: str, port: int, status: int) -> None:
+    """Which a sender leaves out, and its signature too."""
+    app = MediaServer(root, access=Access(keys=[KEY], authorities=[f"media-01:{port}"]))
+    headers = signed("PUT", f"{scheme}://media-01/x", b"x")
+    assert send(app, "PUT", "/x", b"x", headers, **{"wsgi.url_scheme": scheme}).status_code == status
+
+
+def test_a_signature_travels_over_the_wire(root: Path) -> None:
+    """With a name that has to be encoded, in a folder of the URL, through a real client and a real server."""
+    with Node(root, access=Access(keys=[KEY])) as node:
+        path, content = "/media/a%20b/caf%C3%A9+(1)'.txt", b"hello"
+        headers = signed("PUT", f"{node.url}{path}", content, headers={"Resto-Generation": "1"})
+        connection = http.client.HTTPConnection(LOOPBACK, node.port, timeout=5)
+        with contextlib.closing(connection):
+            for status in (201, 401):
+                connection.request("PUT", path, content, headers)
+                reply = connection.getresponse()
+                reply.read()
+                assert reply.status == status
+    assert files_of(root) == {"media/a b/caf\u00e9+(1)'.txt": content}
+
+
+def test_no_answer_shows_a_secret(app: MediaServer) -> None:
+    """Nor the signature that would have been right."""
+    errors = io.StringIO()
+    headers = signed("PUT", "http://media-01/x", b"x", key=Key("app-1", b"x" * 40))
+    right = signed("PUT", "http://media-01/x", b"x")["Signature"].split(":")[1]
+    reply = send(app, "PUT", "/x", b"x", headers, **{"wsgi.errors": errors})
+    shown = f"{reply.headers} {reply.body!r} {errors.getvalue()}"
+    assert "horse" not in shown and right not in shown
+
+
+# Certificates
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority, certificates of a server and a client that it signed, and those of a stranger."""
+    folder = tmp_path_factory.mktemp("pki")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    for authority in ("ca", "stranger-ca"):
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                "-subj", f"/CN={authority}", "-addext", "keyUsage=critical,keyCertSign",
+                "-keyout", f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
+    for name, authority in [("server", "ca"), ("client", "ca"), ("stranger", "stranger-ca")]:
+        (folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+                "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
+                "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem")  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def tls_node(root: Path, pki: Path) -> Iterator[Node]:
+    tls = Tls(str(pki / "server.pem"), str(pki / "server.key"), str(pki / "ca.pem"))
+    with Node(root, access=Access(certificates=True), server={"tls": tls, "timeout": 2, "threads": 3}) as started:
+        yield started
+
+
+def over_tls(node: Node, pki: Path, method: str, certificate: str | None = None, body: bytes | None = None) -> int:
+    context = ssl.create_default_context(cafile=str(pki / "ca.pem"))
+    if certificate:
+        context.load_cert_chain(pki / f"{certificate}.pem", pki / f"{certificate}.key")
+    connection = http.client.HTTPSConnection(LOOPBACK, node.port, timeout=5, context=context)
+    with contextlib.closing(connection):
+        connection.request(method, "/x", body, {"SSL-Client-Verify": "SUCCESS"})
+        reply = connection.getresponse()
+        reply.read()
+        return reply.status
+
+
+def test_who_has_a_certificate_may_write(tls_node: Node, pki: Path, root: Path) -> None:
+    """Of the authority that was given; who has none may read, and who has another gets no connection."""
+    assert over_tls(tls_node, pki, "PUT", "client", b"x" * 100_000) == 201
+    assert over_tls(tls_node, pki, "GET") == 200
+    assert over_tls(tls_node, pki, "PUT", None, b"y") == 403
+    with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
+        over_tls(tls_node, pki, "PUT", "stranger", b"y")
+    assert files(root) == {"x": b"x" * 100_000}
+
+
+def test_a_silent_client_holds_up_no_handshake(tls_node: Node, pki: Path) -> None:
+    """Connections that say nothing, that speak no TLS, and that stop in the middle; then one that does."""
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection((LOOPBACK, tls_node.port), 5)) for _ in range(6)]
+        silent[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
+        silent[1].sendall(b"\x16\x03\x01\x02\x00\x01")
+        began = time.monotonic()
+        assert over_tls(tls_node, pki, "GET") == 404
+        assert time.monotonic() - began < 1.5
+
+
+def test_a_client_that_breaks_off_leaves_no_traceback(
+    pki: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody has to do anything about it, over TLS no more than without; one thread, so it is done with the first."""
+    tls = Tls(str(pki / "server.pem"), str(pki / "server.key"))
+    context = ssl.create_default_context(cafile=str(pki / "ca.pem"))
+    with Node(root, server={"tls": tls, "threads": 1}) as node:
+        for _ in range(2):
+            with socket.create_connection((LOOPBACK, node.port), 5) as connection:
+                client = context.wrap_socket(connection, server_hostname=LOOPBACK)
+                client.sendall(b"PUT /x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nhalf")
+                client.close()
+        assert over_tls(node, pki, "GET") == 404
+    assert capsys.readouterr().err == ""
+
+
+def test_a_handshake_that_drips_is_given_up(pki: Path, root: Path) -> None:
+    """A byte now and then does not count: half a second is for all of it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="media-01")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    tls = Tls(str(pki / "server.pem"), str(pki / "server.key"))
+    with (
+        Node(root, server={"tls": tls, "timeout": 0.5, "threads": 1}) as node,
+        socket.create_connection((LOOPBACK, node.port), 5) as connection,
+    ):
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            for byte in outgoing.read():
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+        assert time.monotonic() - began < 3
+
+
+def test_certificates_that_cannot_be_used_are_an_error(pki: Path, tmp_path: Path) -> None:
+    """At start, in a line that names the option."""
+    server, key, missing = str(pki / "server.pem"), str(pki / "server.key"), str(tmp_path / "missing")
+    for tls, option in [
+        (Tls(missing, key), "tls-cert"),
+        (Tls(server, str(pki / "client.key")), "tls-cert"),
+        (Tls(server, key, missing), "client-ca"),
+        (Tls(server, key, key), "client-ca"),
+    ]:
+        with pytest.raises(ConfigError, match=f"^{option}: cannot be used: "):
+            make_server(None, LOOPBACK, 0, tls=tls)
