@@ -29,9 +29,12 @@ from resto_wsgi import Replicator
 from resto_wsgi.errors import DeliveryError, ReplicationError
 from resto_wsgi.hosts import Host
 from resto_wsgi.master.media_root import Master
+from resto_wsgi.replication import fanout as replication_fanout
 from resto_wsgi.replication.fanout import Fanout, Task
+from resto_wsgi.transports import driving
 from resto_wsgi.transports.http import connection as http_connection
 from resto_wsgi.transports.http import flight as http_flight
+from resto_wsgi.transports.http import job as http_job
 from resto_wsgi.transports.http.headers import end_of_chunks
 from resto_wsgi.transports.http.transport import HttpTransport
 
@@ -1148,11 +1151,7 @@ def test_no_more_connections_are_kept_than_the_limit(
     eventually(lambda: descriptors() <= before)
 
 
-ENGINE = tuple(
-    os.path.join(os.path.dirname(http_flight.__file__), name)
-    for name in ("../fanout.py", "driving.py", "http_job.py", "http_flight.py", "http_connection.py")
-)
-ENGINE = tuple(os.path.normpath(path) for path in ENGINE)
+ENGINE = tuple(module.__file__ for module in (replication_fanout, driving, http_job, http_flight, http_connection))
 
 
 @pytest.mark.usefixtures("quick_collections")
