@@ -77,7 +77,7 @@ def ours(source: str, hosts: list[str], root: str) -> dict[str, Any]:
             os.fsync(file.fileno())
         with Clock() as clock:
             _, publication = replicator.publish(staged, NAME)
-        replicator.forget(publication)
+        replicator.keep(publication)
         staged.discard()
     return clock.figures()
 

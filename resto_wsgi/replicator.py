@@ -127,7 +127,7 @@ class Replicator:
             while (published := self._publish_if_free(staged, candidate, overwrite)) is None:
                 candidate = names.with_suffix(wanted, names.random_token())
             stored, publication = published
-            self.forget(publication)
+            self.keep(publication)
             return stored
         finally:
             staged.discard()
@@ -301,7 +301,7 @@ class Replicator:
         """Give a staged file its name (already checked) on the master and every host.
 
         Raises FileExistsError where the name is taken, and else what ``save`` raises; nothing is left then. The
-        publication can be withdrawn until it is forgotten, and the caller does one of the two.
+        publication can be withdrawn until it is kept, and the caller does one of the two.
         """
         outcome, publication = self._publisher.publish(staged, name, overwrite=overwrite)
         return Stored(name, staged.size, staged.sha256, self.url(name), outcome), publication
@@ -313,9 +313,9 @@ class Replicator:
         """
         self._publisher.withdraw(publication)
 
-    def forget(self, publication: Publication) -> None:
+    def keep(self, publication: Publication) -> None:
         """Let a publication stand: drop the version that it replaced. The staged file is still the caller's."""
-        self._publisher.forget(publication)
+        self._publisher.keep(publication)
 
     # For a media server, which keeps the master itself
 

@@ -597,7 +597,7 @@ def test_publish_of_a_taken_name_leaves_the_staged_file_to_the_caller(replicate:
     with pytest.raises(FileExistsError):
         replicator.publish(staged, "cat")
     _, publication = replicator.publish(staged, "dog")
-    replicator.forget(publication)
+    replicator.keep(publication)
     staged.discard()
     assert everywhere(replicator, hosts, {"cat": b"first", "dog": b"second"})
 

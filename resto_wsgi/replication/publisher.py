@@ -104,8 +104,8 @@ class Publisher:
                 self._media_root.take_back(publication)
         self._media_root.forget(publication)
 
-    def forget(self, publication: Publication) -> None:
-        """See ``Replicator.forget``."""
+    def keep(self, publication: Publication) -> None:
+        """See ``Replicator.keep``."""
         self._media_root.forget(publication)
         if self._replicas is not None:
             with contextlib.suppress(MediaRootError), self._media_root.lock(publication.name):  # then sweep() drops it

@@ -96,7 +96,7 @@ class Upload:
     def release(self) -> None:
         """End the request: what is published stands, everything staged is removed."""
         if self._publication is not None:
-            self._replicator.forget(self._publication)
+            self._replicator.keep(self._publication)
         self._staged.discard()
         self._released = True
 

@@ -98,21 +98,21 @@ def _delete(operation: Operation, replicator: Replicator, kernel: Kernel, told: 
 
 
 def _publish(operation: Operation, replicator: Replicator, kernel: Kernel, told: Callable[[str], None]) -> str:
-    """What the middleware does: publish, see what the application answers, then withdraw or forget."""
+    """What the middleware does: publish, see what the application answers, then withdraw or keep."""
     assert operation.content is not None
     staged = replicator.stage()
     try:
         staged.write(operation.content)
         _, publication = replicator.publish(staged, operation.name, overwrite=kernel.chance.random() < 0.7)
         kernel.sleep(kernel.chance.choice((0.0, 0.01, 1.0)), "the application answers")
-        if operation.kind == "publish, forget":
-            replicator.forget(publication)
+        if operation.kind == "publish, keep":
+            replicator.keep(publication)
             return "acknowledged"
         try:
             replicator.withdraw(publication)
         except (OutboxError, MediaRootError) as error:  # it stands, everywhere
             kernel.note(f"withdraw {operation.name}: {error}")
-            replicator.forget(publication)
+            replicator.keep(publication)
             return "unknown"
         return "withdrawn"
     finally:
@@ -133,6 +133,6 @@ ACTIONS = {
     "overwrite": _save,
     "delete": _delete,
     "publish, withdraw": _publish,
-    "publish, forget": _publish,
+    "publish, keep": _publish,
     "read": _read,
 }

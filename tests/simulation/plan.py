@@ -20,7 +20,7 @@ MODES: tuple[dict[str, Any], ...] = (
     {"mode": "distributed", "required": "majority"},
     {"mode": "distributed", "fatal_exceptions": False},
 )
-KINDS = {"save": 3, "overwrite": 8, "delete": 4, "publish, withdraw": 3, "publish, forget": 2, "read": 2}
+KINDS = {"save": 3, "overwrite": 8, "delete": 4, "publish, withdraw": 3, "publish, keep": 2, "read": 2}
 
 UNMOUNTED = 0.15  # how many histories have a disk that is not mounted for some seconds
 

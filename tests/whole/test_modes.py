@@ -294,7 +294,7 @@ def test_a_publication_that_was_forgotten_leaves_nothing_behind(replicators: Rep
         staged = replicator.stage()
         staged.write(content)
         _, publication = replicator.publish(staged, "a/cat", overwrite=True)
-        replicator.forget(publication)
+        replicator.keep(publication)
         staged.discard()
     assert differences(replicator, hosts, {"a/cat": b"second"}) == {}
 
