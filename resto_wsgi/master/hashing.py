@@ -1,11 +1,11 @@
-"""SHA-256 of a file while it is written: beside the writing, in a thread of its own, where there is much of it.
+"""SHA-256 of files: of one that is read, and of one while it is written, beside the writing if there is much of it.
 
     inline ── more than START bytes ──> beside ── end, or the owner is gone ──> ended
        └── no thread to be had, or but one processor ──> inline for good
 
 hashlib lets other threads run while it works, so a large file costs the longer of the two instead of both. At most
 DEPTH blocks wait to be hashed, which bounds memory. The thread knows the blocks and nothing of their owner: one that is
-forgotten ends it. A forked child has no such thread, and is told so. Staging alone calls this.
+forgotten ends it. A forked child has no such thread, and is told so. Staging calls ``Hasher``, everybody ``sha256_of``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,34 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Iterable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["Hasher"]
+__all__ = ["Hasher", "blocks_of", "sha256_of"]
 
 START = 1024**2  # bytes: half a millisecond of hashing; to start and end a thread costs half of that
 DEPTH = 16  # blocks: enough that neither waits for the other's slowest one
 LEAST = 16 * 1024  # bytes of a block: handing over a smaller one costs more than to hash it
+BLOCK = 1024 * 1024  # bytes read at a time: few calls, little memory
 
 Block = bytes | bytearray | memoryview
+
+
+def sha256_of(blocks: Iterable[bytes]) -> bytes:
+    """Return the digest of all blocks together."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+    return digest.digest()
+
+
+def blocks_of(fd: int) -> Iterator[bytes]:
+    """Yield the bytes of an open file from its beginning, whatever its position is, which stays. Raises OSError."""
+    offset = 0
+    while block := os.pread(fd, BLOCK, offset):
+        yield block
+        offset += len(block)
 
 
 class Hasher:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
-import hashlib
 import os
 import shutil
 import stat
@@ -34,14 +33,14 @@ from io import FileIO
 from typing import BinaryIO
 
 from ..errors import MediaRootError, NameRejected
+from .hashing import blocks_of, sha256_of
 from .identity import identity_of, identity_state, make_private, read_identity
 from .locks import name_lock
 from .staging import KEPT, Staged, Staging, disk, make_hidden, unlink
+from .state import State
 from .walk import walk
 
-__all__ = ["Master", "MediaRoot", "Publication", "Staged", "State"]
-
-State = tuple[int, int, int, int]  # device, inode, size, mtime in ns: what tells one version of a name from another
+__all__ = ["Master", "MediaRoot", "Publication", "Staged"]
 
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})  # ENXIO: a socket
 FOLDERS_MADE = 50  # times that the folder of a name is made, because another process found it empty and pruned it
@@ -119,7 +118,7 @@ class MediaRoot:
         if not stat.S_ISREG(status.st_mode):
             file.close()
             raise FileNotFoundError(errno.ENOENT, "not a file in MEDIA_ROOT", name)
-        return Master(file, status.st_size, status.st_mtime, _state(status))
+        return Master(file, status.st_size, status.st_mtime, State.of(status))
 
     def state(self, name: str) -> State | None:
         """Return what ``open`` would find, without opening it; None where there is no file."""
@@ -129,7 +128,7 @@ class MediaRoot:
             if error.errno in ABSENT:
                 return None
             raise MediaRootError("read", name, error) from error
-        return _state(status) if stat.S_ISREG(status.st_mode) else None
+        return State.of(status) if stat.S_ISREG(status.st_mode) else None
 
     def size(self, name: str) -> int:
         """Return the size in bytes. Raises FileNotFoundError where there is no such file."""
@@ -138,11 +137,8 @@ class MediaRoot:
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 in hexadecimal. Raises FileNotFoundError where there is no such file."""
-        digest = hashlib.sha256()
         with self.open(name).file as file, disk("read", name):
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+            return sha256_of(blocks_of(file.fileno())).hex()
 
     def exists(self, name: str) -> bool:
         """True where ``name`` is a file."""
@@ -393,7 +389,3 @@ def _is_no_folder(path: str) -> bool:
         return not stat.S_ISDIR(os.stat(path).st_mode)
     except OSError:
         return os.path.islink(path)
-
-
-def _state(status: os.stat_result) -> State:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -8,12 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from servers import eventually
 
 from resto_wsgi.master import hashing
-from resto_wsgi.master.hashing import DEPTH, LEAST, START, Hasher
+from resto_wsgi.master.hashing import DEPTH, LEAST, START, Hasher, blocks_of, sha256_of
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 ENOUGH = START // len(BLOCK) + 1  # blocks, the last of which goes to the thread
@@ -186,3 +187,14 @@ def test_a_fork_leaves_the_parent_whole_and_the_child_without_a_wait(monkeypatch
     assert status == 0
     hasher.end()
     assert hasher.hexdigest() == hashlib.sha256(BLOCK * ENOUGH).hexdigest()
+
+
+def test_an_open_file_is_hashed_whole_wherever_it_stands(tmp_path: Path) -> None:
+    """And it stands there afterwards; a file of no bytes has a digest too."""
+    for content in (b"", b"cat", os.urandom(2 * hashing.BLOCK + 1)):
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        with path.open("rb", buffering=0) as file:
+            file.seek(2)
+            assert sha256_of(blocks_of(file.fileno())) == hashlib.sha256(content).digest()
+            assert file.tell() == 2

@@ -22,6 +22,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 
+from ...master.hashing import blocks_of, sha256_of
 from ...master.staging import make_hidden
 
 __all__ = ["Generations", "compute_digest", "mark_digest", "mark_generation", "read_digest", "read_generation"]
@@ -29,7 +30,6 @@ __all__ = ["Generations", "compute_digest", "mark_digest", "mark_generation", "r
 DIGEST = "user.resto.sha256"
 GENERATION = "user.resto.generation"
 NO_ATTRIBUTES = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
-BLOCK = 1 << 20  # bytes hashed at a time
 HASHING = threading.BoundedSemaphore(2)  # files at a time, on behalf of anybody who asks: the rest of the cores serve
 
 
@@ -53,16 +53,13 @@ def compute_digest(fd: int, status: os.stat_result) -> bytes | None:
     if not HASHING.acquire(blocking=False):
         return None
     try:
-        digest, offset = hashlib.sha256(), 0
-        while block := os.pread(fd, BLOCK, offset):
-            digest.update(block)
-            offset += len(block)
-        if _identity(os.fstat(fd)) != _identity(status) or offset != status.st_size:
+        digest = sha256_of(blocks_of(fd))
+        if _identity(os.fstat(fd)) != _identity(status):
             return None
     finally:
         HASHING.release()
-    mark_digest(fd, digest.digest())
-    return digest.digest()
+    mark_digest(fd, digest)
+    return digest
 
 
 def mark_generation(fd: int, generation: int) -> bool:

@@ -9,7 +9,6 @@ on from where an earlier fetch broke off, where it is still that version (If-Ran
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -199,15 +198,6 @@ def _too_large(reading: Reading, reason: str) -> DeliveryError:
     error = reading.failed(reason)
     error.permanent = True
     return error
-
-
-def sha256_of(fd: int) -> bytes:
-    """Return the digest of an open file, wherever it stands."""
-    digest, offset = hashlib.sha256(), 0
-    while block := os.pread(fd, 1 << 20, offset):
-        digest.update(block)
-        offset += len(block)
-    return digest.digest()
 
 
 def _record(found: Any) -> Record:

@@ -30,14 +30,15 @@ from ... import names
 from ...errors import DeliveryError
 from ...fields.digests import parse_digest
 from ...hosts import parse_hosts
+from ...master.hashing import blocks_of, sha256_of
 from ...master.locks import FileLock
-from ...master.media_root import State
 from ...master.staging import make_hidden
+from ...master.state import State
 from ...transports.http.security import Security
 from ..answers import Refused
 from ..files import marks
 from ..files.store import Change, Staged, Store
-from .above import Above, CatchUpError, Pace, Record, sha256_of
+from .above import Above, CatchUpError, Pace, Record
 from .hops import Hops
 from .node_transport import NodeTransport, Passing, Reading
 from .relay import Relay
@@ -181,7 +182,7 @@ class CatchUp:
             own = marks.read_digest(file.fileno(), status)
             if status.st_size == record.size:
                 if record.sha256 is not None:
-                    own = own or sha256_of(file.fileno())
+                    own = own or sha256_of(blocks_of(file.fileno()))
                 if own == record.sha256 if own and record.sha256 else status.st_mtime_ns == record.mtime_ns:
                     return True
             generation = self._store.generation(record.name, file.fileno())
@@ -196,7 +197,7 @@ class CatchUp:
 
     def _publish(self, name: str, part: Staged, told: Reading, seen: State | None) -> None:
         """Give what was fetched its name, unless something else happened here or above meanwhile."""
-        sha256, generation = sha256_of(part.fd), told.generation()
+        sha256, generation = sha256_of(blocks_of(part.fd)), told.generation()
         try:
             wanted = parse_digest(told.headers.get("Repr-Digest", ""))
         except ValueError:
@@ -239,7 +240,7 @@ class CatchUp:
 
     def _state(self, name: str) -> State | None:
         status = self._store.status(name)
-        return None if status is None else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return None if status is None else State.of(status)
 
     def _advance(self, **by: int) -> None:
         self.progress = replace(self.progress, **{key: getattr(self.progress, key) + by[key] for key in by})

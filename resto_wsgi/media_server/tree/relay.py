@@ -28,7 +28,8 @@ from urllib.parse import parse_qs
 from ...config import Settings
 from ...errors import OutboxError
 from ...hosts import Host
-from ...master.media_root import Master, MediaRoot, State
+from ...master.media_root import Master, MediaRoot
+from ...master.state import State
 from ...master.walk import walk
 from ...outbox.outbox import Outbox
 from ...replication import breaker
@@ -277,11 +278,11 @@ class _Root(MediaRoot):
         if found is None:
             raise FileNotFoundError(name)
         file, status = found
-        return Master(file, status.st_size, status.st_mtime, _state(status))
+        return Master(file, status.st_size, status.st_mtime, State.of(status))
 
     def state(self, name: str) -> State | None:
         status = self._store.status(name)
-        return None if status is None else _state(status)
+        return None if status is None else State.of(status)
 
     def exists(self, name: str) -> bool:
         return self.state(name) is not None
@@ -336,7 +337,3 @@ def _seconds(environ: WSGIEnvironment, size: int) -> float:
     if wait == "local":
         return 0.0
     return LIBRARY if is_replicator(environ) else PATIENCE + size / PACE
-
-
-def _state(status: os.stat_result) -> State:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,26 +1,27 @@
 """The SHA-256 of files that are about to be sent, as the value of Repr-Digest: once for each open file.
 
 Twelve hosts are sent one open file, so what was computed for the first is there for the others, as long as the file is
-open and its state is the same; who asks while it is computed waits for that. A signed PUT needs it, and no other asks
+open and it is not written; who asks while it is computed waits for that. A signed PUT needs it, and no other asks
 for it: it costs a read of the file, so that of a large one is not for a thread that has others to move (``is_quick``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from typing import BinaryIO
 from weakref import WeakKeyDictionary
 
 from ...fields.digests import format_digest
+from ...master.hashing import sha256_of
 from .flight import Body, Shrunk
 
 __all__ = ["Digests"]
 
 BLOCK = 1024 * 1024  # bytes read at a time; a file of one block is hashed in less than a millisecond
 
-State = tuple[int, int, int]
+Stamp = tuple[int, int, int]
+"""Size, mtime and ctime of an open file: the last one changes too where somebody sets the mtime back."""
 
 
 class Digests:
@@ -37,10 +38,10 @@ class Digests:
             if known is None:
                 known = self._files[file] = _Known()
         with known.lock:
-            state = _state(file)
-            if known.of != (state, size):
+            stamp = _stamp(file)
+            if known.of != (stamp, size):
                 known.text = _digest(file, size)
-                known.of = state, size
+                known.of = stamp, size
             return known.text
 
     def is_quick(self, file: BinaryIO, size: int) -> bool:
@@ -49,13 +50,13 @@ class Digests:
             return True
         with self._lock:
             known = self._files.get(file)
-        return known is not None and known.of == (_state(file), size)
+        return known is not None and known.of == (_stamp(file), size)
 
     def is_stale(self, file: BinaryIO) -> bool:
         """True where the file was changed since its digest was computed."""
         with self._lock:
             known = self._files.get(file)
-        return known is not None and known.of is not None and known.of[0] != _state(file)
+        return known is not None and known.of is not None and known.of[0] != _stamp(file)
 
 
 class _Known:
@@ -63,18 +64,16 @@ class _Known:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.of: tuple[State, int] | None = None
+        self.of: tuple[Stamp, int] | None = None
         self.text = ""
 
 
 def _digest(file: BinaryIO, size: int) -> str:
-    digest, body = hashlib.sha256(), Body(file, size)
-    while block := body.read(BLOCK):
-        digest.update(block)
-    return format_digest(digest.digest())
+    body = Body(file, size)
+    return format_digest(sha256_of(iter(lambda: body.read(BLOCK), b"")))
 
 
-def _state(file: BinaryIO) -> State:
+def _stamp(file: BinaryIO) -> Stamp:
     try:
         status = os.fstat(file.fileno())
     except ValueError as error:
