@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote
@@ -33,10 +33,18 @@ _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True)
 class Host:
-    """A media server: ``label`` as it was configured, for people; ``url`` below which names hang, no trailing slash."""
+    """A media server: ``label`` as it was configured, for people; ``url`` below which names hang, no trailing slash.
 
-    label: str
+    It is known by its URL alone, which is what is stored: two of one URL are equal, whatever they are called.
+    """
+
+    label: str = field(compare=False)
     url: str
+
+    @classmethod
+    def of(cls, url: str) -> Host:
+        """Return the host that is stored as ``url``; nobody has called it anything else."""
+        return cls(url, url)
 
     def url_of(self, name: str) -> str:
         """Return the URL of a checked name on this host."""

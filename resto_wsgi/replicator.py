@@ -25,9 +25,10 @@ from .master.media_root import MediaRoot, Publication, Staged
 from .outbox.outbox import Outbox
 from .outbox.status import NameStatus, Status, status_of, status_of_name
 from .replication.convergence import Convergence
-from .replication.fanout import Fanout, Outcome
+from .replication.fanout import Fanout
 from .replication.lane import Lane
 from .replication.membership import Membership
+from .replication.outcome import Outcome, by_label
 from .replication.publisher import Publisher
 from .replication.replicas import Replicas
 from .replication.worker import Reporter, Worker
@@ -224,14 +225,14 @@ class Replicator:
         """
         if not timeout >= 0:  # nan, too, would never end
             raise ConfigError("timeout", "takes seconds, 0 or more")
-        urls = [each.url for each in (self._hosts if host is None else [self._host(host)])]
+        hosts = self._hosts if host is None else (self._host(host),)
         self._membership.admit()
         until = self._outbox.generation()
-        self._outbox.nudge(urls, parked=parked)
+        self._outbox.nudge(hosts, parked=parked)
         self.worker.start(anyway=True)
         self.worker.wake()
         try:
-            done = self._wait_until_settled(urls, until, time.monotonic() + timeout, progress or (lambda owed: None))
+            done = self._wait_until_settled(hosts, until, time.monotonic() + timeout, progress or (lambda owed: None))
             self._membership.admit()
             return done
         finally:
@@ -257,7 +258,7 @@ class Replicator:
         """
         if any(host in (each.label, each.url) for each in self._hosts):
             raise ConfigError("host", "is in media_hosts; what it is owed must be delivered to it")
-        if not (count := self._outbox.forget(host)):
+        if not (count := self._outbox.forget(Host.of(host))):
             raise ConfigError("host", "nothing is owed to such a media server; `resto status` shows their URLs")
         return count
 
@@ -304,7 +305,7 @@ class Replicator:
         publication can be withdrawn until it is kept, and the caller does one of the two.
         """
         outcome, publication = self._publisher.publish(staged, name, overwrite=overwrite)
-        return Stored(name, staged.size, staged.sha256, self.url(name), outcome), publication
+        return Stored(name, staged.size, staged.sha256, self.url(name), by_label(outcome)), publication
 
     def withdraw(self, publication: Publication) -> None:
         """Take a publication back everywhere, unless somebody replaced it since. Hosts that fail owe it.
@@ -338,12 +339,12 @@ class Replicator:
             return None
 
     def _wait_until_settled(
-        self, urls: Sequence[str], until: int, deadline: float, progress: Callable[[int], None]
+        self, hosts: Sequence[Host], until: int, deadline: float, progress: Callable[[int], None]
     ) -> bool:
         """Wait for what was recorded ``until`` then: on a busy site there is always something owed."""
         while True:
-            waiting = self._outbox.owed(urls, parked=False, until=until)  # before all, which it is a part of
-            if not (owed := self._outbox.owed(urls, until=until)):
+            waiting = self._outbox.owed(hosts, parked=False, until=until)  # before all, which it is a part of
+            if not (owed := self._outbox.owed(hosts, until=until)):
                 break
             progress(owed)
             left = deadline - time.monotonic()

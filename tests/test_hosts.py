@@ -80,6 +80,15 @@ def test_a_bare_host_may_be_an_address(spec, url):
     assert url_of(spec) == url
 
 
+def test_a_host_is_known_by_its_url_alone():
+    """So one that was stored, where nobody knows its label, is found again; another path is another server."""
+    configured = Host("media-01", "http://media-01/media")
+    stored = Host.of("http://media-01/media")
+    assert stored == configured and {stored: "owed"}[configured] == "owed"
+    assert stored.label == stored.url
+    assert Host("media-01", "http://media-01/other") != configured
+
+
 def test_the_label_is_what_was_configured():
     """People find in a log what they wrote, without white space and trailing slash."""
     specs = [" Media-01:8080/ ", "https://media-02/base/", "media-03"]

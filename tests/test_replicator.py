@@ -315,7 +315,7 @@ def test_a_host_that_may_have_taken_a_withdrawn_file_owes_it(
     assert everywhere(replicator, [nginx], {})
     assert server.connections == 1
     (delivery,) = replicator.status("cat").owing.values()
-    assert (delivery.host, delivery.attempts) == (server.url, 1)
+    assert (delivery.host.url, delivery.attempts) == (server.url, 1)
     assert delivery.unsure_until > time.time() + 10
 
 
@@ -847,7 +847,7 @@ def test_carry_owes_the_name_before_the_master_changes(replicate: Replicate, hos
         owed.append(replicator.status().owed)
         (tmp_path / "media/cat").write_bytes(CAT)
 
-    assert replicator.carry("cat", change, gone=False, later=False) == {host.url: None for host in hosts}
+    assert replicator.carry("cat", change, gone=False, later=False) == {Host.of(host.url): None for host in hosts}
     assert owed == [3] and replicator.status().owed == 0
     assert all(held(host) == {"cat": CAT} for host in hosts)
 

@@ -148,5 +148,5 @@ def _name_facts(status: NameStatus) -> dict[str, object]:
         "name": status.name,
         "present": status.present,
         "holding": list(status.holding),
-        "owing": {host: delivery._asdict() for host, delivery in status.owing.items()},
+        "owing": {label: delivery._asdict() | {"host": delivery.host.url} for label, delivery in status.owing.items()},
     }

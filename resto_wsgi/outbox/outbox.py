@@ -22,10 +22,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple
 from typing import Any
 
 from ..errors import OutboxError
+from ..hosts import Host
 from . import tables as sql
 from .database import Connection, SqliteFile
 from .rows import Delivery, Failure, HostState, Owed
@@ -81,8 +81,8 @@ class Outbox:
     # Writing
 
     def record(
-        self, name: str, hosts: Sequence[str], *, begin: bool, due: float, gone: bool = False, way: str = ""
-    ) -> dict[str, Delivery]:
+        self, name: str, hosts: Sequence[Host], *, begin: bool, due: float, gone: bool = False, way: str = ""
+    ) -> dict[Host, Delivery]:
         """Note that these hosts are owed ``name``, and return it by host; it is on the disk then.
 
         ``begin``: the caller, who holds the lock of the name, will send now. ``gone``: the name is deleted, and a
@@ -90,25 +90,26 @@ class Outbox:
         since then, and unsure; its failures are forgotten.
         """
         now = self._clock()
+        told = {host.url for host in hosts}
 
-        def work(connection: Connection) -> dict[str, Delivery]:
+        def work(connection: Connection) -> dict[Host, Delivery]:
             if gone:
                 _entomb(connection, name, now)
-            for host, _ in connection.execute(sql.MEMBERS).fetchall():
-                if host not in hosts:  # it is not told, and so does not hold whatever it does not owe
-                    connection.execute(sql.EXPEL, (host,))
+            for url, _ in connection.execute(sql.MEMBERS).fetchall():
+                if url not in told:  # and so it does not hold whatever it does not owe
+                    connection.execute(sql.EXPEL, (url,))
             old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
             generation = _next_generation(connection)
-            recorded: dict[str, Delivery] = {}
+            recorded: dict[Host, Delivery] = {}
             rows: list[tuple[object, ...]] = []
             for host in hosts:
-                since, unsure_until, begun = old.get(host, (now, 0.0, None))
+                since, unsure_until, begun = old.get(host.url, (now, 0.0, None))
                 if begin:
                     unsure_until = unsure_until if begun is None else max(unsure_until, now + LATE)
                     begun = generation
-                row = (host, name, generation, since, due, 0, False, unsure_until, None, "")
-                rows.append((*row, begun, way))
-                recorded[host] = Delivery(*row, fresh=host not in old)
+                row = (name, generation, since, due, 0, False, unsure_until, None, "")
+                rows.append((host.url, *row, begun, way))
+                recorded[host] = Delivery(host, *row, fresh=host.url not in old)
             connection.executemany(sql.PUT, rows)
             return recorded
 
@@ -123,15 +124,15 @@ class Outbox:
         """Forget that ``name`` was deleted: the master holds it again."""
         self._file.write(lambda connection: connection.execute(sql.EXHUME, (name,)))
 
-    def claim(self, host: str, names: Sequence[str]) -> list[Delivery]:
+    def claim(self, host: Host, names: Sequence[str]) -> list[Delivery]:
         """Begin to send: return those of ``names`` that are still owed. The caller holds the locks of the names."""
         now = self._clock()
 
         def work(connection: Connection) -> list[Delivery]:
             claimed = []
             for name in names:
-                connection.execute(sql.BEGIN, {"name": name, "host": host, "late": now + LATE})
-                found = connection.execute(sql.FIND, (name, host)).fetchone()
+                connection.execute(sql.BEGIN, {"name": name, "host": host.url, "late": now + LATE})
+                found = connection.execute(sql.FIND, (name, host.url)).fetchone()
                 if found:
                     claimed.append(_delivery(found))
             return claimed
@@ -158,7 +159,7 @@ class Outbox:
             for failure in failed:
                 _note_failure(connection, failure)
             for state in hosts:
-                connection.execute(sql.NOTE_HOST, astuple(state))
+                _note_host(connection, state)
             if present is not None:
                 connection.execute(sql.PRESENT, (present, sha256))
 
@@ -185,7 +186,7 @@ class Outbox:
         """Replace what is known of a host."""
         self.settle((), hosts=(state,))
 
-    def owe(self, host: str, names: Iterable[str]) -> int:
+    def owe(self, host: Host, names: Iterable[str]) -> int:
         """Note that ``host`` is owed all these names, due now, and return how many; they are on the disk then."""
         now = self._clock()
         total, iterator = 0, iter(names)  # read outside of the transaction: it may itself come from the outbox
@@ -193,118 +194,122 @@ class Outbox:
 
             def work(connection: Connection, chunk: Sequence[str] = chunk) -> int:
                 generation = _next_generation(connection)
-                connection.executemany(sql.OWE, [(host, name, generation, now, now) for name in chunk])
+                connection.executemany(sql.OWE, [(host.url, name, generation, now, now) for name in chunk])
                 return len(chunk)
 
             total += self._in_turn(work, durable=self._fsync)
         return total
 
-    def postpone(self, host: str, names: Sequence[str], due: float) -> None:
+    def postpone(self, host: Host, names: Sequence[str], due: float) -> None:
         """Move when these are due and nothing else: somebody is busy with them."""
-        self._file.write(lambda connection: connection.executemany(sql.POSTPONE, [(due, each, host) for each in names]))
+        values = [(due, name, host.url) for name in names]
+        self._file.write(lambda connection: connection.executemany(sql.POSTPONE, values))
 
-    def nudge(self, hosts: Sequence[str], *, parked: bool = False) -> None:
+    def nudge(self, hosts: Sequence[Host], *, parked: bool = False) -> None:
         """Let all that these hosts are owed be due now, with ``parked`` what is parked too, and the hosts be asked.
 
         What has converged, and only waits until nothing earlier can still arrive, goes on waiting.
         """
         now = self._clock()
-        self._file.write(lambda connection: connection.executemany(sql.ASK, [(host,) for host in hosts]))
+        self._file.write(lambda connection: connection.executemany(sql.ASK, [(host.url,) for host in hosts]))
         for host in hosts:
-            values = {"host": host, "now": now, "converged": CONVERGED, "chunk": CHUNK}
+            values = {"host": host.url, "now": now, "converged": CONVERGED, "chunk": CHUNK}
             self._repeat(sql.NUDGE, values)
             if parked:
                 self._repeat(sql.UNPARK, values)
 
-    def unpark(self, host: str, statuses: Sequence[int]) -> None:
+    def unpark(self, host: Host, statuses: Sequence[int]) -> None:
         """Let what ``host`` refused with one of these statuses be due now."""
         for status in statuses:
-            self._repeat(sql.UNPARK_STATUS, {"host": host, "now": self._clock(), "status": status, "chunk": CHUNK})
+            self._repeat(sql.UNPARK_STATUS, {"host": host.url, "now": self._clock(), "status": status, "chunk": CHUNK})
 
     def purge(self, before: float) -> int:
         """Forget tombstones from before that time, but of names that somebody is still owed; return how many."""
         return self._repeat(sql.PURGE, {"before": before, "chunk": CHUNK})
 
-    def admit(self, host: str, *, joining: int | None = None) -> None:
+    def admit(self, host: Host, *, joining: int | None = None) -> None:
         """Note that a host holds whatever it does not owe, or will once nothing up to a generation is owed."""
-        self._file.write(lambda connection: connection.execute(sql.ADMIT, (host, joining)), durable=self._fsync)
+        self._file.write(lambda connection: connection.execute(sql.ADMIT, (host.url, joining)), durable=self._fsync)
 
-    def expel(self, hosts: Iterable[str]) -> None:
+    def expel(self, hosts: Iterable[Host]) -> None:
         """Note that nobody tells these hosts any more what is saved and deleted."""
-        if expelled := [(host,) for host in hosts]:
+        if expelled := [(host.url,) for host in hosts]:
             self._file.write(lambda connection: connection.executemany(sql.EXPEL, expelled), durable=self._fsync)
 
-    def forget(self, host: str) -> int:
+    def forget(self, host: Host) -> int:
         """Forget a host and all that it is owed; return how many deliveries that was."""
         self.expel([host])
-        self._file.write(lambda connection: connection.execute(sql.FORGET_STATE, (host,)))
-        return self._repeat(sql.FORGET, {"host": host, "chunk": CHUNK})
+        self._file.write(lambda connection: connection.execute(sql.FORGET_STATE, (host.url,)))
+        return self._repeat(sql.FORGET, {"host": host.url, "chunk": CHUNK})
 
     # Reading
 
-    def due(self, host: str, now: float, limit: int) -> list[str]:
+    def due(self, host: Host, now: float, limit: int) -> list[str]:
         """Return up to ``limit`` names that are due, the earliest first; last those of a clock that was set back."""
         found: list[tuple[float, str]] = []
         for parked in (0, 1):
-            found += self._file.read(sql.DUE, (host, parked, now, limit))
+            found += self._file.read(sql.DUE, (host.url, parked, now, limit))
         found.sort()
         if len(found) < limit:
             found += self._beyond(host, now, limit - len(found))
         return [name for _, name in found[:limit]]
 
-    def _beyond(self, host: str, now: float, limit: int) -> list[tuple[Any, ...]]:
+    def _beyond(self, host: Host, now: float, limit: int) -> list[tuple[Any, ...]]:
         """Return what would wait for longer than anybody put it off: the clock was set back since."""
-        found = self._file.read(sql.BEYOND, (host, 0, now + SET_BACK, limit))
-        return found or self._file.read(sql.BEYOND, (host, 1, now + PARKED_SET_BACK, limit))
+        found = self._file.read(sql.BEYOND, (host.url, 0, now + SET_BACK, limit))
+        return found or self._file.read(sql.BEYOND, (host.url, 1, now + PARKED_SET_BACK, limit))
 
-    def next_due(self, host: str) -> float | None:
+    def next_due(self, host: Host) -> float | None:
         """Return when the next one is due, now where the clock was set back, None where nothing is owed."""
         now = self._clock()
         if self._beyond(host, now, 1):
             return now
-        return min((due for parked in (0, 1) for due, _ in self._file.read(sql.FIRST, (host, parked))), default=None)
+        firsts = [self._file.read(sql.FIRST, (host.url, parked)) for parked in (0, 1)]
+        return min((due for first in firsts for due, _ in first), default=None)
 
-    def members(self) -> frozenset[str]:
+    def members(self) -> frozenset[Host]:
         """Return the hosts that hold whatever they do not owe; of all others that is not known."""
-        return frozenset(host for host, joining in self._file.read(sql.MEMBERS, ()) if joining is None)
+        return frozenset(Host.of(url) for url, joining in self._file.read(sql.MEMBERS, ()) if joining is None)
 
-    def joining(self) -> dict[str, int]:
+    def joining(self) -> dict[Host, int]:
         """Return the hosts that are being filled: a member once nothing up to that generation is owed."""
-        return {host: joining for host, joining in self._file.read(sql.MEMBERS, ()) if joining is not None}
+        return {Host.of(url): joining for url, joining in self._file.read(sql.MEMBERS, ()) if joining is not None}
 
     def generation(self) -> int:
         """Return the latest generation: what is recorded from now on has a higher one."""
         return int(self._file.read(sql.GENERATION, ())[0][0])
 
-    def owed(self, hosts: Sequence[str], *, parked: bool = True, until: int | None = None) -> int:
+    def owed(self, hosts: Sequence[Host], *, parked: bool = True, until: int | None = None) -> int:
         """Return how many deliveries these hosts are owed, without ``parked`` only those that are not.
 
         ``until``: those of later generations do not count, where there are few enough to look at each.
         """
-        found = sum(int(self._file.read(sql.OWED, (host, int(parked)))[0][0]) for host in hosts)
+        found = sum(int(self._file.read(sql.OWED, (host.url, int(parked)))[0][0]) for host in hosts)
         if until is None or found > CHUNK:
             return found
-        return sum(int(self._file.read(sql.OWED_UNTIL, (host, int(parked), until))[0][0]) for host in hosts)
+        return sum(int(self._file.read(sql.OWED_UNTIL, (host.url, int(parked), until))[0][0]) for host in hosts)
 
-    def deliveries(self, name: str) -> dict[str, Delivery]:
+    def deliveries(self, name: str) -> dict[Host, Delivery]:
         """Return what is owed of one name, by host."""
-        return {row[0]: _delivery(row) for row in self._file.read(sql.FIND_ALL, (name,))}
+        found = (_delivery(row) for row in self._file.read(sql.FIND_ALL, (name,)))
+        return {delivery.host: delivery for delivery in found}
 
-    def way(self, host: str, name: str) -> str:
+    def way(self, host: Host, name: str) -> str:
         """Return how the change came that a host is owed, "" where nothing was said of it."""
-        return "".join(way for (way,) in self._file.read(sql.FIND_WAY, (name, host)))
+        return "".join(way for (way,) in self._file.read(sql.FIND_WAY, (name, host.url)))
 
-    def owing(self, host: str, after: str, limit: int) -> list[Delivery]:
+    def owing(self, host: Host, after: str, limit: int) -> list[Delivery]:
         """Return up to ``limit`` deliveries that a host is owed, of names after ``after``, in the order of names."""
-        return [_delivery(row) for row in self._file.read(sql.FIND_FROM, (after, host, limit))]
+        return [_delivery(row) for row in self._file.read(sql.FIND_FROM, (after, host.url, limit))]
 
     def summary(self) -> list[Owed]:
         """Return what each host is owed, exactly as it was at one moment."""
-        return [Owed(*row) for row in self._file.read(sql.SUMMARY)]
+        return [Owed(Host.of(url), *row) for url, *row in self._file.read(sql.SUMMARY)]
 
-    def host_states(self) -> dict[str, HostState]:
+    def host_states(self) -> dict[Host, HostState]:
         """Return what is known of the hosts."""
-        return {row[0]: HostState(*row) for row in self._file.read(sql.HOSTS)}
+        found = (HostState(Host.of(url), *row) for url, *row in self._file.read(sql.HOSTS))
+        return {state.host: state for state in found}
 
     def is_gone(self, name: str, since: float = 0.0) -> bool | None:
         """True where ``name`` was deleted, and not before ``since``, None where nothing is known of it, else False."""
@@ -359,12 +364,12 @@ class Outbox:
 
 
 def _delivery(row: tuple[Any, ...]) -> Delivery:
-    found = Delivery(*row)
+    found = Delivery(Host.of(row[0]), *row[1:])
     return found._replace(parked=bool(found.parked))
 
 
 def _key(delivery: Delivery) -> dict[str, object]:
-    return {"name": delivery.name, "host": delivery.host, "generation": delivery.generation}
+    return {"name": delivery.name, "host": delivery.host.url, "generation": delivery.generation}
 
 
 def _next_generation(connection: Connection) -> int:
@@ -382,6 +387,11 @@ def _settle(connection: Connection, done: Sequence[Delivery], now: float) -> Non
     if connection.executemany(sql.REMOVE_SURE, values).rowcount < len(done):  # of a row that is gone the rest is true
         connection.executemany(sql.CLEAR, values)
         connection.executemany(sql.AGAIN, values)
+
+
+def _note_host(connection: Connection, state: HostState) -> None:
+    known = (state.state, state.since, state.failures, state.retry_at, state.reason, state.latest)
+    connection.execute(sql.NOTE_HOST, (state.host.url, *known))
 
 
 def _note_failure(connection: Connection, failure: Failure) -> None:

@@ -8,18 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..hosts import Host
+
 __all__ = ["Delivery", "Failure", "HostState", "Owed"]
 
 
 class Delivery(NamedTuple):
     """One row. Times are seconds since 1970; ``reason`` and ``status`` are of the last failure since it was recorded.
 
-    ``host`` is Host.url. ``since`` is when it was first owed, ``due`` before when the worker does not try it,
+    ``since`` is when it was first owed, ``due`` before when the worker does not try it,
     ``attempts`` counts the failed ones since it was recorded last. ``unsure_until`` is 0.0 where nothing that was
     sent earlier can still be carried out. ``fresh`` is set by record() where nothing was owed before it.
     """
 
-    host: str
+    host: Host
     name: str
     generation: int
     since: float
@@ -51,7 +53,7 @@ class HostState:
     ``failures`` counts those in a row; it is not asked before ``retry_at``.
     """
 
-    host: str
+    host: Host
     state: str
     since: float
     failures: int
@@ -64,7 +66,7 @@ class HostState:
 class Owed:
     """What one host is owed: how many rows, how many of them parked, and the smallest ``since``."""
 
-    host: str
+    host: Host
     owed: int
     parked: int
     oldest: float | None

@@ -76,28 +76,24 @@ def status_of(outbox: Outbox, hosts: Sequence[Host]) -> Status:
     """Return the status of all hosts. Raises OutboxError."""
     states, members = outbox.host_states(), outbox.members()
     owed = {line.host: line for line in outbox.summary()}
-    configured = [
-        _host_status(host.label, host.url, states, owed, "up" if host.url in members else "new") for host in hosts
-    ]
-    urls = {host.url for host in hosts}
-    left = [_host_status(url, url, {}, owed, NOT_CONFIGURED) for url in sorted(owed) if url not in urls]
+    configured = [_host_status(host, states, owed, "up" if host in members else "new") for host in hosts]
+    left = [_host_status(host, {}, owed, NOT_CONFIGURED) for host in owed if host not in hosts]
     return Status((*configured, *left))
 
 
 def status_of_name(outbox: Outbox, hosts: Sequence[Host], name: str, present: bool) -> NameStatus:
     """Return the status of one name. Raises OutboxError."""
-    labels = {host.url: host.label for host in hosts if host.url in outbox.members()}
-    owing = {labels[url]: delivery for url, delivery in outbox.deliveries(name).items() if url in labels}
-    return NameStatus(name, present, tuple(labels.values()), owing)
+    members, deliveries = outbox.members(), outbox.deliveries(name)
+    told = [host for host in hosts if host in members]
+    owing = {host.label: deliveries[host] for host in told if host in deliveries}
+    return NameStatus(name, present, tuple(host.label for host in told), owing)
 
 
-def _host_status(
-    label: str, url: str, states: Mapping[str, HostState], owed: Mapping[str, Owed], state: str = "up"
-) -> HostStatus:
-    known, line = states.get(url), owed.get(url)
+def _host_status(host: Host, states: Mapping[Host, HostState], owed: Mapping[Host, Owed], state: str) -> HostStatus:
+    known, line = states.get(host), owed.get(host)
     return HostStatus(
-        host=label,
-        url=url,
+        host=host.label,
+        url=host.url,
         state=known.state if known else state,
         since=known.since if known else None,
         owed=line.owed if line else 0,

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ..errors import DeliveryError
+from ..hosts import Host
 from ..outbox.outbox import LATE, Delivery, Failure, HostState
 
 __all__ = ["after_failure", "after_success", "are_calm", "failure", "is_away", "is_paused", "may_come_late"]
@@ -55,7 +56,7 @@ def failure(delivery: Delivery, error: DeliveryError, now: float, chance: Chance
     return Failure(delivery, now + pause, error.reason, error.status, error.permanent, unsure_until)
 
 
-def after_failure(state: HostState | None, host: str, error: DeliveryError, now: float, chance: Chance) -> HostState:
+def after_failure(state: HostState | None, host: Host, error: DeliveryError, now: float, chance: Chance) -> HostState:
     """Return what is known of a host after it failed once more; the very ``state`` where nothing changed."""
     state = state or HostState(host, "up", now, 0, 0.0, "")
     if error.ours:
@@ -82,7 +83,7 @@ def are_calm(states: Iterable[HostState]) -> bool:
     return all(state.state == "up" and not state.failures and not state.retry_at for state in states)
 
 
-def after_success(state: HostState | None, host: str, now: float) -> HostState | None:
+def after_success(state: HostState | None, host: Host, now: float) -> HostState | None:
     """Return what is known of a host after it took a delivery; None where that is no news."""
     if state is None or are_calm([state]):
         return None

@@ -28,7 +28,8 @@ from ..hosts import Host
 from ..master.media_root import Master, MediaRoot, Publication
 from ..outbox.outbox import Delivery, Failure, HostState, Outbox
 from . import breaker
-from .fanout import Fanout, Outcome, Task
+from .fanout import Fanout, Task
+from .outcome import Outcome
 from .replicas import Replicas
 
 __all__ = ["Attempt", "Convergence", "Pair", "Results"]
@@ -61,7 +62,7 @@ class Convergence:
         self._media_root = media_root
         self._outbox = outbox
         self._fanout = fanout
-        self._urls = frozenset(host.url for host in hosts)
+        self._hosts = frozenset(hosts)
         self._replicas = replicas
         self._clock = clock
         self._chance = chance
@@ -71,7 +72,7 @@ class Convergence:
         pairs = [(host, name) for host in hosts]
         results: Results = {}
         self.deliver(pairs, set(), results, at_once=len(pairs))
-        return {host.label: results[host, name] for host, name in pairs}
+        return {host: results[host, name] for host, name in pairs}
 
     def deliver(
         self,
@@ -96,7 +97,7 @@ class Convergence:
             reason = "the master changes faster than it can be sent"
             results[host, name] = DeliveryError(host.label, name, reason, ours=True)
 
-    def settle(self, attempts: Iterable[Attempt], states: dict[str, HostState]) -> None:
+    def settle(self, attempts: Iterable[Attempt], states: dict[Host, HostState]) -> None:
         """Note what came of deliveries. The caller still holds the locks of their names.
 
         ``states`` is what was known of the hosts, and is brought up to date; an attempt without a delivery tells
@@ -106,21 +107,21 @@ class Convergence:
         now = self._clock()
         done: list[Delivery] = []
         failed: list[Failure] = []
-        news: dict[str, HostState] = {}
+        news: dict[Host, HostState] = {}
         for host, delivery, error in attempts:
-            known = states.get(host.url)
+            known = states.get(host)
             if error is None:
                 done += [delivery] if delivery else []
-                state = breaker.after_success(known, host.url, now)
+                state = breaker.after_success(known, host, now)
             else:
                 failed += [breaker.failure(delivery, error, now, self._chance)] if delivery else []
-                state = breaker.after_failure(known, host.url, error, now, self._chance)
+                state = breaker.after_failure(known, host, error, now, self._chance)
             if state is not None and state is not known:
-                states[host.url] = news[host.url] = state
+                states[host] = news[host] = state
         self._outbox.settle(done, failed, list(news.values()))
-        for url, state in news.items():
+        for host, state in news.items():
             if state.state == "up" and not state.failures:
-                self._outbox.unpark(url, sorted(breaker.WRITES_REFUSED))
+                self._outbox.unpark(host, sorted(breaker.WRITES_REFUSED))
         if self._replicas is not None:
             for name in dict.fromkeys(delivery.name for delivery in done):
                 self.drop_spool(name)
@@ -130,9 +131,9 @@ class Convergence:
 
         It is kept while its publisher may still take it back; ``publication`` is his word that he will not.
         """
-        if not self._media_root.exists(name) or not self._urls.isdisjoint(self._outbox.deliveries(name)):
+        if not self._media_root.exists(name) or not self._hosts.isdisjoint(self._outbox.deliveries(name)):
             return
-        if not self._urls <= self._outbox.members() or self._outbox.is_gone(name) is None:
+        if not self._hosts <= self._outbox.members() or self._outbox.is_gone(name) is None:
             return  # a host may not even know that it owes this, nobody of this outbox has published it
         if publication is not None and self._media_root.is_published(publication):
             digest = publication.staged.sha256

@@ -27,12 +27,9 @@ from ..master.media_root import Master
 from ..transports import DrivenTransport, Transport
 from ..transports.driving import Job, drive, finish
 
-__all__ = ["Ended", "Fanout", "Outcome", "Task"]
+__all__ = ["Ended", "Fanout", "Task"]
 
 THREADS = 16  # for each host: as many connect to it at once; more wait their turn
-
-Outcome = dict[str, "DeliveryError | None"]
-"""For each host, by its label: None where the work was done, else why not."""
 
 log = logging.getLogger("resto_wsgi")
 
@@ -60,7 +57,7 @@ class Fanout:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._driven = transport if isinstance(transport, DrivenTransport) else None
-        self._threads: dict[int, dict[str, ThreadPoolExecutor]] = {}  # by process: threads do not survive a fork
+        self._threads: dict[int, dict[Host, ThreadPoolExecutor]] = {}  # by process: threads do not survive a fork
 
     def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
         """Do all ``tasks``, up to ``at_once`` at the same time, and return when all have ended.
@@ -93,7 +90,7 @@ class Fanout:
     def _submit(self, host: Host, work: Callable[[], None]) -> None:
         """Have a thread of the host do the work, or do it here where there is none: too many, or the program ends."""
         own = self._threads.setdefault(os.getpid(), {})
-        threads = own.get(host.url) or own.setdefault(host.url, ThreadPoolExecutor(THREADS, f"resto {host.label}"))
+        threads = own.get(host) or own.setdefault(host, ThreadPoolExecutor(THREADS, f"resto {host.label}"))
         try:
             threads.submit(work)
         except RuntimeError:

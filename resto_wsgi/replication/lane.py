@@ -65,15 +65,14 @@ class Lane:
         Raises OutboxError and MediaRootError where this side fails; nothing is lost then.
         """
         now = self._clock()
-        url = self.host.url
-        next_due = self._outbox.next_due(url)
-        state = self._outbox.host_states().get(url)
+        next_due = self._outbox.next_due(self.host)
+        state = self._outbox.host_states().get(self.host)
         if state is not None and breaker.is_paused(state, now):
             return state.retry_at - now
         if next_due is None:
             self._look_after(state)
             return IDLE
-        names = self._outbox.due(url, now, self._size)
+        names = self._outbox.due(self.host, now, self._size)
         if not names:
             return min(max(next_due - now, 0.0), IDLE)
         if state is not None and state.state == "down" and not self._is_back():
@@ -91,7 +90,7 @@ class Lane:
             if held:
                 self._deliver(held)
         if busy:
-            self._outbox.postpone(url, busy, self._clock() + BUSY)
+            self._outbox.postpone(self.host, busy, self._clock() + BUSY)
         return 0.0
 
     def _bytes_of(self, name: str) -> int:
@@ -101,7 +100,7 @@ class Lane:
     def _look_after(self, state: HostState | None) -> None:
         """Where nothing is owed, see whether a host is back that a save did without, or failed for."""
         if state is not None and state.state == "down" and self._is_back():
-            up = breaker.after_success(state, self.host.url, self._clock())
+            up = breaker.after_success(state, self.host, self._clock())
             if up is not None:
                 self._outbox.note_host(up)
 
@@ -111,15 +110,15 @@ class Lane:
             self._transport.probe(self.host)
         except DeliveryError as error:
             self._report(error)
-            known, now = self._outbox.host_states().get(self.host.url), self._clock()
-            self._outbox.note_host(breaker.after_failure(known, self.host.url, error, now, self._chance))
+            known, now = self._outbox.host_states().get(self.host), self._clock()
+            self._outbox.note_host(breaker.after_failure(known, self.host, error, now, self._chance))
             return False
         return True
 
     def _deliver(self, names: list[str]) -> None:
         """Converge names whose locks are held, and settle them together."""
         began = self._clock()
-        claimed = self._outbox.claim(self.host.url, names)
+        claimed = self._outbox.claim(self.host, names)
         tried: set[Pair] = set()
         results: Results = {}
 

@@ -35,7 +35,7 @@ class Membership:
         self._spooling = spooling
         if hosts and not outbox.members() and not outbox.joining() and self._is_new_site():
             for host in hosts:
-                outbox.admit(host.url)
+                outbox.admit(host)
 
     def admit(self) -> int:
         """Owe hosts that are new everything, and make members of those that have it; return how much that is.
@@ -43,18 +43,18 @@ class Membership:
         What a host refuses for good does not keep it out. Raises MediaRootError, OutboxError.
         """
         members, joining = self._outbox.members(), self._outbox.joining()
-        strangers = [host for host in self._hosts if host.url not in members and host.url not in joining]
+        strangers = [host for host in self._hosts if host not in members and host not in joining]
         if strangers and self._spooling:
             self._make_spool()
         count = 0
         for host in strangers:
             if owed := self._owe_all(host):
                 log.info("%s is owed all that there is, %d names", host.label, owed)
-            self._outbox.admit(host.url, joining=self._outbox.generation())
+            self._outbox.admit(host, joining=self._outbox.generation())
             count += owed
-        for url, until in joining.items():
-            if not self._outbox.owed([url], parked=False, until=until):
-                self._outbox.admit(url)
+        for host, until in joining.items():
+            if not self._outbox.owed([host], parked=False, until=until):
+                self._outbox.admit(host)
         return count
 
     def renew(self, host: Host) -> int:
@@ -62,11 +62,11 @@ class Membership:
 
         Raises ConfigError where it would have to be filled from others and none of them is a member.
         """
-        others = self._outbox.members() & {each.url for each in self._hosts} - {host.url}
+        others = self._outbox.members() & {*self._hosts} - {host}
         if self._spooling and not others:
             raise ConfigError("host", "no other media server is known to hold everything; `resto drain` first")
         self._media_root.check_here()
-        self._outbox.expel([host.url])
+        self._outbox.expel([host])
         return self.admit()
 
     def _is_new_site(self) -> bool:
@@ -83,6 +83,6 @@ class Membership:
         present = self._outbox.names() if self._spooling else iter(())
         elsewhere = itertools.chain(present, self._outbox.tombstones())
         absent = (name for name in elsewhere if not self._media_root.exists(name))
-        count = self._outbox.owe(host.url, itertools.chain(self._media_root.names(), absent))
+        count = self._outbox.owe(host, itertools.chain(self._media_root.names(), absent))
         self._media_root.check_here()  # a disk that went away under the walk has shortened it
         return count

@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..config import Settings
 from ..errors import DeliveryError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError
@@ -30,7 +30,7 @@ from ..master.staging import Staged
 from ..outbox.outbox import Delivery, HostState, Outbox
 from . import breaker
 from .convergence import Convergence
-from .fanout import Outcome
+from .outcome import Outcome, failures_of, too_few
 from .replicas import Replicas
 from .worker import Worker
 
@@ -41,8 +41,8 @@ LATER = "owed, and delivered in the background"
 
 log = logging.getLogger("resto_wsgi")
 
-Owed = Mapping[str, Delivery]
-"""The deliveries of one name that were recorded, by the URL of the host."""
+Owed = Mapping[Host, Delivery]
+"""The deliveries of one name that were recorded, by host."""
 
 
 class Publisher:
@@ -84,11 +84,11 @@ class Publisher:
             outcome = self._replicate(publication, owed, states)
             done = sum(error is None for error in outcome.values())
             if done < self._needed and not self._later:
-                self._take_back(publication, owed, _failures(outcome))
-                raise ReplicationError("save", name, _failures(outcome), done=done, required=self._needed)
+                self._take_back(publication, owed, failures_of(outcome))
+                raise too_few("save", name, outcome, self._needed)
             if not self._later:
                 self._settle(owed, outcome, states)
-                self._log(_failures(outcome), "save")
+                self._log(outcome, "save")
         if self._later:  # else there is nothing to do for it yet, and it would only take the processor from uploads
             self._worker.wake()
         return outcome, publication
@@ -125,11 +125,9 @@ class Publisher:
             states = self._states()
             outcome = self._send(name, self._hosts, len(self._hosts) if self._settings.fatal_exceptions else 0, states)
             self._settle(owed, outcome, states)
-        failures = _failures(outcome)
-        if failures and self._settings.fatal_exceptions:
-            done = len(outcome) - len(failures)
-            raise ReplicationError("delete", name, failures, done=done, required=len(outcome))
-        self._log(failures, "delete")
+        if any(outcome.values()) and self._settings.fatal_exceptions:
+            raise too_few("delete", name, outcome, len(outcome))
+        self._log(outcome, "delete")
 
     def carry(self, name: str, change: Callable[[], None], *, gone: bool, later: bool, way: str) -> Outcome:
         """See ``Replicator.carry``."""
@@ -139,14 +137,14 @@ class Publisher:
             change()
         except BaseException:
             if self._media_root.state(name) == before:  # else it has changed, and only its fsync failed
-                self._cancel(owed, {host.label for host in self._hosts})
+                self._cancel(owed.values())
             raise
         if later:
-            return {host.label: _not_sent(host, name, LATER) for host in self._hosts}
+            return {host: _not_sent(host, name, LATER) for host in self._hosts}
         states = self._states()
         outcome = self._send(name, self._hosts, 0, states)
         self._settle(owed, outcome, states)
-        self._log(_failures(outcome), "delete" if gone else "save")
+        self._log(outcome, "delete" if gone else "save")
         return outcome
 
     def _record(self, name: str, *, gone: bool = False, later: bool | None = None, way: str = "") -> Owed:
@@ -154,8 +152,7 @@ class Publisher:
         self._worker.start()
         later = self._later if later is None else later
         due = self._clock() + (0.0 if later else GRACE)
-        urls = [host.url for host in self._hosts]
-        return self._outbox.record(name, urls, begin=not later, due=due, gone=gone, way=way)
+        return self._outbox.record(name, self._hosts, begin=not later, due=due, gone=gone, way=way)
 
     def _exists(self, name: str) -> bool:
         if self._replicas is None or self._media_root.exists(name):
@@ -199,7 +196,7 @@ class Publisher:
             finally:
                 copy.staged.discard()
 
-    def _replicate(self, publication: Publication, owed: Owed, states: dict[str, HostState]) -> Outcome:
+    def _replicate(self, publication: Publication, owed: Owed, states: Mapping[Host, HostState]) -> Outcome:
         """Make a new name durable, and send it to the hosts; in mode async, say that this is still to come.
 
         Where this is interrupted the hosts are told of the withdrawal, but the deliveries stay begun: nobody knows any
@@ -210,10 +207,10 @@ class Publisher:
             self._media_root.make_durable(publication)
         except BaseException:
             if self._undo(publication):
-                self._cancel(owed, {host.label for host in self._hosts})
+                self._cancel(owed.values())
             raise
         if self._later:
-            return {host.label: _not_sent(host, name, LATER) for host in self._hosts}
+            return {host: _not_sent(host, name, LATER) for host in self._hosts}
         try:
             return self._send(name, self._hosts, self._needed, states)
         except BaseException:
@@ -221,28 +218,23 @@ class Publisher:
             self._send(name, self._hosts, 0, states)
             raise
 
-    def _send(self, name: str, hosts: Iterable[Host], needed: int, states: Mapping[str, HostState]) -> Outcome:
+    def _send(self, name: str, hosts: Sequence[Host], needed: int, states: Mapping[Host, HostState]) -> Outcome:
         """Converge hosts; one that is known to be away is asked only where fewer than ``needed`` would be left.
 
         What is owed to it brings the worker to it, which asks for a sign of life; uploads need not pay for that.
         """
-        if not (hosts := list(hosts)):
+        if not hosts:
             return {}
         now = self._clock()
-        away = {host for host in hosts if breaker.is_away(states.get(host.url), now)}
+        away = {host for host in hosts if breaker.is_away(states.get(host), now)}
         if len(hosts) - len(away) < needed:
             away = set()
         sent = self._convergence.converge(name, [host for host in hosts if host not in away])
-        outcome: Outcome = {}
-        for host in hosts:
-            if host in away:
-                reason = f"not asked, for it was away when it was asked last: {states[host.url].reason}"
-                outcome[host.label] = _not_sent(host, name, reason)
-            else:
-                outcome[host.label] = sent[host.label]
-        return outcome
+        reason = "not asked, for it was away when it was asked last"
+        passed_over = {host: _not_sent(host, name, f"{reason}: {states[host].reason}") for host in away}
+        return {host: passed_over[host] if host in away else sent[host] for host in hosts}
 
-    def _states(self) -> dict[str, HostState]:
+    def _states(self) -> dict[Host, HostState]:
         """Return what is known of the hosts; nothing where that cannot be read, which costs a timeout at most."""
         if not self._hosts:
             return {}
@@ -252,12 +244,12 @@ class Publisher:
             log.warning("what is known of the media servers cannot be read: %s", error)
             return {}
 
-    def _settle(self, owed: Owed, outcome: Outcome, states: dict[str, HostState]) -> None:
+    def _settle(self, owed: Owed, outcome: Outcome, states: dict[Host, HostState]) -> None:
         """Settle what was sent. What cannot be settled stays owed, and is made again without harm.
 
         ``states`` is what was known of the hosts before; where one of them was in trouble, or is, it is read anew.
         """
-        attempts = [(host, owed.get(host.url), outcome[host.label]) for host in self._hosts if host.label in outcome]
+        attempts = [(host, owed.get(host), error) for host, error in outcome.items()]
         if not attempts:
             return
         try:
@@ -266,27 +258,26 @@ class Publisher:
         except RestoError as error:
             log.error("not settled, and delivered once more: %s", error)  # noqa: TRY400 - it says all that there is
 
-    def _take_back(self, publication: Publication, owed: Owed, failures: Mapping[str, DeliveryError]) -> None:
+    def _take_back(self, publication: Publication, owed: Owed, failures: Mapping[Host, DeliveryError]) -> None:
         """Undo on the master, then on the hosts that may have heard of it. The caller holds the lock of the name.
 
         A host that has certainly not touched the name has nothing to undo, and is owed no more than before; only that
         it failed is noted. One that may still do what was asked is not asked again now, which would cost its timeout
         once more and settle nothing.
         """
-        untouched = {label for label, error in failures.items() if error.untouched}
-        late = {label: error for label, error in failures.items() if breaker.may_come_late(error)}
+        late = {host: error for host, error in failures.items() if breaker.may_come_late(error)}
+        untouched = {host: error for host, error in failures.items() if error.untouched}
         if not self._undo(publication):
-            untouched = set()
-        self._cancel(owed, untouched)
+            untouched = {}
+        self._cancel(owed[host] for host in untouched)
         if not self._later:
-            heard = [host for host in self._hosts if host.label not in untouched and host.label not in late]
+            heard = [host for host in self._hosts if host not in untouched and host not in late]
             states = self._states()
             again = {**late, **self._send(publication.name, heard, 0, states)}
-            failed = {label: failures[label] for label in untouched}
-            urls = {host.url for host in self._hosts if host.label not in untouched} & owed.keys()
-            self._settle({url: owed[url] for url in urls}, {**failed, **again}, states)
+            still_owed = {host: delivery for host, delivery in owed.items() if host not in untouched}
+            self._settle(still_owed, {**untouched, **again}, states)
             self._drop_spool(publication.name)
-            self._log(_failures(again), "withdraw")
+            self._log(again, "withdraw")
 
     def _undo(self, publication: Publication) -> bool:
         """Take the name back on the master; return False where that failed, and the hosts must match it as it is.
@@ -323,21 +314,17 @@ class Publisher:
             except RestoError as error:
                 log.warning("the spool is dropped later: %s", error)
 
-    def _cancel(self, owed: Owed, labels: Container[str]) -> None:
-        """Owe these hosts no more than before: nothing was sent to them, or they refused it."""
+    def _cancel(self, deliveries: Iterable[Delivery]) -> None:
+        """Owe no more than before: nothing of these was sent, or it was refused."""
         try:
-            self._outbox.cancel([owed[host.url] for host in self._hosts if host.label in labels and host.url in owed])
+            self._outbox.cancel(list(deliveries))
         except OutboxError as error:
             log.error("not settled, and delivered once more: %s", error)  # noqa: TRY400 - it says all that there is
 
-    def _log(self, failures: Mapping[str, DeliveryError], action: str) -> None:
-        for failure in failures.values():
+    def _log(self, outcome: Outcome, action: str) -> None:
+        for failure in failures_of(outcome).values():
             trace = failure if self._settings.show_traceback else None
             log.error("%s not replicated, and owed: %s", action, failure, exc_info=trace)
-
-
-def _failures(outcome: Outcome) -> dict[str, DeliveryError]:
-    return {label: failure for label, failure in outcome.items() if failure is not None}
 
 
 def _not_sent(host: Host, name: str, reason: str) -> DeliveryError:

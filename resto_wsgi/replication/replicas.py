@@ -22,6 +22,7 @@ from ..master.staging import Staged
 from ..outbox.outbox import Outbox
 from ..transports import Transport
 from . import breaker
+from .outcome import too_few
 
 __all__ = ["Copy", "Replicas"]
 
@@ -132,7 +133,7 @@ class Replicas:
 
     def _is_vouched(self, name: str) -> bool:
         """True where some host is known to hold the name: if it says that it does not, the name is gone."""
-        return bool({host.url for host in self._hosts} & self._outbox.members() - self._outbox.deliveries(name).keys())
+        return bool({*self._hosts} & self._outbox.members() - self._outbox.deliveries(name).keys())
 
     def _read(self, host: Host, name: str) -> BinaryIO | None:
         copy = self._fetch_from(host, name)
@@ -153,11 +154,11 @@ class Replicas:
         if gone:
             return [], []
         owing, members = self._outbox.deliveries(name), self._outbox.members()
-        holders = [host for host in self._hosts if host.url in members and host.url not in owing]
+        holders = [host for host in self._hosts if host in members and host not in owing]
         if not holders and gone is False:
-            holders = [host for host in self._hosts if host.url in members] or list(self._hosts)
+            holders = [host for host in self._hosts if host in members] or list(self._hosts)
         states, now = self._outbox.host_states(), self._clock()
-        last = [host for host in holders if breaker.is_away(states.get(host.url), now)]
+        last = [host for host in holders if breaker.is_away(states.get(host), now)]
         return [host for host in holders if host not in last], last
 
     def _fetch_from(self, host: Host, name: str) -> Copy | None:
@@ -188,7 +189,7 @@ class Replicas:
         then one of those who did not answer has it.
         """
         known = self._outbox.is_gone(name) is False
-        failures: dict[str, DeliveryError] = {}
+        failures: dict[Host, DeliveryError] = {}
         answered = False
         for hosts in self._holders(name):
             if answered and not known:
@@ -200,11 +201,11 @@ class Replicas:
                     found = ask(host)
                 except DeliveryError as error:
                     if error.status not in FOLDER or known:
-                        failures[host.label] = error
+                        failures[host] = error
                     continue
                 if found is not None:
                     return found
                 answered = True
         if (known and not self._is_vouched(name)) or (failures and (known or not answered)):
-            raise ReplicationError("read", name, failures, done=0, required=1)
+            raise too_few("read", name, failures, required=1)
         return None

@@ -51,7 +51,7 @@ class Worker:
         self._pid = 0  # of the process whose thread this is
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._wakes: dict[str, threading.Event] = {}
+        self._wakes: Mapping[Host, threading.Event] = {}
 
     def start(self, *, anyway: bool = False) -> None:
         """Begin in this process; nothing where it has begun already, or is not wanted."""
@@ -61,7 +61,7 @@ class Worker:
             if self._begun:
                 return
             stopping = threading.Event()
-            wakes = {host.url: threading.Event() for host in self._lanes}
+            wakes = {host: threading.Event() for host in self._lanes}
             thread = threading.Thread(target=self._run, args=(stopping, wakes), name="resto worker", daemon=True)
             try:
                 thread.start()
@@ -96,7 +96,7 @@ class Worker:
         """True where this process has a thread that was not told to stop; one that was may end after the next began."""
         return self._pid == os.getpid() and not self._stopping.is_set()
 
-    def _run(self, stopping: threading.Event, wakes: Mapping[str, threading.Event]) -> None:
+    def _run(self, stopping: threading.Event, wakes: Mapping[Host, threading.Event]) -> None:
         lock = FileLock(self._lock)
         while not stopping.is_set():
             try:
@@ -110,7 +110,7 @@ class Worker:
                 stopping.wait(AFTER_DEFECT)
             stopping.wait(TAKE_OVER)
 
-    def _lead(self, stopping: threading.Event, wakes: Mapping[str, threading.Event]) -> None:
+    def _lead(self, stopping: threading.Event, wakes: Mapping[Host, threading.Event]) -> None:
         """Run the lanes until told to stop."""
         threads: dict[Host, threading.Thread] = {}
         while not stopping.is_set():
@@ -126,11 +126,11 @@ class Worker:
             thread.join()
 
     def _start_lanes(
-        self, threads: dict[Host, threading.Thread], stopping: threading.Event, wakes: Mapping[str, threading.Event]
+        self, threads: dict[Host, threading.Thread], stopping: threading.Event, wakes: Mapping[Host, threading.Event]
     ) -> None:
         """Start those that do not run: where there are too many threads to start one, it is tried again."""
         for host in [host for host in self._lanes if host not in threads or not threads[host].is_alive()]:
-            arguments = (self._lanes[host], stopping, wakes[host.url])
+            arguments = (self._lanes[host], stopping, wakes[host])
             thread = threading.Thread(
                 target=self._run_lane, args=arguments, name=f"resto lane {host.label}", daemon=True
             )

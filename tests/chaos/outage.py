@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 
 from resto_wsgi import Replicator
+from resto_wsgi.hosts import Host
 from resto_wsgi.outbox.outbox import Outbox
 
 from . import aftermath, bodies
@@ -101,7 +102,7 @@ class _Site:
 
     def owe_backlog(self) -> None:
         outbox = Outbox(self.outbox)
-        outbox.owe(self.hosts[-1].url, (name for name, _ in self._names(self._backlog)))
+        outbox.owe(Host.of(self.hosts[-1].url), (name for name, _ in self._names(self._backlog)))
         outbox.close()
 
     def note_backlog(self) -> None:

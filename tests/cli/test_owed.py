@@ -18,6 +18,7 @@ import pytest
 from belief import Replicators
 from servers import eventually, files
 
+from resto_wsgi.hosts import Host
 from resto_wsgi.outbox.outbox import Failure, HostState, Outbox
 from resto_wsgi.replicator import Replicator
 
@@ -158,9 +159,9 @@ def test_what_a_host_says_breaks_no_output(resto: Resto, replicators: Replicator
     name = "[red]cat[/] :smile: ]]]"
     replicator.save(name, CAT)
     outbox = Outbox(str(tmp_path / "media/.resto/outbox.sqlite3"))
-    (delivery,) = outbox.claim(nginx.url, [name])
+    (delivery,) = outbox.claim(Host.of(nginx.url), [name])
     now = time.time()
-    state = HostState(nginx.url, "down", now, 1, now + 60, HOSTILE, now)
+    state = HostState(Host.of(nginx.url), "down", now, 1, now + 60, HOSTILE, now)
     outbox.settle((), [Failure(delivery, now + 60, HOSTILE)], [state])
     outbox.close()
     for width, arguments in (("120", ["status"]), ("100", ["status", name])):

@@ -25,12 +25,14 @@ import pytest
 from servers import eventually
 
 from resto_wsgi.errors import OutboxError
+from resto_wsgi.hosts import Host
 from resto_wsgi.outbox import database as sqlite_file
 from resto_wsgi.outbox import tables as outbox_tables
 from resto_wsgi.outbox.database import SqliteFile
 from resto_wsgi.outbox.outbox import LATE, Delivery, Failure, HostState, Outbox, Owed
 
-HOST, OTHER = "http://a/media/", "http://b/media/"
+HOST, OTHER = Host.of("http://a/media"), Host.of("http://b/media")
+A, B = Host.of("a"), Host.of("b")  # as the scripts call them
 NOW = 1_000_000.0
 
 
@@ -62,11 +64,11 @@ def outbox(path: str, clock: Clock) -> Iterator[Outbox]:
     outbox.close()
 
 
-def record(outbox: Outbox, name: str = "cat", host: str = HOST, *, begin: bool = True, due: float = NOW) -> Delivery:
+def record(outbox: Outbox, name: str = "cat", host: Host = HOST, *, begin: bool = True, due: float = NOW) -> Delivery:
     return outbox.record(name, [host], begin=begin, due=due)[host]
 
 
-def row(outbox: Outbox, name: str = "cat", host: str = HOST) -> Delivery:
+def row(outbox: Outbox, name: str = "cat", host: Host = HOST) -> Delivery:
     return outbox.deliveries(name)[host]
 
 
@@ -420,7 +422,7 @@ def test_the_summary_counts_each_host(outbox: Outbox, clock: Clock) -> None:
 def test_every_statement_on_many_rows_uses_an_index(outbox: Outbox, path: str) -> None:
     """No scan of a table and no sort, so that 100,000 deliveries cost no more than those that are asked for."""
     marks: dict[str, object] = {
-        "host": HOST,
+        "host": HOST.url,
         "now": NOW,
         "chunk": 1,
         "status": 1,
@@ -560,12 +562,13 @@ def test_as_many_fsyncs_as_recordings(path: str) -> None:
     """Counted at the kernel: each record waits for one, claims and settlements for none."""
     script = """
         import sys
+        from resto_wsgi.hosts import Host
         from resto_wsgi.outbox.outbox import Outbox
-        outbox = Outbox(sys.argv[1])
+        outbox, host = Outbox(sys.argv[1]), Host.of("http://host")
         for number in range(50):
-            recorded = outbox.record(f"{number}", ["host"], begin=True, due=0.0)
+            recorded = outbox.record(f"{number}", [host], begin=True, due=0.0)
             for _ in range(3):
-                outbox.claim("host", [f"{number}"])
+                outbox.claim(host, [f"{number}"])
             outbox.settle(list(recorded.values()))
     """
     log = path + ".strace"
@@ -705,10 +708,11 @@ def test_the_journal_does_not_stay_huge(outbox: Outbox, path: str, monkeypatch: 
 
 WRITER = """
     import sys, itertools
+    from resto_wsgi.hosts import Host
     from resto_wsgi.outbox.outbox import Outbox
-    outbox = Outbox(sys.argv[1])
+    outbox, hosts = Outbox(sys.argv[1]), [Host.of("a"), Host.of("b")]
     for number in itertools.count():
-        recorded = outbox.record(f"{number}", ["a", "b"], begin=True, due=0.0)
+        recorded = outbox.record(f"{number}", hosts, begin=True, due=0.0)
         print(number, flush=True)
         if sys.argv[2] == "once":
             sys.stdin.read()
@@ -723,8 +727,8 @@ def test_what_was_recorded_survives_kill_9(path: str) -> None:
     child.kill()
     child.communicate()
     outbox = Outbox(path)
-    assert sorted(outbox.deliveries("0")) == ["a", "b"]
-    assert outbox.claim("a", ["0"])[0].unsure_until > time.time()
+    assert outbox.deliveries("0").keys() == {A, B}
+    assert outbox.claim(A, ["0"])[0].unsure_until > time.time()
     outbox.close()
 
 
@@ -740,7 +744,7 @@ def test_kill_9_in_the_midst_of_many_leaves_a_sound_file(path: str) -> None:
         last = int(rest[-1]) if rest and rest[-1].isdigit() else last
         outbox = Outbox(path)
         counts = {owed.host: owed.owed for owed in outbox.summary()}
-        assert counts["a"] == counts["b"] >= last
+        assert counts[A] == counts[B] >= last
         assert all(outbox.deliveries(f"{number}") for number in range(0, last, 10))
         outbox.close()
         assert sound(path)
@@ -751,18 +755,19 @@ def test_many_processes_and_threads_lose_nothing(path: str) -> None:
     script = """
         import sys, json
         from concurrent.futures import ThreadPoolExecutor
+        from resto_wsgi.hosts import Host
         from resto_wsgi.outbox.outbox import Failure, Outbox
-        outbox = Outbox(sys.argv[1])
+        outbox, (a, b, c, d) = Outbox(sys.argv[1]), map(Host.of, "abcd")
         def work(thread):
             generations = []
             for number in range(40):
                 name = f"{sys.argv[2]}-{thread}-{number}"
-                recorded = outbox.record(name, ["a", "b", "c"], begin=True, due=0.0)
+                recorded = outbox.record(name, [a, b, c], begin=True, due=0.0)
                 generations += {delivery.generation for delivery in recorded.values()}
-                failed = [Failure(recorded["b"], 0.0, "no")]
-                outbox.settle([recorded["a"]], failed)
-                outbox.settle(outbox.claim("b", [name]))
-                shared = outbox.record("shared", ["d"], begin=False, due=0.0)["d"]
+                failed = [Failure(recorded[b], 0.0, "no")]
+                outbox.settle([recorded[a]], failed)
+                outbox.settle(outbox.claim(b, [name]))
+                shared = outbox.record("shared", [d], begin=False, due=0.0)[d]
                 generations.append(shared.generation)
                 outbox.settle([], [Failure(shared, 0.0, "no")])
             return generations
@@ -781,8 +786,8 @@ def test_many_processes_and_threads_lose_nothing(path: str) -> None:
     total = 4 * 4 * 40
     assert len(set(generations)) == len(generations) == 2 * total
     outbox = Outbox(path)
-    assert [(owed.host, owed.owed) for owed in outbox.summary()] == [("c", total), ("d", 1)]
-    assert outbox.record("new", ["a"], begin=True, due=0.0)["a"].generation == 2 * total + 1
+    assert [(owed.host, owed.owed) for owed in outbox.summary()] == [(Host.of("c"), total), (Host.of("d"), 1)]
+    assert outbox.record("new", [A], begin=True, due=0.0)[A].generation == 2 * total + 1
     outbox.close()
     assert sound(path)
 
@@ -791,11 +796,12 @@ def test_many_processes_may_make_the_outbox_at_once(path: str) -> None:
     """As the workers of a server do that all start with an empty media root."""
     script = """
         import sys
+        from resto_wsgi.hosts import Host
         from resto_wsgi.outbox.outbox import Outbox
         print("ready", flush=True)
         sys.stdin.readline()
         outbox = Outbox(sys.argv[1], identity="x")
-        outbox.record(sys.argv[2], ["a"], begin=True, due=0.0)
+        outbox.record(sys.argv[2], [Host.of("a")], begin=True, due=0.0)
     """
     children = [
         subprocess.Popen(
@@ -812,7 +818,7 @@ def test_many_processes_may_make_the_outbox_at_once(path: str) -> None:
     for child in children:
         assert child.communicate(timeout=60)[1] == b""
     outbox = Outbox(path)
-    assert outbox.owed(["a"]) == 8
+    assert outbox.owed([A]) == 8
     outbox.close()
 
 
@@ -825,7 +831,7 @@ def test_a_fork_in_the_midst_of_recordings_leaves_both_processes_working(path: s
 
     def work(thread: int) -> None:
         while not stop.is_set():
-            record(outbox, f"{thread}-{counts[thread]}", "parent")
+            record(outbox, f"{thread}-{counts[thread]}", A)
             counts[thread] += 1
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -852,14 +858,14 @@ def test_a_fork_in_the_midst_of_recordings_leaves_both_processes_working(path: s
         stop.set()
         for thread in threads:
             thread.join(10)
-    assert [(owed.host, owed.owed) for owed in outbox.summary()] == [("child", 200), ("parent", sum(counts))]
+    assert [(owed.host, owed.owed) for owed in outbox.summary()] == [(A, sum(counts)), (B, 200)]
     outbox.close()
     assert sound(path)
 
 
 def record_ten(outbox: Outbox, process: int, thread: int) -> None:
     for number in range(10):
-        record(outbox, f"{process}-{thread}-{number}", "child")
+        record(outbox, f"{process}-{thread}-{number}", B)
 
 
 def exists(fd: str) -> bool:
@@ -1066,7 +1072,7 @@ def test_damage_under_way_is_found(path: str) -> None:
     outbox = Outbox(path)
     fill(outbox, 20_000)
     outbox.close()
-    outbox.next_due("x")
+    outbox.next_due(HOST)
     with open(path, "r+b") as file:
         file.seek(8192)
         file.write(b"\x00" * (os.path.getsize(path) - 8192))

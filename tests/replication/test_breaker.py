@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from resto_wsgi.errors import DeliveryError
+from resto_wsgi.hosts import Host
 from resto_wsgi.outbox.outbox import LATE, Delivery, HostState
 from resto_wsgi.replication.breaker import (
     ASKED_CAP,
@@ -26,7 +27,7 @@ from resto_wsgi.replication.breaker import (
     may_come_late,
 )
 
-HOST = "http://media-01/media"
+HOST = Host("media-01", "http://media-01/media")
 NOW = 1_000_000.0
 BEFORE = NOW - 500.0
 MOST = 1.0 - 2**-53  # the largest number that random.random() returns

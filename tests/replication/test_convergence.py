@@ -116,7 +116,7 @@ class Party:
         self.media_root = MediaRoot(str(self.root), fsync=False)
         self.outbox = Outbox(str(folder / "outbox.sqlite3"), clock=self.clock)
         for host in self.hosts:
-            self.outbox.admit(host.url)
+            self.outbox.admit(host)
         self.fanout = Fanout(transport)
         parts = (self.media_root, self.outbox, transport)
         self.distributed = distributed
@@ -141,25 +141,22 @@ class Party:
         self.root.rename(self.root.with_name("unmounted"))
         self.root.mkdir()
 
-    def owe(self, *hosts: Host, name: str = "cat", **options: Any) -> dict[str, Delivery]:
+    def owe(self, *hosts: Host, name: str = "cat", **options: Any) -> dict[Host, Delivery]:
         """Record a name as a save does that is about to send it."""
-        urls = [host.url for host in hosts or self.hosts]
         usual = {"begin": True, "due": self.clock.now, "gone": self.distributed}
-        owed = self.outbox.record(name, urls, **usual | options)
+        owed = self.outbox.record(name, hosts or self.hosts, **usual | options)
         for host in self.hosts:  # what is recorded for some is not said to the others, which are members all the same
-            self.outbox.admit(host.url)
+            self.outbox.admit(host)
         return owed
 
-    def owing(self, name: str = "cat") -> set[str]:
-        labels = {host.url: host.label for host in self.hosts}
-        return {labels.get(url, url) for url in self.outbox.deliveries(name)}
+    def owing(self, name: str = "cat") -> set[Host]:
+        return {*self.outbox.deliveries(name)}
 
     def deliver(self, host: Host, name: str = "cat") -> DeliveryError | None:
-        return self.convergence.converge(name, [host])[host.label]
+        return self.convergence.converge(name, [host])[host]
 
     def settle(self, delivery: Delivery, error: DeliveryError | None = None) -> None:
-        (host,) = (each for each in self.hosts if each.url == delivery.host)
-        self.convergence.settle([(host, delivery, error)], self.outbox.host_states())
+        self.convergence.settle([(delivery.host, delivery, error)], self.outbox.host_states())
 
     def close(self) -> None:
         self.fanout.close()
@@ -204,7 +201,7 @@ def test_what_the_master_holds_is_put_and_what_it_does_not_hold_is_deleted(
         else:
             party.write(content, "a/cat")
         for _ in range(2):
-            assert party.convergence.converge("a/cat", party.hosts) == {host.label: None for host in party.hosts}
+            assert party.convergence.converge("a/cat", party.hosts) == dict.fromkeys(party.hosts)
             assert [held(server) for server in servers] == [{} if content is None else {"a/cat": content}] * 2
 
 
@@ -215,8 +212,8 @@ def test_a_host_that_fails_fails_alone(make: Make, nginx: Any, faulty: Any) -> N
     party.write()
     outcome = party.convergence.converge("cat", party.hosts)
     assert held(nginx) == {"cat": CAT}
-    assert outcome[nginx.url] is None
-    found = [outcome[each.url] for each in (refusing, hanging)]
+    assert outcome[Host.of(nginx.url)] is None
+    found = [outcome[Host.of(each.url)] for each in (refusing, hanging)]
     assert [(error and (error.status, error.untouched, error.ours)) for error in found] == [
         (None, True, False),
         (None, False, False),
@@ -347,14 +344,14 @@ def test_a_master_that_cannot_be_read_is_no_fault_of_the_host(make: Make) -> Non
     transport = Scripted()
     party = make([ONE], transport)
     name = "x" * 300  # longer than any file system's names
-    delivery = party.owe(name=name)[ONE.url]
+    delivery = party.owe(name=name)[ONE]
     error = party.deliver(ONE, name)
     assert error is not None and error.reason.startswith("this side: ")
     assert (error.ours, error.untouched) == (True, True)
     party.settle(delivery, error)
     assert transport.asked == []
     assert {state.state for state in party.outbox.host_states().values()} <= {"up"}
-    assert party.owing(name) == {"one"}
+    assert party.owing(name) == {ONE}
 
 
 # Settling
@@ -364,34 +361,34 @@ def test_what_succeeded_is_owed_no_more_and_what_failed_is(make: Make) -> None:
     """With the failure noted, of the delivery and of the host, and in what the caller knows of the hosts."""
     party = make([ONE, TWO])
     owed = party.owe()
-    states: dict[str, HostState] = {}
+    states: dict[Host, HostState] = {}
     failure = DeliveryError("two", "cat", "no answer")
-    party.convergence.settle([(ONE, owed[ONE.url], None), (TWO, owed[TWO.url], failure)], states)
-    assert party.owing() == {"two"}
-    row = party.outbox.deliveries("cat")[TWO.url]
+    party.convergence.settle([(ONE, owed[ONE], None), (TWO, owed[TWO], failure)], states)
+    assert party.owing() == {TWO}
+    row = party.outbox.deliveries("cat")[TWO]
     assert (row.attempts, row.reason, row.parked, row.unsure_until) == (1, "no answer", False, NOW + LATE)
     assert row.due > NOW
     assert states == party.outbox.host_states()
-    assert {url: state.state for url, state in states.items()} == {TWO.url: "down"}
+    assert {url: state.state for url, state in states.items()} == {TWO: "down"}
 
 
 def test_failures_of_one_batch_are_counted_one_after_the_other(make: Make) -> None:
     """Three answers of 503 in one settlement are three in a row."""
     party = make([ONE])
-    attempts = [(ONE, party.owe(name=name)[ONE.url], refusal(503, permanent=False)) for name in "abc"]
+    attempts = [(ONE, party.owe(name=name)[ONE], refusal(503, permanent=False)) for name in "abc"]
     party.convergence.settle(attempts, party.outbox.host_states())
-    state = party.outbox.host_states()[ONE.url]
+    state = party.outbox.host_states()[ONE]
     assert (state.state, state.failures) == ("down", 3)
 
 
 def test_what_was_recorded_again_under_way_stays_owed(make: Make) -> None:
     """The settlement is of what was sent, not of what came after."""
     party = make([ONE])
-    sent = party.owe()[ONE.url]
-    later = party.owe(begin=False)[ONE.url]
+    sent = party.owe()[ONE]
+    later = party.owe(begin=False)[ONE]
     for error in (None, refusal(413, permanent=True)):
         party.settle(sent, error)
-        row = party.outbox.deliveries("cat")[ONE.url]
+        row = party.outbox.deliveries("cat")[ONE]
         assert row == later._replace(unsure_until=row.unsure_until)
     party.settle(later)
     assert party.owing() == set()
@@ -403,16 +400,16 @@ def test_what_a_dead_sender_left_is_converged_once_more(make: Make) -> None:
     party = make([ONE], transport)
     party.write()
     party.owe()  # and dies
-    (delivery,) = party.outbox.claim(ONE.url, ["cat"])
+    (delivery,) = party.outbox.claim(ONE, ["cat"])
     assert party.deliver(ONE) is None
     party.settle(delivery)
-    row = party.outbox.deliveries("cat")[ONE.url]
+    row = party.outbox.deliveries("cat")[ONE]
     assert (row.reason, row.due, row.unsure_until) == (CONVERGED, NOW + LATE, NOW + LATE)
     party.clock.now += LATE - 0.1
-    assert party.outbox.due(ONE.url, party.clock.now, 10) == []
+    assert party.outbox.due(ONE, party.clock.now, 10) == []
     party.clock.now += 0.1
-    assert party.outbox.due(ONE.url, party.clock.now, 10) == ["cat"]
-    (delivery,) = party.outbox.claim(ONE.url, ["cat"])
+    assert party.outbox.due(ONE, party.clock.now, 10) == ["cat"]
+    (delivery,) = party.outbox.claim(ONE, ["cat"])
     transport.holds["one"]["cat"] = b"what arrived late"
     assert party.deliver(ONE) is None
     party.settle(delivery)
@@ -425,13 +422,13 @@ def test_a_success_soon_after_no_answer_is_not_the_end(make: Make, status: int |
     """The request that got no answer may still be carried out; one that did is over."""
     party = make([ONE])
     party.write()
-    party.settle(party.owe()[ONE.url], DeliveryError("one", "cat", "failed", status=status))
+    party.settle(party.owe()[ONE], DeliveryError("one", "cat", "failed", status=status))
     party.clock.now += 5
-    (delivery,) = party.outbox.claim(ONE.url, ["cat"])
+    (delivery,) = party.outbox.claim(ONE, ["cat"])
     party.settle(delivery)
-    assert party.owing() == ({"one"} if late else set())
+    assert party.owing() == ({ONE} if late else set())
     party.clock.now += LATE
-    for delivery in party.outbox.claim(ONE.url, ["cat"]):
+    for delivery in party.outbox.claim(ONE, ["cat"]):
         party.settle(delivery)
     assert party.owing() == set()
 
@@ -442,14 +439,14 @@ def test_a_host_that_takes_writes_again_is_given_what_it_refused(make: Make) -> 
     for name, status in (("forbidden", 403), ("large", 413)):
         for delivery in party.owe(name=name).values():
             party.settle(delivery, refusal(status, permanent=True))
-    party.settle(party.owe(ONE, name="again")[ONE.url], refusal(405, permanent=True))
+    party.settle(party.owe(ONE, name="again")[ONE], refusal(405, permanent=True))
     states = party.outbox.host_states()
-    assert {url: state.state for url, state in states.items()} == {ONE.url: "read-only", TWO.url: "read-only"}
+    assert {url: state.state for url, state in states.items()} == {ONE: "read-only", TWO: "read-only"}
     party.clock.now += 10
-    party.settle(party.owe(ONE, name="new")[ONE.url])
-    assert party.outbox.host_states()[ONE.url].state == "up"
-    assert sorted(party.outbox.due(ONE.url, party.clock.now, 10)) == ["again", "forbidden"]
-    assert party.outbox.due(TWO.url, party.clock.now, 10) == []
+    party.settle(party.owe(ONE, name="new")[ONE])
+    assert party.outbox.host_states()[ONE].state == "up"
+    assert sorted(party.outbox.due(ONE, party.clock.now, 10)) == ["again", "forbidden"]
+    assert party.outbox.due(TWO, party.clock.now, 10) == []
     rows = party.outbox.deliveries("large")
     assert all(row.parked and row.due > NOW + 3000 for row in rows.values())
 
@@ -458,7 +455,7 @@ def test_an_outbox_that_cannot_be_written_leaves_everything_owed(make: Make, mon
     """In mode distributed the spool stays, too."""
     party = make([ONE], distributed=True)
     party.write()
-    delivery = party.owe()[ONE.url]
+    delivery = party.owe()[ONE]
 
     def refuse(*_: object) -> None:
         raise OutboxError(party.outbox.path, "no space left", "free some")
@@ -467,7 +464,7 @@ def test_an_outbox_that_cannot_be_written_leaves_everything_owed(make: Make, mon
         patch.setattr(party.outbox, "settle", refuse)
         with pytest.raises(OutboxError):
             party.settle(delivery)
-    assert party.owing() == {"one"}
+    assert party.owing() == {ONE}
     assert party.media_root.exists("cat")
 
 
@@ -483,7 +480,7 @@ def test_the_spool_is_dropped_when_the_last_host_has_the_file(make: Make, media_
     for number, host in enumerate(party.hosts):
         assert (party.root / "a/b/cat").exists() and party.outbox.is_gone("a/b/cat") is True
         assert party.deliver(host, "a/b/cat") is None
-        party.settle(owed[host.url])
+        party.settle(owed[host])
         assert held(servers[number]) == {"a/b/cat": CAT}
     assert [path.name for path in party.root.iterdir()] == [".resto"]
     assert list(party.outbox.names()) == ["a/b/cat"]
@@ -494,17 +491,17 @@ def test_the_spool_stays_while_a_host_is_parked_or_unsure(make: Make) -> None:
     party = make([ONE, TWO], distributed=True)
     party.write()
     owed = party.owe()
-    party.settle(owed[TWO.url], refusal(413, permanent=True, host=TWO))
-    party.settle(owed[ONE.url])
+    party.settle(owed[TWO], refusal(413, permanent=True, host=TWO))
+    party.settle(owed[ONE])
     assert party.media_root.exists("cat")
     party.owe(ONE)
-    for url in (ONE.url, TWO.url):
-        for delivery in party.outbox.claim(url, ["cat"]):
+    for host in (ONE, TWO):
+        for delivery in party.outbox.claim(host, ["cat"]):
             party.settle(delivery)
-    assert party.owing() == {"one"}, "its sender died"
+    assert party.owing() == {ONE}, "its sender died"
     assert party.media_root.exists("cat")
     party.clock.now += LATE
-    for delivery in party.outbox.claim(ONE.url, ["cat"]):
+    for delivery in party.outbox.claim(ONE, ["cat"]):
         party.settle(delivery)
     assert not party.media_root.exists("cat")
 
@@ -516,7 +513,7 @@ def test_the_spool_stays_while_its_publisher_may_take_it_back(make: Make) -> Non
     for staged in (first, second, third):
         staged.seal()
     replaced = party.media_root.publish(first, "cat")
-    delivery = party.owe()[ONE.url]
+    delivery = party.owe()[ONE]
     publication = party.media_root.replace(second, "cat")
     party.settle(delivery)
     assert party.owing() == set()
@@ -541,7 +538,7 @@ def test_not_even_its_publisher_drops_a_spool_that_is_owed(make: Make) -> None:
     staged.seal()
     owed = party.owe()
     publication = party.media_root.publish(staged, "cat")
-    party.settle(owed[ONE.url])
+    party.settle(owed[ONE])
     party.convergence.drop_spool("cat", publication)
     assert party.media_root.exists("cat")
 
@@ -551,8 +548,8 @@ def test_hosts_that_are_no_longer_configured_hold_no_spool(make: Make) -> None:
     party = make([ONE], distributed=True)
     party.write()
     owed = party.owe(ONE, TWO)
-    party.settle(owed[ONE.url])
-    assert party.owing() == {TWO.url}
+    party.settle(owed[ONE])
+    assert party.owing() == {TWO}
     assert not party.media_root.exists("cat")
     assert party.outbox.is_gone("cat") is False
 
@@ -562,13 +559,13 @@ def test_the_spool_stays_while_a_host_is_no_member(make: Make) -> None:
     party = make([ONE, TWO], distributed=True)
     party.write()
     for delivery in party.owe().values():
-        party.outbox.admit(TWO.url, joining=party.outbox.generation())
+        party.outbox.admit(TWO, joining=party.outbox.generation())
         party.settle(delivery)
     assert party.owing() == set() and party.media_root.exists("cat")
-    party.outbox.expel([TWO.url])
+    party.outbox.expel([TWO])
     party.convergence.drop_spool("cat")
     assert party.media_root.exists("cat")
-    party.outbox.admit(TWO.url)
+    party.outbox.admit(TWO)
     party.convergence.drop_spool("cat")
     assert not party.media_root.exists("cat")
 
@@ -585,7 +582,7 @@ def test_a_name_is_present_before_its_spool_is_dropped(make: Make, monkeypatch: 
     """A kill between the two would else leave a name that nobody knows, and that no host could be filled with."""
     party = make([ONE], distributed=True)
     party.write()
-    delivery = party.owe()[ONE.url]
+    delivery = party.owe()[ONE]
     seen: list[bool | None] = []
 
     def die(name: str) -> None:
@@ -606,7 +603,7 @@ def test_dropping_a_spool_that_is_not_there_changes_nothing(make: Make) -> None:
     party = make([ONE], distributed=True)
     party.outbox.entomb("cat")
     party.convergence.drop_spool("cat")
-    party.settle(party.owe()[ONE.url])
+    party.settle(party.owe()[ONE])
     assert party.outbox.is_gone("cat") is True
 
 
@@ -626,7 +623,7 @@ def test_a_spool_is_put_although_its_name_was_deleted_once(make: Make, media_ser
     party = make([media_server], HttpTransport(5.0), distributed=True)
     party.outbox.entomb("cat")
     party.write()
-    delivery = party.owe()[party.hosts[0].url]
+    delivery = party.owe()[party.hosts[0]]
     assert party.deliver(party.hosts[0]) is None
     party.settle(delivery)
     assert held(media_server) == {"cat": CAT}
@@ -643,7 +640,7 @@ def test_a_host_is_filled_from_another(make: Make, kind_of_host: str, media_serv
     path.write_bytes(CAT)
     os.utime(path, (1_234_567_890, 1_234_567_890))
     party.outbox.settle((), present="a/cat")
-    delivery = party.owe(party.hosts[1], name="a/cat", gone=False)[new.url]
+    delivery = party.owe(party.hosts[1], name="a/cat", gone=False)[party.hosts[1]]
     assert party.deliver(party.hosts[1], "a/cat") is None
     party.settle(delivery)
     assert held(new) == {"a/cat": CAT}
@@ -657,7 +654,7 @@ def test_a_name_that_nobody_knows_is_left_alone(make: Make) -> None:
     transport = Scripted()
     transport.holds = {"one": {"cat": DOG}}
     party = make([ONE], transport, distributed=True)
-    delivery = party.owe(gone=False)[ONE.url]
+    delivery = party.owe(gone=False)[ONE]
     assert party.deliver(ONE) is None
     party.settle(delivery)
     assert transport.asked == []
@@ -671,7 +668,7 @@ def test_a_host_that_cannot_be_filled_is_not_blamed_for_it(make: Make) -> None:
     transport.fails["two"] = DeliveryError("two", "cat", "no answer")
     party = make([ONE, TWO], transport, distributed=True)
     party.outbox.settle((), present="cat")
-    delivery = party.owe(ONE, gone=False)[ONE.url]
+    delivery = party.owe(ONE, gone=False)[ONE]
     error = party.deliver(ONE)
     assert error is not None and (error.ours, error.permanent) == (True, False)
     party.settle(delivery, error)

@@ -27,7 +27,7 @@ from servers import FaultyServer, eventually
 from resto_wsgi.errors import DeliveryError
 from resto_wsgi.hosts import Host, parse_hosts
 from resto_wsgi.master.media_root import Master
-from resto_wsgi.replication.fanout import THREADS, Fanout, Outcome, Task
+from resto_wsgi.replication.fanout import THREADS, Fanout, Task
 from resto_wsgi.transports.http.transport import HttpTransport
 
 WAIT = 10  # seconds: long after every piece of work here has ended
@@ -61,7 +61,7 @@ class Ends:
         return [label for label, _ in self.told]
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> dict[str, DeliveryError | None]:
         assert len(set(self.labels)) == len(self.told), "a task has ended twice"
         return dict(self.told)
 
@@ -164,7 +164,7 @@ def fanout(fanout_of: Callable[..., Fanout]) -> Fanout:
     return fanout_of()
 
 
-def run(fanout: Fanout, hosts: tuple[Host, ...], work: Callable[[Host], None]) -> Outcome:
+def run(fanout: Fanout, hosts: tuple[Host, ...], work: Callable[[Host], None]) -> dict[str, DeliveryError | None]:
     """Do one piece of work for each of the hosts, all at once."""
     ends = Ends()
     tasks = [Task(host, "cat", work=lambda host=host: work(host)) for host in hosts]  # type: ignore[misc]

@@ -106,23 +106,23 @@ class Party:
         for name in names:
             (self.root / name).write_bytes(CAT)
             self.clock.now += 0.001
-        self.outbox.owe(self.host.url, names)
+        self.outbox.owe(self.host, names)
         return names
 
     def row(self, name: str) -> Delivery:
-        return self.outbox.deliveries(name)[self.host.url]
+        return self.outbox.deliveries(name)[self.host]
 
     @property
     def state(self) -> HostState | None:
-        return self.outbox.host_states().get(self.host.url)
+        return self.outbox.host_states().get(self.host)
 
     @property
     def owed(self) -> int:
-        return self.outbox.owed([self.host.url])
+        return self.outbox.owed([self.host])
 
     def begun(self, name: str) -> bool:
         """True where the row was begun: whoever claims it then is told that it is unsure. It is not owed after that."""
-        (delivery,) = self.outbox.claim(self.host.url, [name])
+        (delivery,) = self.outbox.claim(self.host, [name])
         self.outbox.cancel([delivery])
         return delivery.unsure_until > 0
 
@@ -188,7 +188,7 @@ def test_all_that_is_due_is_delivered(make: Make, nginx: Any) -> None:
     party = make(nginx)
     names = party.owe(*numbered(150))
     Path(nginx.root, "gone").write_bytes(CAT)
-    party.outbox.owe(party.host.url, ["gone"])
+    party.outbox.owe(party.host, ["gone"])
     assert party.run() == IDLE
     assert {path.name: path.read_bytes() for path in Path(nginx.root).iterdir()} == dict.fromkeys(names, CAT)
     assert party.owed == 0
@@ -230,7 +230,7 @@ def test_batches_shrink_where_the_host_is_slow(make: Make) -> None:
         assert party.lane.step() == 0.0
         sizes.append(before - party.owed)
     assert sizes == [1 + AT_ONCE, 8, 4, 2, 1, 1]  # one, and as many as are under way when the time is up
-    assert party.outbox.due(party.host.url, party.clock.now, 100) != []
+    assert party.outbox.due(party.host, party.clock.now, 100) != []
     assert not party.begun(names[-1])
 
 
@@ -264,9 +264,9 @@ def test_where_nothing_is_due_nothing_is_asked(make: Make) -> None:
     """The pause is until something is, and at most IDLE, for other processes record, too."""
     party = make()
     assert party.lane.step() == IDLE
-    party.outbox.record("cat", [party.host.url], begin=False, due=NOW + 0.25)
+    party.outbox.record("cat", [party.host], begin=False, due=NOW + 0.25)
     assert party.lane.step() == pytest.approx(0.25)
-    party.outbox.record("cat", [party.host.url], begin=False, due=NOW + 300)
+    party.outbox.record("cat", [party.host], begin=False, due=NOW + 300)
     assert party.lane.step() == IDLE
     assert party.transport.asked == []
 
@@ -274,7 +274,7 @@ def test_where_nothing_is_due_nothing_is_asked(make: Make) -> None:
 def test_a_host_that_is_owed_nothing_is_asked_whether_it_is_back(make: Make) -> None:
     """A save that failed for it leaves nothing owed, and should nobody save again, who would find out?"""
     party = make()
-    party.outbox.note_host(HostState(party.host.url, "down", NOW, 9, NOW, "earlier"))
+    party.outbox.note_host(HostState(party.host, "down", NOW, 9, NOW, "earlier"))
 
     def fail(name: str) -> None:
         raise DeliveryError("media", name, "away")
@@ -296,7 +296,7 @@ def test_a_clock_that_was_set_back_delays_nothing(make: Make) -> None:
     party = make()
     party.clock.now = NOW + 365 * 86400
     party.owe("cat")
-    party.outbox.note_host(HostState(party.host.url, "down", NOW, 9, party.clock.now + CAP, "earlier"))
+    party.outbox.note_host(HostState(party.host, "down", NOW, 9, party.clock.now + CAP, "earlier"))
     party.clock.now = NOW
     assert party.run() == IDLE
     assert party.owed == 0
@@ -325,10 +325,10 @@ def test_what_others_settled_meanwhile_is_not_sent(make: Make, monkeypatch: pyte
     party = make()
     party.owe("cat")
     monkeypatch.setattr(party.outbox, "due", lambda *_: ["cat", "dog"])
-    party.outbox.cancel(party.outbox.claim(party.host.url, ["cat"]))
-    for delivery in party.outbox.record("cat", [party.host.url], begin=True, due=NOW).values():
+    party.outbox.cancel(party.outbox.claim(party.host, ["cat"]))
+    for delivery in party.outbox.record("cat", [party.host], begin=True, due=NOW).values():
         party.outbox.settle([delivery])
-    party.outbox.owe(party.host.url, ["other"])
+    party.outbox.owe(party.host, ["other"])
     assert party.lane.step() == 0.0
     assert party.transport.asked == []
 
@@ -346,7 +346,7 @@ def test_the_first_failure_of_the_host_ends_the_batch(make: Make) -> None:
     party.lane.step()
     assert party.transport.asked[15:] == ["dog-00"]
     assert [error.name for error in party.reported] == ["dog-00"]
-    assert party.outbox.due(party.host.url, party.clock.now, 20) == list(names[1:])
+    assert party.outbox.due(party.host, party.clock.now, 20) == list(names[1:])
     assert (party.row("dog-00").attempts, party.row("dog-01").attempts) == (1, 0)
     assert not any(party.begun(name) for name in names)
 
@@ -524,7 +524,7 @@ def test_a_probe_that_succeeds_before_a_failure_is_not_repeated_without_a_pause(
     """A host that answers, and fails each file, pauses as one that is away."""
     party = make()
     party.owe(*numbered(50))
-    party.outbox.note_host(HostState(party.host.url, "down", NOW, 5, 0.0, "earlier"))
+    party.outbox.note_host(HostState(party.host, "down", NOW, 5, 0.0, "earlier"))
     party.transport.act = raising(refusal("cat", 503), *numbered(50))
     for _ in range(5):
         before = len(party.transport.asked)
@@ -591,10 +591,11 @@ def test_what_a_dead_process_was_sending_is_converged_now_and_once_more(make: Ma
     script = """
         import os, signal, sys
         from resto_wsgi.master.media_root import MediaRoot
+        from resto_wsgi.hosts import Host
         from resto_wsgi.outbox.outbox import Outbox
         root, outbox, url, now = sys.argv[1:]
         with MediaRoot(root).lock("cat"):
-            assert Outbox(outbox, clock=lambda: float(now)).claim(url, ["cat"])
+            assert Outbox(outbox, clock=lambda: float(now)).claim(Host.of(url), ["cat"])
             os.kill(os.getpid(), signal.SIGKILL)
     """
     arguments = [str(party.root), party.outbox.path, party.host.url, str(party.clock.now)]

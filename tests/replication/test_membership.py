@@ -21,9 +21,11 @@ from chaos.proxy import Proxy
 from servers import KINDS, files, held, on_every_kind
 
 from resto_wsgi import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError
+from resto_wsgi.hosts import Host
 from resto_wsgi.outbox.outbox import Outbox
 from resto_wsgi.replicator import Replicator
 
+A, B, NEVER = Host.of("http://a"), Host.of("http://b"), Host.of("http://never")
 CAT = b"\xff\xd8 a cat \r\n" * 100
 MASTERS = ("hybrid", "async")
 HOUR = 3700.0  # seconds, and a little more: how often all that lies in a spool is looked at
@@ -184,7 +186,8 @@ def test_a_crash_while_a_host_is_admitted_leaves_it_new(
     """It is owed everything once more: a half is no state that anybody would notice later."""
     script = """
         import os, signal, sys
-        from resto_wsgi import Replicator, outbox
+        from resto_wsgi import Replicator
+        from resto_wsgi.outbox import outbox
         root, mode, *hosts = sys.argv[1:]
         outbox.CHUNK = 5
         replicator = Replicator(media_root=root, media_hosts=hosts, mode=mode, fsync=False, background=False)
@@ -572,15 +575,15 @@ def test_a_host_is_joining_and_then_a_member(tmp_path: Path) -> None:
     path = str(tmp_path / "outbox.sqlite3")
     outbox = Outbox(path)
     assert outbox.members() == frozenset() and outbox.joining() == {}
-    outbox.admit("http://a/")
-    outbox.admit("http://b/", joining=7)
+    outbox.admit(A)
+    outbox.admit(B, joining=7)
     outbox.close()
     outbox = Outbox(path)
-    assert outbox.members() == {"http://a/"} and outbox.joining() == {"http://b/": 7}
-    outbox.admit("http://b/")
-    assert outbox.members() == {"http://a/", "http://b/"} and outbox.joining() == {}
-    outbox.expel(["http://a/", "http://never/"])
-    assert outbox.members() == {"http://b/"} and outbox.joining() == {}
+    assert outbox.members() == {A} and outbox.joining() == {B: 7}
+    outbox.admit(B)
+    assert outbox.members() == {A, B} and outbox.joining() == {}
+    outbox.expel([A, NEVER])
+    assert outbox.members() == {B} and outbox.joining() == {}
     outbox.close()
 
 
@@ -588,14 +591,14 @@ def test_what_is_owed_until_a_generation_is_counted(tmp_path: Path) -> None:
     """Later ones are not, and a name that was recorded again is a later one."""
     outbox = Outbox(str(tmp_path / "outbox.sqlite3"))
     for name in "abc":
-        outbox.record(name, ["http://a/", "http://b/"], begin=False, due=0.0)
+        outbox.record(name, [A, B], begin=False, due=0.0)
     until = outbox.generation()
-    outbox.record("d", ["http://a/"], begin=False, due=0.0)
-    assert outbox.owed(["http://a/"]) == 4 and outbox.owed(["http://a/"], until=until) == 3
-    outbox.record("a", ["http://a/"], begin=False, due=0.0)
-    assert outbox.owed(["http://a/"], until=until) == 2
-    assert outbox.owed(["http://a/", "http://b/"], until=until) == 5
+    outbox.record("d", [A], begin=False, due=0.0)
+    assert outbox.owed([A]) == 4 and outbox.owed([A], until=until) == 3
+    outbox.record("a", [A], begin=False, due=0.0)
+    assert outbox.owed([A], until=until) == 2
+    assert outbox.owed([A, B], until=until) == 5
     assert outbox.generation() > until
-    assert outbox.forget("http://a/") == 4
-    assert outbox.owed(["http://a/"]) == 0 and outbox.owed(["http://b/"]) == 3
+    assert outbox.forget(A) == 4
+    assert outbox.owed([A]) == 0 and outbox.owed([B]) == 3
     outbox.close()

@@ -494,7 +494,7 @@ def test_a_host_that_hangs_does_not_hold_up_the_end_beyond_its_time(
 
 AT_EXIT = """
     import logging, sys, time
-    from resto_wsgi import worker
+    from resto_wsgi.replication import worker
     from resto_wsgi.replicator import Replicator
     logging.getLogger("resto_wsgi").addHandler(logging.NullHandler())
     worker.AT_EXIT = float(sys.argv[1])

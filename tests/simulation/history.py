@@ -20,6 +20,7 @@ from typing import Any
 from resto_wsgi import names
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import MediaRootError, OutboxError, RestoError
+from resto_wsgi.hosts import Host
 
 from .disk import Disk
 from .faults import Faults
@@ -317,7 +318,7 @@ class History:
                 if self.faults.unsynced.get(host.url) == lost:
                     del self.faults.unsynced[host.url]
             for url, name in sorted(self.faults.by_hand):
-                process.outbox.owe(url, [name])  # what a sync would find that lists the host
+                process.outbox.owe(Host.of(url), [name])  # what a sync would find that lists the host
                 self.faults.by_hand.discard((url, name))
         except RestoError as error:
             self.kernel.note(f"sync: {error}")
@@ -367,14 +368,14 @@ class History:
     def _deliver_all(self, process: ReplicatorProcess, rounds: int) -> None:
         assert process.replicator is not None
         limit = CONVERGED * (1 + rounds) + self.faults.set_back
-        urls = [host.url for host in self.settings.hosts]
+        hosts = self.settings.hosts
         again = dict.fromkeys(self.settings.hosts, self.kernel.now)
-        while process.outbox.owed(urls):
+        while process.outbox.owed(hosts):
             if self.kernel.now > self.network.last_fault + limit:
                 self.problems.append(f"not converged {limit:g} s after the last fault")
                 break
-            if not process.outbox.owed(urls, parked=False):
-                process.outbox.nudge(urls, parked=True)  # as resto drain --parked does once a refusal was mended
+            if not process.outbox.owed(hosts, parked=False):
+                process.outbox.nudge(hosts, parked=True)  # as resto drain --parked does once a refusal was mended
             host = min(again, key=lambda host: again[host])
             if again[host] > self.kernel.now:
                 self.kernel.sleep(again[host] - self.kernel.now, "worker: pause")

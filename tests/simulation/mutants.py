@@ -51,7 +51,7 @@ class SettlesBeforeTheAnswer(Mutant):
     def break_parts(self, process: Any, media_root: Any, outbox: Any, transport: Any) -> tuple[Any, Any, Any]:
         class Settling(SimulatedTransport):
             def _change(self, host: Host, name: str, content: bytes | None, label: str) -> None:
-                owed = outbox.deliveries(name).get(host.url)
+                owed = outbox.deliveries(name).get(host)
                 if owed is not None:
                     outbox.settle([owed])
                 super()._change(host, name, content, label)

@@ -62,7 +62,7 @@ def missing_page(environ: WSGIEnvironment, store: Store, relay: Relay | None) ->
     following: str | None = None
     for host in hosts:  # one child after the other: a page is of one of them, or of the beginnings of several
         room = limit - len(found)
-        rows = relay.outbox.owing(host.url, after, room) if room else []
+        rows = relay.outbox.owing(host, after, room) if room else []
         found += [(host, row) for row in rows]
         if room and len(rows) == room:
             following = _query(child=host.url, after=rows[-1].name, limit=limit)
@@ -140,7 +140,7 @@ def _below(relay: Relay, hops: Hops, asked: Asked) -> list[dict[str, Any]]:
             return []
         if asked.full:
             return [{"url": child.url, "error": f"there are more than {MOST} nodes with children"}]
-        state = states.get(child.url)
+        state = states.get(child)
         if state is not None and breaker.is_paused(state, now):  # the nodes above do not wait for long
             return [{"url": child.url, "error": state.reason}]
         return [{"url": child.url, **each} for each in _ask(relay, child, hops, asked)]

@@ -33,7 +33,7 @@ from ...master.state import State
 from ...master.walk import walk
 from ...outbox.outbox import Outbox
 from ...replication import breaker
-from ...replication.fanout import Outcome
+from ...replication.outcome import Outcome
 from ...replicator import Parts, Replicator
 from ...transports.http.connection import AGENT
 from ...transports.http.security import Security
@@ -174,7 +174,7 @@ class Relay:
         begun = [
             (host, self.transport.begin(host, name, staged.path, size, version, passing))
             for host in self.children
-            if self.transport.can_begin(host, version) and not breaker.is_away(states.get(host.url), now)
+            if self.transport.can_begin(host, version) and not breaker.is_away(states.get(host), now)
         ]
         passing.early = Early(begun)
         try:
@@ -253,12 +253,12 @@ class Relay:
             PASSING.reset(token)
 
     def _way(self, host: Host, name: str) -> Hops:
-        return Hops.of_way(self.outbox.way(host.url, name))
+        return Hops.of_way(self.outbox.way(host, name))
 
     def _lines(self, outcome: Outcome, passing: Passing, done: Line) -> Iterator[Line]:
         for host in self.children:
             parent = host.url.partition("//")[2]
-            error = outcome[host.label]
+            error = outcome[host]
             if error is not None:
                 yield Line(parent, "refused" if error.permanent else "owed", None, error.reason, 1)
             else:
