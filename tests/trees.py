@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+from collections.abc import Iterator, Sequence
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from servers import LOOPBACK, Node, Tree
+from servers import LOOPBACK, Node, Tree, free_port
 
 
 def ask(node: Any, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Message, bytes]:
@@ -44,3 +45,40 @@ def owed(*nodes: Node) -> int:
 
 def settled(tree: Tree) -> bool:
     return not owed(*tree.nodes)
+
+
+@contextlib.contextmanager
+def linked(folder: Path, children: Sequence[Sequence[int]], **options: Any) -> Iterator[list[Node]]:
+    """Start nodes of which ``children`` says, for each, the numbers of its children; stop all of them at the end."""
+    ports: list[int] = []
+    while len(ports) < len(children):
+        ports += {free_port()}.difference(ports)
+    urls = [f"http://{LOOPBACK}:{port}" for port in ports]
+    nodes = [
+        Node(folder / str(number), port, children=[urls[each] for each in children[number]], **options)
+        for number, port in enumerate(ports)
+    ]
+    try:
+        for node in nodes:
+            node.start()
+        yield nodes
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def passed_on(nodes: Sequence[Node]) -> list[tuple[int, str]]:
+    """Return a list that gets the number and the method of each request that a node sends to one of these."""
+    found: list[tuple[int, str]] = []
+
+    def noting(number: int, app: Any) -> Any:
+        def note(environ: Any, start_response: Any) -> Any:
+            if "HTTP_RESTO_PASSED_ON" in environ:
+                found.append((number, environ["REQUEST_METHOD"]))
+            return app(environ, start_response)
+
+        return note
+
+    for number, node in enumerate(nodes):
+        node._server.wsgi_app = noting(number, node.app)
+    return found

@@ -87,7 +87,7 @@ class MediaServer:
         if self.relay is not None:
             keep = Healing(self.store, self.relay).keep if heal else None
             nodes = self.relay.transport, self.relay.children, self.relay.identity
-            self._below = Below(*nodes, known=self.relay.known, inline=inline, keep=keep)
+            self._below = Below(*nodes, inline=inline, keep=keep)
         writing = {"PUT": self._put, "DELETE": self._delete, "MKCOL": self._make_folder}
         self._methods = {"GET": self._get, "HEAD": self._get, **writing, "OPTIONS": self._options}
         self._allow = ("Allow", ", ".join(self._methods))
@@ -186,7 +186,7 @@ class MediaServer:
         generation = _generation(environ)
         body.judge()
         mtime_ns = _mtime_ns(environ)
-        passing = self.relay and self.relay.passing(environ, name, body.length or 0, mtime_ns or 0)
+        passing = self.relay and self.relay.passing(environ, body.length or 0)
         lines: list[Line] = []
         with _disk_answers(), self.store.stage() as staged, self._sending(), contextlib.ExitStack() as stack:
             arrived: Callable[[int], None] = _untold
@@ -197,11 +197,7 @@ class MediaServer:
             sha256 = body.copy_to(staged.fd, arrived)
             exact = "HTTP_RESTO_MTIME" in environ
             staged.seal(mtime_ns, sha256=sha256, generation=generation, exact=exact)
-            if self.relay and passing and self.relay.is_put(name, staged, passing):
-                return self.relay.answer(environ, name, [Line("", "stored", body.length)], created=False)
             with self.store.change(name) as change:
-                if self.relay and passing and self.relay.is_put(name, staged, passing):  # while it waited
-                    return self.relay.answer(environ, name, [Line("", "stored", body.length)], created=False)
                 _judge(environ, change, generation)
                 if self.relay and passing:
                     lines = self.relay.publish(name, change, staged, passing)
@@ -235,12 +231,8 @@ class MediaServer:
         return answer
 
     def _delete_file(self, environ: WSGIEnvironment, name: str, generation: int | None) -> Answer:
-        passing = self.relay and self.relay.passing(environ, name)
-        if self.relay and passing and self.relay.is_deleted(name, generation, passing):
-            return self.relay.answer(environ, name, [Line("", "absent")], created=False)
+        passing = self.relay and self.relay.passing(environ)
         with self._sending(), self.store.change(name) as change:
-            if self.relay and passing and self.relay.is_deleted(name, generation, passing):  # while it waited
-                return self.relay.answer(environ, name, [Line("", "absent")], created=False)
             _judge(environ, change, generation)
             if not (self.relay and passing):
                 change.delete(generation)

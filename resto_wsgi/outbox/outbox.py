@@ -311,10 +311,10 @@ class Outbox:
         found = (HostState(Host.of(url), *row) for url, *row in self._file.read(sql.HOSTS))
         return {state.host: state for state in found}
 
-    def is_gone(self, name: str, since: float = 0.0) -> bool | None:
-        """True where ``name`` was deleted, and not before ``since``, None where nothing is known of it, else False."""
+    def is_gone(self, name: str) -> bool | None:
+        """True where ``name`` was deleted, None where nothing is known of it, else False."""
         found = self._file.read(sql.GONE, (name,))
-        return (found[0][0] is not None and found[0][0] >= since) if found else None
+        return found[0][0] is not None if found else None
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 in hexadecimal of a name that hosts hold (mode distributed); "" where it is not known."""

@@ -2,9 +2,9 @@
 
 As HTML the deliveries of this node, in pages, with a link to the same page of each child, so that a crawler comes
 through the tree by itself. As JSON the same, and beside it the figures of every node below, which this node asks for:
-``owed`` counts this node's, ``subtree`` those of all, each once, also where several ways lead to it. A child that does
-not answer is named as such, and is never counted as owing nothing: then ``complete`` is false. Nothing is changed here,
-and what a child says is bounded.
+``owed`` counts this node's, ``subtree`` those of all, a node that has one URL on several ways once. A child that does
+not answer, or leads back, is named as such, and is never counted as owing nothing: then ``complete`` is false. Nothing
+is changed here, and what a child says is bounded.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote as percent_encode
 from urllib.parse import urlencode
@@ -26,11 +27,8 @@ from ...replication import breaker
 from ..answers import Answer, Refused
 from ..files.own_names import MISSING
 from ..files.store import Store
-from ..tree.asked import FIELD as ASKED
-from ..tree.asked import MOST, Asked
 from ..tree.below import NODE
 from ..tree.hops import FIELD, Hops
-from ..tree.node_transport import LOOP
 from ..tree.relay import Relay, wants_json
 from ..tree.report import JSON
 from .pages import html_page, json_page, query_of, table, wanted_page
@@ -53,8 +51,8 @@ def missing_page(environ: WSGIEnvironment, store: Store, relay: Relay | None) ->
         empty: dict[str, Any] = {"owed": 0, "subtree": 0, "complete": True, "children": [], "nodes": []}
         page = html_page("Missing", ["<p>This node has no children.</p>"])
         return json_page({**empty, "deliveries": [], "next": None}) if wants_json(environ) else page
-    hops = Hops.of(environ.get("HTTP_RESTO_PASSED_ON", ""))
-    asked = Asked(environ.get("HTTP_RESTO_ASKED", ""), hops, relay.identity, relay.known)
+    hops = Hops.of_request(environ)
+    hops.judge(relay.identity)
     hosts = [each for each in relay.children if each.url == query.get("child", each.url)]
     if not hosts:
         raise Refused("404 Not Found", "no such child")
@@ -68,7 +66,7 @@ def missing_page(environ: WSGIEnvironment, store: Store, relay: Relay | None) ->
             following = _query(child=host.url, after=rows[-1].name, limit=limit)
     own = {each.url: each for each in relay.replicator.status().hosts}
     if wants_json(environ):
-        return _json(relay, store, (hops, asked), own, found, following if len(hosts) == 1 else None)
+        return _json(relay, store, hops, own, found, following if len(hosts) == 1 else None)
     return _html(relay, store, own, found, following if len(hosts) == 1 else None)
 
 
@@ -103,12 +101,12 @@ def _html(
 def _json(
     relay: Relay,
     store: Store,
-    search: tuple[Hops, Asked],
+    hops: Hops,
     own: dict[str, HostStatus],
     found: Sequence[tuple[Host, Delivery]],
     following: str | None,
 ) -> Answer:
-    nodes = _below(relay, *search)
+    nodes = _below(relay, hops)
     children = []
     for child in relay.children:
         state = own[child.url]
@@ -122,51 +120,32 @@ def _json(
     ]
     facts: dict[str, Any] = {"owed": owed, "subtree": owed + sum(each.get("owed", 0) for each in nodes)}
     facts |= {"complete": not any("error" in each for each in nodes), "children": children, "nodes": nodes}
-    answer = json_page({**facts, "deliveries": deliveries, "next": following}, following)
-    answer.headers += search[1].told()[:1]
-    return answer
+    return json_page({**facts, "deliveries": deliveries, "next": following}, following)
 
 
-def _below(relay: Relay, hops: Hops, asked: Asked) -> list[dict[str, Any]]:
-    """Return the figures of all nodes below, one of each.
-
-    Children that have none are asked at the same time; the others in turn, for each has to be told who was asked.
-    """
+def _below(relay: Relay, hops: Hops) -> list[dict[str, Any]]:
+    """Return the figures of all nodes below, one of each; of an answer and an error of one node, the error."""
     now, states = relay.clock(), relay.outbox.host_states()
-    rows: dict[str, dict[str, Any]] = {}
 
     def ask(child: Host) -> list[dict[str, Any]]:
-        if asked.was(child.url):
-            return []
-        if asked.full:
-            return [{"url": child.url, "error": f"there are more than {MOST} nodes with children"}]
         state = states.get(child)
         if state is not None and breaker.is_paused(state, now):  # the nodes above do not wait for long
             return [{"url": child.url, "error": state.reason}]
-        return [{"url": child.url, **each} for each in _ask(relay, child, hops, asked)]
+        return [{"url": child.url, **each} for each in _ask(relay, child, hops)]
 
-    leaves = [child for child in relay.children if relay.known.id_of(child.url) == ""]
+    rows: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        told = dict(zip(leaves, threads.map(ask, leaves), strict=True))
-    for child in relay.children:
-        for row in told[child] if child in told else ask(child):
-            if "error" in rows.setdefault(row["url"], row):
+        for row in chain.from_iterable(threads.map(ask, relay.children)):
+            if row["url"] not in rows or "error" in row:
                 rows[row["url"]] = row
     return [*rows.values()]
 
 
-def _ask(relay: Relay, child: Host, hops: Hops, asked: Asked) -> list[dict[str, Any]]:
-    """Return the figures of a child, first its own, and of the nodes below it; an error stands for all of them.
-
-    None of them where it was asked before, on another way.
-    """
+def _ask(relay: Relay, child: Host, hops: Hops) -> list[dict[str, Any]]:
+    """Return the figures of a child, first its own, and of the nodes below it; an error stands for all of them."""
     fields = {"User-Agent": NODE, "Accept": JSON, "Accept-Encoding": "identity", FIELD: hops.through(relay.identity)}
-    fields |= asked.request
     try:
         with relay.transport.read(child, "GET", f"/{MISSING}?limit=1", fields) as reading:
-            before = asked.learn(child.url, reading.headers.get(ASKED, ""))
-            if reading.status == LOOP and before:
-                return []
             if reading.status == 404:
                 return [{"owed": 0}]  # a stock server, which has no children
             if reading.status != 200:

@@ -229,7 +229,7 @@ def _number(value: Any) -> int:
 def _hops(node: str) -> Hops:
     if node and not _ID.fullmatch(node):
         raise ValueError("no id of a node")
-    return Hops.of_way(node)
+    return Hops.of(node)
 
 
 def _list(value: Any) -> list[Any]:

@@ -2,7 +2,8 @@
 
 Streamed, a block at a time, with the deadlines of the transports; a Range is the child's to answer. What a child says
 is passed on as far as it is about the version of the file; how a browser is to take it is said here. A name that was
-deleted here is not looked for. A search asks each node once, see ``asked``.
+deleted here is not looked for. A node to which several ways lead is asked once for each; one that leads back is passed
+over.
 
 A child that did not answer may itself wait for one below it. So for REST seconds it is asked for what is on that very
 server alone, and where it does not answer that either, for as long not at all: names which are nowhere cost no timeout
@@ -23,9 +24,7 @@ from ...names import quote
 from ...transports.http.connection import AGENT
 from ..answers import Answer, Header, Refused
 from ..reading import presented
-from .asked import FIELD as ASKED
-from .asked import MOST, Asked, Known
-from .hops import FIELD, Hops
+from .hops import FIELD, LOOP, Hops
 from .node_transport import NodeTransport, Reading
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ FOUND = {
     412: "Precondition Failed",
     416: "Range Not Satisfiable",
 }
-ABSENT = frozenset({404, 410, 508})  # 508: it would ask us
+ABSENT = frozenset({404, 410, LOOP})
 CONDITIONS = (
     "Range",
     "If-Range",
@@ -53,6 +52,7 @@ CONDITIONS = (
     "Want-Repr-Digest",
 )
 VERSION = ("ETag", "Last-Modified", "Resto-Generation", "Repr-Digest", "Accept-Ranges", "Content-Range")
+UNKEPT = ("Cache-Control", "no-store")  # for what no cache may keep
 MAX_VALUE = 512  # characters of a header that is passed on
 
 Keep = Callable[[str, Reading], Iterator[bytes]]
@@ -67,7 +67,6 @@ class Below:
         children: Sequence[Host],
         identity: str,
         *,
-        known: Known,
         inline: bool,
         keep: Keep | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -75,7 +74,6 @@ class Below:
         self._transport = transport
         self._children = tuple(children)
         self._identity = identity
-        self._known = known
         self._inline = inline
         self._keep = keep
         self._clock = clock
@@ -86,38 +84,36 @@ class Below:
     def answer(self, environ: WSGIEnvironment, name: str) -> Answer:
         """Return the first child's answer that has the file.
 
-        Refuses with 404 where all say that they have not, with 508 what came through here before or was asked here,
-        and with 504 where some child did not say, or there are more nodes than one search may ask.
+        Refuses with 404 if all say that they have not, with 504 if some child did not say, and with 508 what came
+        through here before.
         """
-        hops = Hops.of(environ.get("HTTP_RESTO_PASSED_ON", ""))
-        asked = Asked(environ.get("HTTP_RESTO_ASKED", ""), hops, self._identity, self._known)
+        hops = Hops.of_request(environ)
+        hops.judge(self._identity)
         fields = {"Accept-Encoding": "identity", FIELD: hops.through(self._identity)}
         fields |= {each: value for each in CONDITIONS if (value := header_of(environ, each))}
         silent = 0
         for child in self._in_turn():
-            if asked.was(child.url):
-                continue
-            if asked.full:
-                raise _unknown(f"not on {MOST} nodes, and no more are asked", asked)
-            reading = self._ask(child, environ["REQUEST_METHOD"], name, fields, asked)
+            reading = self._ask(child, environ["REQUEST_METHOD"], name, fields)
             if isinstance(reading, Reading):
                 return self._passed_on(environ, name, reading)
             silent += reading
         if silent:
-            raise _unknown(f"not here, and {silent} of {len(self._children)} children did not answer", asked)
-        raise Refused("404 Not Found", "no such file", asked.told())
+            reason = f"not here, and {silent} of {len(self._children)} children did not answer"
+            raise Refused("504 Gateway Timeout", reason, [("Retry-After", f"{REST:.0f}"), UNKEPT])
+        # Anybody can name nodes that are then not asked, for his own answer alone.
+        raise Refused("404 Not Found", "no such file", [UNKEPT] if hops.count else [])
 
     def _in_turn(self) -> Iterator[Host]:
         first = next(self._turn) % len(self._children)
         return iter(self._children[first:] + self._children[:first])
 
-    def _ask(self, child: Host, method: str, name: str, fields: dict[str, str], asked: Asked) -> Reading | bool:
+    def _ask(self, child: Host, method: str, name: str, fields: dict[str, str]) -> Reading | bool:
         """Return the answer, or whether there was none; False where the child says that it has not got it."""
         now = self._clock()
         if now < self._resting.get(child.url, 0.0):
             return True
         alone = now < self._alone.get(child.url, 0.0)
-        fields = {**fields, **asked.request, "User-Agent": AGENT if alone else NODE}
+        fields = {**fields, "User-Agent": AGENT if alone else NODE}
         try:
             reading = self._transport.read(child, method, f"/{quote(name)}", fields)
         except DeliveryError:
@@ -125,7 +121,6 @@ class Below:
             return True
         if reading.status in FOUND and reading.ends and (reading.status != 206 or "Range" in fields):
             return reading
-        asked.learn(child.url, reading.headers.get(ASKED, ""))
         with reading:
             return alone or reading.status not in ABSENT
 
@@ -155,11 +150,6 @@ class Below:
         whole = reading.status == 200 and reading.size is not None
         blocks = self._keep(name, reading) if self._keep and whole else reading.blocks()
         return Answer(status, headers, _Body(blocks, reading))
-
-
-def _unknown(reason: str, asked: Asked) -> Refused:
-    told = [("Retry-After", f"{REST:.0f}"), *(asked.told() or [("Cache-Control", "no-store")])]
-    return Refused("504 Gateway Timeout", reason, told)
 
 
 class _Body:

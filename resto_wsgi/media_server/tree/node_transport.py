@@ -34,7 +34,7 @@ from ..files import marks
 from ..files.store import Store
 from . import report as tree_report
 from .early import Early, Stream
-from .hops import FIELD, Hops
+from .hops import FIELD, LOOP, LOOP_REASON, Hops
 from .report import Line
 
 __all__ = ["PASSING", "WAIT", "NodeTransport", "Passing", "Reading"]
@@ -43,7 +43,6 @@ WAIT = "Resto-Wait"  # seconds for which the answer may wait for the nodes below
 SHARE = 0.7  # of these seconds are the children's: the answer has to come back through each level
 LEAST = 0.1  # seconds: with less nobody is waited for
 RATE = 32 * 1024 * 1024  # bytes per second that a file may be expected to move at from one node to the next
-LOOP = 508
 SHORT = 16 * 1024  # bytes of a body that nobody wants: fewer are read than a new connection costs
 
 _EXACT = re.compile(r'"([0-9a-f]{1,12})-[0-9a-f]{1,16}-([0-9a-f]{1,8})"')  # of ``store.etag_of``
@@ -205,7 +204,7 @@ def _telling(job: HttpJob, requests: Requests, fields: Mapping[str, str], passin
         except DeliveryError as error:
             if error.status == LOOP:  # nothing changes before somebody changes the tree
                 error.permanent = True
-                error.reason = "answered 508: it leads back to this node; take it out of --child"
+                error.reason = LOOP_REASON
             raise
 
 
@@ -282,7 +281,8 @@ class Reading:
 
     def refused(self) -> DeliveryError:
         """Say what a status means that is not one that was wanted."""
-        return self._errand.failed(f"answered {self.status}", status=self.status)
+        reason = LOOP_REASON if self.status == LOOP else f"answered {self.status}"
+        return self._errand.failed(reason, status=self.status)
 
     def close(self) -> None:
         """Let go of the connection; it is of no more use unless all was read."""

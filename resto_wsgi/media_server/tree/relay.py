@@ -41,11 +41,9 @@ from ..answers import Answer, Header, Refused
 from ..files.own_names import is_own
 from ..files.store import LONGEST, Change, Staged, Store
 from . import report as tree_report
-from .asked import Known
 from .early import LEAST, Early
-from .hops import FIELD, Hops
+from .hops import Hops
 from .node_transport import PASSING, WAIT, NodeTransport, Passing
-from .repeats import Repeats
 from .report import Line
 
 if TYPE_CHECKING:
@@ -95,10 +93,8 @@ class Relay:
         self.clock = clock
         root = _Root(store)
         self.identity = root.identity
-        self.known = Known()
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
         self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
-        self._repeats = Repeats(store, self.outbox, clock)
         self.transport = NodeTransport(timeout, store, root.identity, self._way, Security.of(settings))
         parts = Parts(media_root=root, outbox=self.outbox, transport=self.transport, clock=clock)
         self.replicator = Replicator(settings, parts=parts)
@@ -112,39 +108,17 @@ class Relay:
         """Wait for what is under way. What is owed stays owed."""
         self.replicator.close()
 
-    def passing(self, environ: WSGIEnvironment, name: str, size: int = 0, mtime_ns: int | None = None) -> Passing:
-        """Return how a write is to be passed on; refuses one that came through here before and is not what is here.
+    def passing(self, environ: WSGIEnvironment, size: int = 0) -> Passing:
+        """Return how a write is to be passed on, a file of ``size`` bytes; refuses one that came through here before.
 
-        Of a file ``size`` and ``mtime_ns`` are what its sender says of it.
+        To be called before anything is changed, and before the lock of the name is taken.
         """
-        hops = Hops.of(environ.get(f"HTTP_{FIELD.upper().replace('-', '_')}", ""))
+        hops = Hops.of_request(environ)
         if not _is_node(environ):
-            # Only a node says which nodes there were: those that anybody else names would be passed over.
+            # Only a node says which nodes there were: those that anybody else names would refuse the change.
             hops = Hops((), hops.count)
-        passing = Passing(hops, _seconds(environ, size))
-        if self._is_back(passing):
-            if mtime_ns is not None and not self._repeats.may_be(name, size, mtime_ns):
-                hops.judge(self.identity)
-            return passing
         hops.judge(self.identity)
-        return passing
-
-    def is_put(self, name: str, staged: Staged, passing: Passing) -> bool:
-        """Say whether a sealed file is here already, by another way; refuses what came from here and is not."""
-        same = bool(passing.hops.ids) and self._repeats.is_put(name, staged, back=self._is_back(passing))
-        if not same:
-            passing.hops.judge(self.identity)
-        return same
-
-    def is_deleted(self, name: str, generation: int | None, passing: Passing) -> bool:
-        """The same of a delete."""
-        same = bool(passing.hops.ids) and self._repeats.is_deleted(name, generation, back=self._is_back(passing))
-        if not same:
-            passing.hops.judge(self.identity)
-        return same
-
-    def _is_back(self, passing: Passing) -> bool:
-        return Hops.own(self.identity) in passing.hops.ids
+        return Passing(hops, _seconds(environ, size))
 
     @contextlib.contextmanager
     def early(
@@ -154,21 +128,9 @@ class Relay:
 
         ``version`` has the headers of what is known of it. To be left when it is published, or refused.
         """
-        if size < LEAST:
+        if size < LEAST or not passing.below(size):
             yield lambda total: None
             return
-        mtime_ns = int(version["Resto-Mtime"])
-        with self._repeats.arriving(name, mtime_ns) as first:
-            if not (first and passing.below(size)) or self._is_back(passing):
-                yield lambda total: None
-                return
-            with self._begun(name, staged, size, version, passing) as arrived:
-                yield arrived
-
-    @contextlib.contextmanager
-    def _begun(
-        self, name: str, staged: Staged, size: int, version: Mapping[str, str], passing: Passing
-    ) -> Iterator[Callable[[int], None]]:
         now = self.clock()
         states = self.outbox.host_states()
         begun = [
@@ -222,7 +184,7 @@ class Relay:
         here is 404, as without children, unless a child is owed it.
         """
         own = own_url(environ).partition("//")[2]
-        lines = tree_report.unique(lines, own)
+        lines = tree_report.unique(lines)
         bad = tree_report.owed(lines)
         if bad and not is_replicator(environ):
             status = "202 Accepted"
@@ -253,7 +215,7 @@ class Relay:
             PASSING.reset(token)
 
     def _way(self, host: Host, name: str) -> Hops:
-        return Hops.of_way(self.outbox.way(host, name))
+        return Hops.of(self.outbox.way(host, name))
 
     def _lines(self, outcome: Outcome, passing: Passing, done: Line) -> Iterator[Line]:
         for host in self.children:

@@ -52,16 +52,13 @@ def owed(lines: Iterable[Line]) -> int:
     return sum(not each.good for each in lines)
 
 
-def unique(lines: Iterable[Line], own: str) -> list[Line]:
-    """Return one line of each node, where several ways lead to one: the worst of them, or the one that did something.
-
-    ``own`` is what the node that tells is called.
-    """
+def unique(lines: Iterable[Line]) -> list[Line]:
+    """Return one line of each node, if several ways lead to one: the worst of them, or the one that did something."""
     found: dict[str, Line] = {}
     for each in lines:
-        known = found.setdefault(each.node or own, each)
+        known = found.setdefault(each.node, each)
         if (each.state in BAD, each.state != "absent") > (known.state in BAD, known.state != "absent"):
-            found[each.node or own] = each
+            found[each.node] = each
     return [*found.values()]
 
 

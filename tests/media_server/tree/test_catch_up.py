@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 from servers import Node, eventually, free_port
-from trees import ask, held, owed
-from webs import web
+from trees import ask, held, linked, owed
 
 from resto_wsgi.cli.catching_up import parse_rate
 from resto_wsgi.fields.digests import format_digest
@@ -219,9 +218,8 @@ def test_what_is_put_again_while_its_delete_is_read_is_not_deleted(app: MediaSer
 
 
 def test_what_changed_where_it_came_from_is_not_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each other's children: what one has caught up with is owed to the other, where a client has written since."""
-    with web(tmp_path, [[1], [0]]) as pair:
-        above, below = pair.nodes
+    """A child that leads back caught up with the node above it, where a client has written since: 508, and parked."""
+    with linked(tmp_path, [[1], [0]]) as (above, below):
         put(above, "dog", b"one")
         below.stop()
         put(above, "cat", b"one")
@@ -234,9 +232,11 @@ def test_what_changed_where_it_came_from_is_not_undone(tmp_path: Path, monkeypat
         app.close()
         for name in ("cat", "dog"):
             put(above, name, b"two")
-        pair.start(1)
-        eventually(lambda: not owed(*pair.nodes), 60)
-        assert [held(node) for node in pair.nodes] == [{"cat": b"two", "dog": b"two"}] * 2
+        below.start()
+        eventually(lambda: not owed(above), 60)
+        relay = below.app.relay
+        eventually(lambda: {each.status for each in relay.outbox.owing(*relay.children, "", 9)} == {508})
+        assert [held(node) for node in (above, below)] == [{"cat": b"two", "dog": b"two"}] * 2
 
 
 def test_a_node_with_children_passes_on_what_it_catches_up_with(tmp_path: Path, above: Node) -> None:

@@ -200,42 +200,7 @@ def test_no_symbolic_link_of_the_root_reaches_a_child(tmp_path: Path) -> None:
         assert held(child) == {"cat": CAT, "dog": b"dog"}
 
 
-# Circles and hostile children
-
-
-def circle(folder: Path, count: int) -> list[Node]:
-    ports = [free_port() for _ in range(count)]
-    return [
-        Node(folder / str(number), port, children=[f"http://{LOOPBACK}:{ports[(number + 1) % count]}"])
-        for number, port in enumerate(ports)
-    ]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_what_comes_round_a_circle_is_done(tmp_path: Path, count: int) -> None:
-    """The node that it leads back to has it already: nothing hangs, nothing goes round, and nothing stays owed."""
-    with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(each) for each in circle(tmp_path, count)]
-        began = time.monotonic()
-        status, lines = report(nodes[0], "PUT", "/cat", CAT)
-        assert (status, [each["state"] for each in lines]) == (201, ["stored"] * count)
-        assert ask(nodes[0], "GET", "/dog")[0] == 404
-        status, lines = report(nodes[0], "DELETE", "/cat")
-        assert (status, [each["state"] for each in lines]) == (200, ["deleted"] * count)
-        assert [held(node) for node in nodes] == [{}] * count
-        assert time.monotonic() - began < 5
-        ask(nodes[0], "PUT", "/cat?wait=local", CAT)
-        eventually(lambda: all(held(node) == {"cat": CAT} for node in nodes))
-        eventually(lambda: not owed(*nodes))
-
-
-@pytest.mark.parametrize("value", ["x", "+" * 17, ",", "0" * 12 + ";" + "x", "a" * 2000, "0" * 12 + "," * 3])
-def test_a_header_of_hops_that_is_none_or_too_long_is_refused(tmp_path: Path, value: str) -> None:
-    """400 or 508, and nothing is stored."""
-    with Node(tmp_path / "child") as child, Node(tmp_path / "root", children=[child.url]) as node:
-        for method, body in [("PUT", b"x"), ("DELETE", None), ("GET", None)]:
-            assert ask(node, method, "/cat", body, Resto_Passed_On=value)[0] in (400, 508)
-        assert held(node) == held(child) == {}
+# Hostile children
 
 
 def answer(body: bytes, **headers: str) -> Any:
