@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields as fields_of
@@ -23,6 +22,7 @@ from webob.exc import WSGIHTTPException, status_map
 from . import names
 from .config import Settings
 from .errors import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError, UploadRejected
+from .forks import this_process
 from .replicator import Replicator
 from .upload.handoff import check_urlencoded, hand_over, referenced
 from .upload.held_answer import HeldAnswer
@@ -211,11 +211,11 @@ class _Request:
         self._form = form
         self._body = body
         self._publish = publish
-        self._process = os.getpid()
+        self._process = this_process()
 
     def decide(self, code: int) -> Application | None:
         """Publish or withdraw as the status says; return the error page that takes the answer's place, if any."""
-        if self._publish == "manual" or self._process != os.getpid():
+        if self._publish == "manual" or self._process != this_process():
             return None
         try:
             if self._publish == "on_success" and not 200 <= code < 400:
@@ -232,7 +232,7 @@ class _Request:
 
     def finish(self, failed: bool) -> None:
         """End the request: nothing staged stays."""
-        if self._process != os.getpid():
+        if self._process != this_process():
             return
         try:
             if failed and self._publish != "manual":

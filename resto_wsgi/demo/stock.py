@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import RestoError
+from ..forks import Process, this_process
 
 __all__ = ["SERVERS", "StockServer", "missing", "package_of"]
 
@@ -102,7 +103,7 @@ class StockServer:
         self._pid_file = os.path.join(self.folder, "server.pid")
         self._log_size = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
+        self._owner: Process | None = None
 
     @property
     def url(self) -> str:
@@ -193,7 +194,7 @@ class StockServer:
                 stderr=log,
                 start_new_session=True,
             )
-        self._owner = os.getpid()
+        self._owner = this_process()
         atexit.register(self._stop_at_exit)
 
     def _wait_until_ready(self, deadline: float) -> str | None:
@@ -240,7 +241,7 @@ class StockServer:
         return " | ".join(self._log().strip().splitlines()[-5:]) or f"it logged nothing to {self.error_log}"
 
     def _stop_at_exit(self) -> None:
-        if os.getpid() == self._owner:  # a fork that exits comes here too
+        if this_process() == self._owner:  # a fork that exits comes here too
             self.stop()
 
 

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
+from ..forks import this_process
+
 __all__ = ["Hasher", "blocks_of", "sha256_of"]
 
 START = 1024**2  # bytes: half a millisecond of hashing; to start and end a thread costs half of that
@@ -101,7 +103,7 @@ class _Beside:
         self._given: SimpleQueue[Block | None] = SimpleQueue()
         self._done: SimpleQueue[bool] = SimpleQueue()
         self._under_way = 0
-        self._process = os.getpid()
+        self._process = this_process()
         arguments = digest, self._given, self._done
         self._thread = threading.Thread(target=_hash, args=arguments, name="resto hashing", daemon=True)
 
@@ -120,7 +122,7 @@ class _Beside:
 
     def wait(self, left: int = 0) -> None:
         """Return when at most ``left`` blocks are under way."""
-        if self._under_way > left and self._process != os.getpid():
+        if self._under_way > left and self._process != this_process():
             raise RuntimeError("a file is finished by the process that began it, not by one forked meanwhile")
         while self._under_way > left:
             if not self._done.get():
@@ -129,7 +131,7 @@ class _Beside:
 
     def end(self) -> None:
         self._given.put(None)
-        if self._process == os.getpid() and self._thread.ident is not None:
+        if self._process == this_process() and self._thread.ident is not None:
             self._thread.join()
 
     def __del__(self) -> None:

@@ -22,20 +22,13 @@ import fcntl
 import hashlib
 import os
 import struct
-import threading
 from weakref import WeakSet
 
-__all__ = ["FileLock", "name_lock", "no_fork"]
+from ..forks import Listener, Process, no_fork, tell, this_process
+
+__all__ = ["FileLock", "name_lock"]
 
 PLACES = 7  # bytes of a digest that are the place of a name's lock: two names that share one do not occur
-
-_guard = threading.RLock()  # held for the moment in which a descriptor is open and not yet in _opened, or the reverse
-_opened: WeakSet[FileLock] = WeakSet()
-
-
-def no_fork() -> threading.RLock:
-    """Return the lock that keeps other threads from forking; to be held for a few instructions, never for a wait."""
-    return _guard
 
 
 class FileLock:
@@ -52,12 +45,12 @@ class FileLock:
         self._path = path
         self._place = place
         self._flags = os.O_RDWR | os.O_CLOEXEC | flags
-        self._process = 0
+        self._process: Process | None = None
 
     @property
     def held(self) -> bool:
         """True from its taking to its release, in the process that took it."""
-        return self._fd >= 0 and self._process == os.getpid()
+        return self._fd >= 0 and self._process == this_process()
 
     @property
     def linked(self) -> bool:
@@ -68,8 +61,8 @@ class FileLock:
         """Take the lock; without ``wait``, return False at once where somebody else has it. Raises OSError."""
         if self.held:
             raise RuntimeError(f"{self._path} is locked already")
-        with no_fork():
-            self._fd, self._process = os.open(self._path, self._flags, 0o600), os.getpid()
+        with no_fork():  # for as long as a descriptor is open that is not yet in _opened
+            self._fd, self._process = os.open(self._path, self._flags, 0o600), this_process()
             _opened.add(self)
         try:
             if self._place is None:
@@ -90,7 +83,7 @@ class FileLock:
             if self._fd < 0:
                 return
             try:
-                if self._process == os.getpid():  # else a fork that Python was not told of: it is the parent's lock
+                if self._process == this_process():  # else a fork that Python was not told of: it is the parent's lock
                     self._unlock(self._fd)  # a process that is forked to run a program has a copy until then
             finally:
                 _opened.discard(self)
@@ -118,23 +111,18 @@ def name_lock(own: str, name: str) -> FileLock:
     return FileLock(os.path.join(own, "names.lock"), place=place)
 
 
-def _stop_opening() -> None:
-    _guard.acquire()
+class _Copies(Listener):
+    """The descriptors that a fork copies."""
+
+    def after_fork_in_child(self) -> None:
+        """Close what the parent holds, which does not release it."""
+        for lock in _opened:
+            with contextlib.suppress(OSError):
+                os.close(lock._fd)
+            lock._fd = -1
+        _opened.clear()
 
 
-def _go_on() -> None:
-    _guard.release()
-
-
-def _close_copies() -> None:
-    """In a forked child: close what the parent holds, which does not release it."""
-    global _guard
-    _guard = threading.RLock()  # another thread of the parent may have held it, where the hook before was not called
-    for lock in _opened:
-        with contextlib.suppress(OSError):
-            os.close(lock._fd)
-        lock._fd = -1
-    _opened.clear()
-
-
-os.register_at_fork(before=_stop_opening, after_in_parent=_go_on, after_in_child=_close_copies)
+_opened: WeakSet[FileLock] = WeakSet()
+_copies = _Copies()
+tell(_copies)

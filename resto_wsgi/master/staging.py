@@ -20,8 +20,9 @@ from io import FileIO
 from typing import BinaryIO
 
 from ..errors import MediaRootError
+from ..forks import Process, no_fork, this_process
 from .hashing import Hasher
-from .locks import FileLock, no_fork
+from .locks import FileLock
 
 __all__ = ["KEPT", "Staged", "Staging", "disk", "make_hidden", "unlink"]
 
@@ -38,7 +39,8 @@ class Staged:
     """
 
     keeps = False
-    _there, _process = False, 0  # until __init__ has run, which may be interrupted
+    _there = False  # until __init__ has run, which may be interrupted
+    _process: Process | None = None
 
     def __init__(self, create: Callable[[], FileIO], *, fsync: bool, hold: int = 0) -> None:
         self.size = 0
@@ -106,7 +108,7 @@ class Staged:
             if self._held is None:
                 return
             try:
-                self._process = os.getpid()
+                self._process = this_process()
                 self._path, self._there, self._file = (file := self._create()).name, True, file
                 self._put(self._held)
                 if self._sealed:
@@ -128,7 +130,7 @@ class Staged:
             self._remove()
 
     def __del__(self) -> None:
-        if (self._there or self.keeps) and self._process == os.getpid():  # else it is the parent's
+        if (self._there or self.keeps) and self._process == this_process():  # else it is the parent's
             self.discard()
             if self.keeps:
                 unlink(f"{self._path}{KEPT}")

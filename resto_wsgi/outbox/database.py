@@ -24,9 +24,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
-from weakref import WeakSet
 
 from ..errors import OutboxError
+from ..forks import Listener, tell, this_process
 from .trouble import DAMAGED, ELSEWHERE, explain, explain_os
 
 __all__ = ["Connection", "SqliteFile"]
@@ -52,7 +52,7 @@ class _Turn(Generic[T]):
         self.error: Exception | None = None
 
 
-class SqliteFile:
+class SqliteFile(Listener):
     """``path`` is made (0600) where it is not there. Any thread may call; a fork gets a connection of its own.
 
     ``steps`` are the statements that lead from each version of the schema to the next; ``application`` is the
@@ -67,8 +67,7 @@ class SqliteFile:
         self._inodes: tuple[tuple[int, int], ...] = ()  # of the file, -wal and -shm, as long as there is a connection
         self._made: tuple[int, int] | None = None  # the file that was opened first
         self._begin_anew()
-        with _forks:
-            _files.add(self)
+        tell(self)
         with self._alone(), self._folder_locked() as folder:
             self._make()
             self._upgrade(self._connect())
@@ -83,7 +82,7 @@ class SqliteFile:
         self._waiting: deque[_Turn[Any]] = deque()
         self._connection: Connection | None = None
         self._synchronous = ""
-        self._process = os.getpid()
+        self._process = this_process()
 
     # Reading and writing
 
@@ -120,7 +119,7 @@ class SqliteFile:
             self._disconnect()
 
     def __del__(self) -> None:
-        if getattr(self, "_process", 0) == os.getpid():
+        if getattr(self, "_process", None) == this_process():
             self._disconnect()
 
     # Committing together
@@ -211,12 +210,27 @@ class SqliteFile:
             finally:
                 self._inside = False
 
+    # Forking
+
+    def before_fork(self) -> None:
+        """Wait until the connection is idle, and close it."""
+        self._lock.acquire()
+        self._disconnect()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the threads that wait go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start with nothing of the parent's."""
+        _abandoned.append(self._connection)  # None unless before_fork was not called
+        self._begin_anew()
+
     # Opening
 
     def _connected(self) -> Connection:
-        if self._process != os.getpid():  # forked without Python's hooks, in C
-            _abandoned.append(self._connection)
-            self._begin_anew()
+        if self._process != this_process():  # forked without Python's hooks, in C
+            self.after_fork_in_child()
         if self._connection is None:
             if _inode(self.path) != self._made:
                 raise self._gone()
@@ -343,36 +357,4 @@ def _inode(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-# Forking. All files wait until it is over, those too that are being made in another thread.
-
-_files: WeakSet[SqliteFile] = WeakSet()
-_forks = threading.RLock()
-_stopped: list[SqliteFile] = []
 _abandoned: list[Connection | None] = []  # of processes forked in C: closing them here would meddle with the parent's
-
-
-def _stop() -> None:
-    _forks.acquire()
-    _stopped[:] = _files
-    for file in _stopped:
-        file._lock.acquire()
-        file._disconnect()
-
-
-def _go_on() -> None:
-    for file in _stopped:
-        file._lock.release()
-    _stopped.clear()
-    _forks.release()
-
-
-def _begin_anew_in_child() -> None:
-    global _forks
-    _forks = threading.RLock()
-    _stopped.clear()
-    for file in _files:
-        _abandoned.append(file._connection)  # None but where _stop did not run
-        file._begin_anew()
-
-
-os.register_at_fork(before=_stop, after_in_parent=_go_on, after_in_child=_begin_anew_in_child)

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from ..errors import DeliveryError
+from ..forks import PerProcess
 from ..hosts import Host
 from ..master.media_root import Master
 from ..transports import DrivenTransport, Transport
@@ -57,7 +57,7 @@ class Fanout:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._driven = transport if isinstance(transport, DrivenTransport) else None
-        self._threads: dict[int, dict[Host, ThreadPoolExecutor]] = {}  # by process: threads do not survive a fork
+        self._threads: PerProcess[dict[Host, ThreadPoolExecutor]] = PerProcess(dict)  # they do not survive a fork
 
     def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
         """Do all ``tasks``, up to ``at_once`` at the same time, and return when all have ended.
@@ -76,7 +76,7 @@ class Fanout:
 
     def close(self) -> None:
         """Wait for the work under way and end the threads."""
-        for threads in list(self._threads.pop(os.getpid(), {}).values()):
+        for threads in list((self._threads.take() or {}).values()):
             threads.shutdown(wait=True)
 
     def _job(self, task: Task) -> Job:
@@ -89,7 +89,7 @@ class Fanout:
 
     def _submit(self, host: Host, work: Callable[[], None]) -> None:
         """Have a thread of the host do the work, or do it here where there is none: too many, or the program ends."""
-        own = self._threads.setdefault(os.getpid(), {})
+        own = self._threads.get()
         threads = own.get(host) or own.setdefault(host, ThreadPoolExecutor(THREADS, f"resto {host.label}"))
         try:
             threads.submit(work)

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import DeliveryError, RestoError
+from ..forks import Process, no_fork, this_process
 from ..hosts import Host
-from ..master.locks import FileLock, no_fork
+from ..master.locks import FileLock
 from .lane import IDLE, Lane
 
 __all__ = ["Reporter", "Worker"]
@@ -48,7 +48,7 @@ class Worker:
         self._lock = lock
         self._housekeeping = housekeeping
         self._background = background
-        self._pid = 0  # of the process whose thread this is
+        self._process: Process | None = None  # whose thread this is
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._wakes: Mapping[Host, threading.Event] = {}
@@ -68,19 +68,19 @@ class Worker:
             except RuntimeError as error:  # too many threads, or the program is ending: a save must not fail for it
                 log.warning("worker: not started, tried again later: %s", error)
                 return
-            self._stopping, self._wakes, self._thread, self._pid = stopping, wakes, thread, os.getpid()
+            self._stopping, self._wakes, self._thread, self._process = stopping, wakes, thread, this_process()
             _at_exit.add(self)
 
     def wake(self) -> None:
         """Look at once: something was recorded. Where another process leads, it looks within IDLE seconds."""
-        if self._pid == os.getpid():
+        if self._process == this_process():
             for wake in self._wakes.values():
                 wake.set()
 
     def stop(self, timeout: float) -> bool:
         """Stop after the deliveries under way, within ``timeout`` seconds; return whether all have ended."""
         thread = self._thread
-        if self._pid != os.getpid() or thread is None:
+        if self._process != this_process() or thread is None:
             return True
         self._stopping.set()
         self.wake()
@@ -94,7 +94,7 @@ class Worker:
     @property
     def _begun(self) -> bool:
         """True where this process has a thread that was not told to stop; one that was may end after the next began."""
-        return self._pid == os.getpid() and not self._stopping.is_set()
+        return self._process == this_process() and not self._stopping.is_set()
 
     def _run(self, stopping: threading.Event, wakes: Mapping[Host, threading.Event]) -> None:
         lock = FileLock(self._lock)

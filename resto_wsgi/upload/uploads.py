@@ -13,12 +13,12 @@ to the process that received them: one that the application forks meanwhile read
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any, BinaryIO, overload
 
 from ..errors import RestoError
+from ..forks import this_process
 from ..replicator import Publication, Replicator, Stored
 from .intake import FilePart
 
@@ -43,7 +43,7 @@ class Upload:
         self._staged = part.staged
         self._replicator = replicator
         self._publication: Publication | None = None
-        self._process = os.getpid()
+        self._process = this_process()
         self._discarded = False
         self._released = False
 
@@ -103,7 +103,7 @@ class Upload:
     def _check_open(self) -> None:
         if self._released:
             raise RestoError("the request of this upload has ended; what is published now stands")
-        if self._process != os.getpid():
+        if self._process != this_process():
             raise RestoError("this upload belongs to the process that received it, not to one forked meanwhile")
 
 

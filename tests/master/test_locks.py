@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 from interruption import interrupted_at
 
+from resto_wsgi import forks
+from resto_wsgi.forks import no_fork
 from resto_wsgi.master import locks
-from resto_wsgi.master.locks import FileLock, no_fork
+from resto_wsgi.master.locks import FileLock
 
 
 def descriptors() -> int:
@@ -328,7 +330,7 @@ def test_an_interruption_at_any_line_leaves_nothing_locked(
 ) -> None:
     """Whoever comes next in the same process would wait for ever."""
     path, steps, left = str(tmp_path / "lock"), 0, [0]
-    monkeypatch.setattr(locks, "_guard", threading.RLock())  # tracing interrupts the end of a with, as no signal can
+    monkeypatch.setattr(forks, "_guard", threading.RLock())  # tracing interrupts the end of a with, as no signal can
 
     def hold() -> None:
         lock = FileLock(path, place=place)

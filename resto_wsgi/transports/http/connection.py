@@ -8,7 +8,6 @@ has a deadline, so that a host that moves a byte now and then cannot hold us. No
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import socket
 import struct
@@ -21,6 +20,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from ...forks import PerProcess
 from .security import Security, Signer
 
 __all__ = ["AGENT", "BLOCK", "COMMON", "REPLY_LIMIT", "STEPS", "Bounded", "Exchange", "Origin", "Pools", "TooLong"]
@@ -163,19 +163,16 @@ class Pools:
     """urllib3's pools, one for each host; a process that forks gets its own. ``timeout`` is in seconds, to connect."""
 
     def __init__(self, timeout: float, security: Security) -> None:
-        self._timeout = timeout
-        self._security = security
-        self._own: dict[int, _Own] = {}  # by process, because a fork shares the sockets
+        self._own = PerProcess(lambda: _Own(timeout, security))  # because a fork shares the sockets
 
     def origin(self, url: str) -> Origin:
         """Return the origin of a Host.url."""
-        pid = os.getpid()
-        own = self._own.get(pid) or self._own.setdefault(pid, _Own(self._timeout, self._security))
+        own = self._own.get()
         return own.origins.get(url) or own.origins.setdefault(url, own.origin(url))
 
     def close(self) -> None:
         """Close this process's connections."""
-        own = self._own.pop(os.getpid(), None)
+        own = self._own.take()
         if own is not None:
             own.manager.clear()
             for origin in list(own.origins.values()):  # else they are closed when nobody refers to their pool any more

@@ -648,7 +648,7 @@ def test_a_forked_process_makes_its_own_connections(
     server = faulty()
     put(hasty, server, "cat")
     with monkeypatch.context() as patch:
-        patch.setattr(http_connection.os, "getpid", lambda: -1)  # as if forked
+        patch.setattr(os, "getpid", lambda: -1)  # as if forked
         put(hasty, server, "cat")
         assert server.connections == 2
         hasty.close()
