@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 __all__ = [
     "ConfigError",
@@ -146,14 +148,23 @@ class OutboxError(RestoError):
 
 
 class DeliveryError(RestoError):
-    """One host did not take one name.
+    """One host did not take one name. It is never changed: who knows a fact better makes another one, ``with_facts``.
 
-    ``status`` is the HTTP status where one came (an int), else None. ``permanent`` is True where repeating the same
-    request cannot help before somebody changes the host; ``untouched`` where the host has not done what was asked
-    and never will, for no byte of it was sent, or it answered 4xx: anything else it may have done, or do late.
-    ``retry_after`` is how many seconds the host asked us to wait, if it did. ``ours`` is True where the cause is on
-    this side, an unreadable master for instance, and says nothing of the host.
+    ``host`` is its label, for people. ``status`` is the HTTP status where one came (an int), else None. ``permanent``
+    is True where repeating the same request cannot help before somebody changes the host; ``untouched`` where the host
+    has not done what was asked and never will, for no byte of it was sent, or it answered 4xx: anything else it may
+    have done, or do late. ``retry_after`` is how many seconds the host asked us to wait, if it did. ``ours`` is True
+    where the cause is on this side, an unreadable master for instance, and says nothing of the host.
     """
+
+    host: str
+    name: str
+    reason: str
+    status: int | None
+    permanent: bool
+    untouched: bool
+    retry_after: float | None
+    ours: bool
 
     def __init__(
         self,
@@ -167,18 +178,32 @@ class DeliveryError(RestoError):
         retry_after: float | None = None,
         ours: bool = False,
     ) -> None:
-        super().__init__(host, name, reason)  # what pickle calls it with; the rest travels in __dict__
-        self.host = host
-        self.name = name
-        self.reason = reason
-        self.status = status
-        self.permanent = permanent
-        self.untouched = untouched
-        self.retry_after = retry_after
-        self.ours = ours
+        super().__init__(host, name, reason)
+        vars(self).update(host=host, name=name, reason=reason, status=status, permanent=permanent)
+        vars(self).update(untouched=untouched, retry_after=retry_after, ours=ours)
+
+    def with_facts(self, **facts: Any) -> DeliveryError:
+        """Return another one with these facts, and the rest of this one's; its cause is the same."""
+        error = DeliveryError(**(self._facts() | facts))
+        error.__cause__ = self.__cause__
+        return error
+
+    def _facts(self) -> dict[str, Any]:
+        return {fact: vars(self)[fact] for fact in _FACTS}
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _FACTS:
+            raise AttributeError(f"a DeliveryError is not changed; with_facts({name}=...) makes another one")
+        super().__setattr__(name, value)  # of itself Python notes tracebacks and causes here
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(DeliveryError, **self._facts()), ()
 
     def __str__(self) -> str:
         return f"{self.host}: {shown(self.name)}: {self.reason}"
+
+
+_FACTS = tuple(DeliveryError.__annotations__)
 
 
 class ReplicationError(RestoError):

@@ -116,6 +116,30 @@ def test_a_delivery_error_is_temporary_and_has_no_status_unless_it_is_said():
     assert (delivery.status, delivery.permanent) == (None, False)
 
 
+def test_a_delivery_error_is_not_changed():
+    """Whoever knows a fact better makes another one; the first says what it said, and both have the same cause."""
+    error = DeliveryError("media-01", "a", "answered 508", status=508, retry_after=2.0)
+    error.__cause__ = cause = OSError("why")
+    with pytest.raises(AttributeError, match=r"with_facts\(permanent=...\) makes another one"):
+        error.permanent = True
+    better = error.with_facts(permanent=True, reason="a circle")
+    assert vars(better) == vars(error) | {"permanent": True, "reason": "a circle"}
+    assert (error.permanent, error.reason) == (False, "answered 508")
+    assert str(better) == "media-01: 'a': a circle" and better.args == ("media-01", "a", "a circle")
+    assert better.__cause__ is cause
+    with pytest.raises(TypeError):
+        error.with_facts(wrong=1)
+
+
+def test_a_delivery_error_can_be_raised_anywhere():
+    """Python notes where it was raised, and may note more: that is no fact of it."""
+    error = DeliveryError("media-01", "a", "answered 500")
+    with pytest.raises(DeliveryError) as caught:
+        raise error from ValueError("why")
+    caught.value.__traceback__ = None  # as contextlib and concurrent.futures do
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
 def test_the_failures_of_a_replication_error_are_its_own():
     """What the caller does to its mapping later changes no error."""
     failures = {"media-01": DeliveryError("media-01", "a", "answered 500")}
@@ -209,3 +233,6 @@ def test_an_error_survives_pickling(error: Exception) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert vars(again).keys() == vars(error).keys()
+    assert [value for value in vars(again).values() if not isinstance(value, dict)] == [
+        value for value in vars(error).values() if not isinstance(value, dict)
+    ]

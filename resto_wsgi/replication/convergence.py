@@ -258,7 +258,8 @@ class _Round:
         if error is None:
             self.sent.append(pair)
         else:
-            error.untouched = error.untouched and pair not in self.carried  # an earlier round was carried out
+            if error.untouched and pair in self.carried:  # an earlier round was carried out
+                error = error.with_facts(untouched=False)
             self.results[pair] = error
         if not self._go_on(error):
             self.stopped = True

@@ -195,9 +195,7 @@ def _room(fd: int) -> int:
 
 
 def _too_large(reading: Reading, reason: str) -> DeliveryError:
-    error = reading.failed(reason)
-    error.permanent = True
-    return error
+    return reading.failed(reason).with_facts(permanent=True)
 
 
 def _record(found: Any) -> Record:

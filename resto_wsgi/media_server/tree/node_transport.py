@@ -202,10 +202,9 @@ def _telling(job: HttpJob, requests: Requests, fields: Mapping[str, str], passin
         except StopIteration as stop:
             return stop.value
         except DeliveryError as error:
-            if error.status == LOOP:  # nothing changes before somebody changes the tree
-                error.permanent = True
-                error.reason = LOOP_REASON
-            raise
+            if error.status != LOOP:
+                raise
+            raise error.with_facts(permanent=True, reason=LOOP_REASON) from error  # until somebody changes the tree
 
 
 def _ask(origin: Origin, connection: Bounded, errand: Errand, method: str, head: bytes) -> Reading:
