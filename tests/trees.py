@@ -40,7 +40,7 @@ def held(node: Node) -> dict[str, bytes]:
 
 
 def owed(*nodes: Node) -> int:
-    return sum(node.app.relay.replicator.status().owed for node in nodes if node.app.relay)
+    return sum(each.owed for node in nodes for each in node.app.role.status().values())
 
 
 def settled(tree: Tree) -> bool:

@@ -35,9 +35,8 @@ def catch_up(application: MediaServer, url: str, rate: float | None, credentials
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         run = work.CatchUp(
-            application.store,
+            application.role,
             url,
-            relay=application.relay,
             rate=rate,
             credentials=credentials,
             report=report,

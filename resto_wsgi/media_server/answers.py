@@ -8,9 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Answer", "Refused", "plain"]
+__all__ = ["JSON", "TEXT", "UNKEPT", "Answer", "Header", "Refused", "no_such_file", "text_answer", "whole_answer"]
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
 
 Header = tuple[str, str]
+
+UNKEPT: Header = ("Cache-Control", "no-store")  # for what is true of this request alone, or soon no more
 
 
 @dataclass
@@ -33,11 +38,20 @@ class Refused(Exception):
 
     def answer(self) -> Answer:
         """Return what the client gets."""
-        return plain(self.status, self.reason, self.headers)
+        return text_answer(self.status, self.reason, self.headers)
 
 
-def plain(status: str, text: str, headers: Iterable[Header] = ()) -> Answer:
+def whole_answer(status: str, kind: str, body: bytes, headers: Iterable[Header] = ()) -> Answer:
+    """Return an answer with all of its body, of the media type ``kind``."""
+    return Answer(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *headers], [body])
+
+
+def text_answer(status: str, line: str, headers: Iterable[Header] = ()) -> Answer:
     """Return an answer whose body is one line of text."""
-    body = f"{text}\n".encode()
-    kind = ("Content-Type", "text/plain; charset=utf-8")
-    return Answer(status, [kind, ("Content-Length", str(len(body))), *headers], [body])
+    return whole_answer(status, TEXT, f"{line}\n".encode(), headers)
+
+
+def no_such_file(generation: int | None) -> Refused:
+    """Return the refusal to read what is not here; ``generation`` is that of its tombstone, None if it has none."""
+    headers = [] if generation is None else [("Resto-Generation", str(generation))]
+    return Refused("404 Not Found", "no such file", headers)

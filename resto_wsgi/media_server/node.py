@@ -19,24 +19,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .. import names
-from ..errors import NameRejected, OutboxError, shown
+from ..errors import OutboxError, shown
 from .access import Access
-from .answers import Answer, Refused, plain
+from .answers import Answer, Refused, text_answer
 from .body import Body
-from .conditions import http_seconds, judge_write
-from .files.own_names import MISSING, OWN, README, is_own
-from .files.store import LONGEST, Change, Store
+from .conditions import judge_write
+from .files.own_names import MISSING, OWN, README
+from .files.store import Change, Store
 from .pages.index import index_page
 from .pages.missing import missing_page
 from .pages.readme import readme_page
 from .reading import file_answer, page_answer, page_of
 from .refusals import Refusals
 from .replays import Replays
-from .tree.below import Below, header_of
-from .tree.healing import Healing
-from .tree.relay import TIMEOUT, Relay, is_replicator
-from .tree.report import Line
+from .request_head import Version, path_of, readable, writable
+from .tree.alone import Alone
+from .tree.relay import TIMEOUT, Relay
+from .tree.role import Role
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -45,7 +44,6 @@ __all__ = ["MediaServer"]
 
 NO_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-GENERATION_DIGITS = 19  # of a Resto-Generation: enough for nanoseconds since 1970
 
 
 class MediaServer:
@@ -78,29 +76,29 @@ class MediaServer:
         self._refusals = Refusals()
         self._inline = inline
         self._clock = clock
-        self.relay: Relay | None = None
+        self.role: Role = Alone(self.store)
         if children:
-            self.relay = Relay(
-                self.store, children, timeout=timeout, outbox=outbox, credentials=credentials, clock=clock
+            self.role = Relay(
+                self.store,
+                children,
+                timeout=timeout,
+                outbox=outbox,
+                credentials=credentials,
+                heal=heal,
+                inline=inline,
+                clock=clock,
             )
-        self._below: Below | None = None
-        if self.relay is not None:
-            keep = Healing(self.store, self.relay).keep if heal else None
-            nodes = self.relay.transport, self.relay.children, self.relay.identity
-            self._below = Below(*nodes, inline=inline, keep=keep)
         writing = {"PUT": self._put, "DELETE": self._delete, "MKCOL": self._make_folder}
         self._methods = {"GET": self._get, "HEAD": self._get, **writing, "OPTIONS": self._options}
         self._allow = ("Allow", ", ".join(self._methods))
 
     def start(self) -> None:
         """Begin to deliver what children are owed; each request does so too. Not to be called before a fork."""
-        if self.relay is not None:
-            self.relay.start()
+        self.role.start()
 
     def close(self) -> None:
         """Wait for what is under way with children. What they are owed stays owed."""
-        if self.relay is not None:
-            self.relay.close()
+        self.role.close()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = Body(environ)
@@ -112,10 +110,10 @@ class MediaServer:
             answer = refused.answer()
         except OSError as error:
             print(f"media server: {shown(error, 200)}", file=environ["wsgi.errors"])
-            answer = plain("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
+            answer = text_answer("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
         except OutboxError as error:
             print(f"media server: {error}", file=environ["wsgi.errors"])
-            answer = plain("503 Service Unavailable", "the outbox of this node cannot be read")
+            answer = text_answer("503 Service Unavailable", "the outbox of this node cannot be read")
         if not body.discard():
             answer.headers.append(("Connection", "close"))  # the server must not take the rest for a request
         if environ["REQUEST_METHOD"] == "HEAD":
@@ -138,42 +136,32 @@ class MediaServer:
     # Reading
 
     def _get(self, environ: WSGIEnvironment, body: Body) -> Answer:
-        path = _path(environ, "404 Not Found")
+        path = path_of(environ, "404 Not Found")
         if not path or path.endswith("/"):
             return self._list(environ, path)
         if path in OWN:
             return self._own_page(environ, path)
-        name = _readable(path)
+        name = readable(path)
         found = self.store.open(name)
         if found is None:
-            return self._missing(environ, name)
+            return self.role.absent(environ, name)
         file, status = found
         generation = self.store.generation(name, file.fileno())
         return file_answer(environ, file, status, name, generation, inline=self._inline)
-
-    def _missing(self, environ: WSGIEnvironment, name: str) -> Answer:
-        """Answer for a file that is not here: from a child, unless it was deleted, or this very server is asked."""
-        tombstone = self.store.generation(name)
-        headers = [] if tombstone is None else [("Resto-Generation", str(tombstone))]
-        if tombstone is None and self.relay and self._below and not self.relay.outbox.is_gone(name):
-            if not is_replicator(environ):
-                return self._below.answer(environ, name)
-            headers = [("Cache-Control", "no-store")]  # anybody can say that he is the library, and a child may have it
-        raise Refused("404 Not Found", "no such file", headers)
 
     def _own_page(self, environ: WSGIEnvironment, path: str) -> Answer:
         self._admit(environ)
         if path == README:
             return readme_page(environ)
         if path == MISSING:
-            return missing_page(environ, self.store, self.relay)
-        return index_page(environ, self.store, self.relay)
+            return missing_page(environ, self.role)
+        return index_page(environ, self.role)
 
     def _list(self, environ: WSGIEnvironment, path: str) -> Answer:
         """List a folder for those who may write: the public shall not learn names that nobody told it."""
         self._admit(environ)
         page = page_of(environ)
-        entries = self.store.entries(_readable(path[:-1]) if path else "", *page)
+        entries = self.store.entries(readable(path[:-1]) if path else "", *page)
         if entries is None:
             raise Refused("404 Not Found", "no such folder")
         return page_answer(environ, entries, page)
@@ -182,30 +170,22 @@ class MediaServer:
 
     def _put(self, environ: WSGIEnvironment, body: Body) -> Answer:
         self._admit(environ)
-        name = _writable(_path(environ, "400 Bad Request"))
-        generation = _generation(environ)
+        name = writable(path_of(environ, "400 Bad Request"))
+        version = Version.of(environ)
         body.judge()
-        mtime_ns = _mtime_ns(environ)
-        passing = self.relay and self.relay.passing(environ, body.length or 0)
-        lines: list[Line] = []
-        with _disk_answers(), self.store.stage() as staged, self._sending(), contextlib.ExitStack() as stack:
-            arrived: Callable[[int], None] = _untold
-            if self.relay and passing:
-                mtime_ns = time.time_ns() if mtime_ns is None else mtime_ns  # children are told before it is sealed
-                version = _version(environ, mtime_ns)
-                arrived = stack.enter_context(self.relay.early(name, staged, body.length or 0, version, passing))
-            sha256 = body.copy_to(staged.fd, arrived)
-            exact = "HTTP_RESTO_MTIME" in environ
-            staged.seal(mtime_ns, sha256=sha256, generation=generation, exact=exact)
-            with self.store.change(name) as change:
-                _judge(environ, change, generation)
-                if self.relay and passing:
-                    lines = self.relay.publish(name, change, staged, passing)
-                else:
-                    change.publish(staged)
-        if self.relay:
-            return self.relay.answer(environ, name, lines, created=change.status is None)
-        return Answer("204 No Content") if change.status else plain("201 Created", "created")
+        size = body.length or 0
+        passing = self.role.passing(environ, size)
+        with (
+            _disk_answers(),
+            self.store.stage() as staged,
+            self.role.arriving(name, version, size, staged, passing) as arrival,
+        ):
+            sha256 = body.copy_to(staged.fd, arrival.took)
+            staged.seal(arrival.mtime_ns, sha256=sha256, generation=version.generation, exact=version.exact)
+            with self.role.changing(name, passing) as change:
+                _judge(environ, change, version.generation)
+                lines = self.role.publish(name, change, staged, passing)
+        return self.role.answer(environ, name, lines, created=change.status is None)
 
     def _delete(self, environ: WSGIEnvironment, body: Body) -> Answer:
         """DELETE of a file; with a slash at its end and ``Depth: infinity``, of an empty folder; never of a tree.
@@ -214,39 +194,33 @@ class MediaServer:
         A folder is this node's alone: children have folders where they have files.
         """
         self._admit(environ)
-        path = _path(environ, "400 Bad Request")
+        path = path_of(environ, "400 Bad Request")
         is_folder = path.endswith("/") and environ.get("HTTP_DEPTH", "").lower() == "infinity"
-        name = _writable(path.removesuffix("/") if is_folder else path)
-        generation = _generation(environ)
-        try:
-            with _disk_answers():
-                if is_folder:
-                    self.store.remove_folder(name)
-                    answer = Answer("204 No Content")
-                else:
-                    answer = self._delete_file(environ, name, generation)
-        except FileNotFoundError:
-            raise Refused("404 Not Found", "no such file") from None
+        name = writable(path.removesuffix("/") if is_folder else path)
+        generation = Version.of(environ).generation
+        with _disk_answers():
+            answer = self._delete_folder(name) if is_folder else self._delete_file(environ, name, generation)
         self.store.sweep()
         return answer
 
-    def _delete_file(self, environ: WSGIEnvironment, name: str, generation: int | None) -> Answer:
-        passing = self.relay and self.relay.passing(environ)
-        with self._sending(), self.store.change(name) as change:
-            _judge(environ, change, generation)
-            if not (self.relay and passing):
-                change.delete(generation)
-                return Answer("204 No Content")
-            lines = self.relay.delete(name, change, generation, passing)
-        return self.relay.answer(environ, name, lines, created=False)
+    def _delete_folder(self, name: str) -> Answer:
+        try:
+            self.store.remove_folder(name)
+        except FileNotFoundError:
+            raise Refused("404 Not Found", "no such file") from None
+        return Answer("204 No Content")
 
-    def _sending(self) -> contextlib.AbstractContextManager[None]:
-        return self.relay.sending() if self.relay else contextlib.nullcontext()
+    def _delete_file(self, environ: WSGIEnvironment, name: str, generation: int | None) -> Answer:
+        passing = self.role.passing(environ)
+        with self.role.changing(name, passing) as change:
+            _judge(environ, change, generation)
+            lines = self.role.delete(name, change, generation, passing)
+        return self.role.answer(environ, name, lines, created=False)
 
     def _make_folder(self, environ: WSGIEnvironment, body: Body) -> Answer:
         """MKCOL (RFC 4918, section 9.3), which a PUT does not need: it makes the folders of its name."""
         self._admit(environ)
-        name = _writable(_path(environ, "400 Bad Request").removesuffix("/"))
+        name = writable(path_of(environ, "400 Bad Request").removesuffix("/"))
         if body.length != 0 and (body.length or "HTTP_TRANSFER_ENCODING" in environ):
             raise Refused("415 Unsupported Media Type", "MKCOL takes no body")
         try:
@@ -255,67 +229,7 @@ class MediaServer:
             raise Refused("405 Method Not Allowed", "there is something of that name", [self._allow]) from None
         except (FileNotFoundError, NotADirectoryError):
             raise Refused("409 Conflict", "the folder above is missing, or is none") from None
-        return plain("201 Created", "created")
-
-
-def _untold(total: int) -> None:
-    """Where no child is told how much of a file has come."""
-
-
-def _path(environ: WSGIEnvironment, fault: str) -> str:
-    try:
-        # PEP 3333: the URL's octets, as characters
-        return str(environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8")).removeprefix("/")
-    except UnicodeError:
-        raise Refused(fault, "the name is not UTF-8") from None
-
-
-def _check(path: str, fault: str) -> str:
-    try:
-        return names.check(path, LONGEST)
-    except NameRejected as error:
-        raise Refused(fault, f"the name {error.reason}") from None
-
-
-def _readable(path: str) -> str:
-    name = _check(path, "404 Not Found")
-    if is_own(name):
-        raise Refused("404 Not Found", "no such file")
-    return name
-
-
-def _writable(path: str) -> str:
-    name = _check(path, "400 Bad Request")
-    if is_own(name):
-        raise Refused("403 Forbidden", "the name is that of one of this server's own pages")
-    return name
-
-
-def _generation(environ: WSGIEnvironment) -> int | None:
-    text = environ.get("HTTP_RESTO_GENERATION")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= GENERATION_DIGITS):
-        raise Refused("400 Bad Request", f"Resto-Generation is a number of at most {GENERATION_DIGITS} digits")
-    return int(text)
-
-
-def _mtime_ns(environ: WSGIEnvironment) -> int | None:
-    """Return the Date of the request, as nginx does, so that validators agree on every replica.
-
-    A node above says it to the nanosecond, so that they do where a file came without a Date.
-    """
-    exact = environ.get("HTTP_RESTO_MTIME", "")
-    if exact.isascii() and exact.isdigit() and len(exact) <= GENERATION_DIGITS:
-        return int(exact)
-    seconds = http_seconds(environ.get("HTTP_DATE", ""))
-    return None if seconds is None else seconds * 1_000_000_000
-
-
-def _version(environ: WSGIEnvironment, mtime_ns: int) -> dict[str, str]:
-    """Return the headers that tell children which version of a file it is that is still arriving."""
-    told = {each: header_of(environ, each) for each in ("Repr-Digest", "Resto-Generation", "Date")}
-    return {"Resto-Mtime": str(max(0, mtime_ns)), **{each: value for each, value in told.items() if value}}
+        return text_answer("201 Created", "created")
 
 
 def _judge(environ: WSGIEnvironment, change: Change, generation: int | None) -> None:

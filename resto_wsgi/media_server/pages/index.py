@@ -20,10 +20,10 @@ from ... import names
 from ...errors import NameRejected
 from ...fields.digests import format_digest
 from ..answers import Answer, Refused
+from ..caller import wants_json
 from ..files import marks
 from ..files.store import LONGEST, Store
-from ..tree.hops import Hops
-from ..tree.relay import Relay, wants_json
+from ..tree.role import Role
 from .pages import html_page, json_page, query_of, table, wanted_page
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ __all__ = ["index_page", "names_after"]
 CHUNK = 1000  # entries of a folder read at a time
 
 
-def index_page(environ: WSGIEnvironment, store: Store, relay: Relay | None) -> Answer:
-    """Return a page of the index. Where this node has children, ``relay`` knows its id, and what was deleted."""
+def index_page(environ: WSGIEnvironment, role: Role) -> Answer:
+    """Return a page of the index of the node that has this role."""
     query = query_of(environ)
     after, limit = wanted_page(query)
     gone = query.get("gone") == "1"
     if after and not _is_name(after):
         raise Refused("400 Bad Request", "after is no name")
-    own = {} if relay is None else {"node": Hops.own(relay.identity)}
-    found = _gone(relay, store, after) if gone else names_after(store, after)
+    own = {"node": role.node_id} if role.node_id else {}
+    found = _gone(role, after) if gone else names_after(role.store, after)
     chosen = list(islice(found, limit))
     following = None
     if len(chosen) == limit:
@@ -50,7 +50,7 @@ def index_page(environ: WSGIEnvironment, store: Store, relay: Relay | None) -> A
         following = urlencode(page, quote_via=percent_encode)
     if gone:
         return _deleted_page(environ, chosen, following, own)
-    records = [record for name in chosen if (record := _record(store, name))]
+    records = [record for name in chosen if (record := _record(role.store, name))]
     if wants_json(environ):
         return json_page({"names": records, "next": following, **own}, following)
     rows = [
@@ -93,10 +93,9 @@ def _entries(store: Store, folder: str, last: str) -> Iterator[tuple[str, bool]]
             return
 
 
-def _gone(relay: Relay | None, store: Store, after: str) -> Iterator[str]:
+def _gone(role: Role, after: str) -> Iterator[str]:
     """Yield what was deleted and is still not here."""
-    if relay is not None:
-        yield from (name for name in relay.outbox.tombstones(after) if store.status(name) is None)
+    return (name for name in role.tombstones(after) if role.store.status(name) is None)
 
 
 def _record(store: Store, name: str) -> dict[str, Any] | None:

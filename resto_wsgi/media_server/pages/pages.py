@@ -13,8 +13,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from ..answers import Answer, Header, Refused
-from ..tree.report import JSON
+from ..answers import JSON, UNKEPT, Answer, Header, Refused, whole_answer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -65,8 +64,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _page(text: str, kind: str, following: str | None) -> Answer:
     body = text.encode(errors="surrogateescape")
-    headers: list[Header] = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-    headers += [("X-Content-Type-Options", "nosniff"), ("Content-Security-Policy", "default-src 'none'")]
+    headers: list[Header] = [UNKEPT, ("X-Content-Type-Options", "nosniff")]
+    headers.append(("Content-Security-Policy", "default-src 'none'"))
     if following is not None:
         headers.append(("Link", f'<?{following}>; rel="next"'))
-    return Answer("200 OK", headers, [body])
+    return whole_answer("200 OK", kind, body, headers)

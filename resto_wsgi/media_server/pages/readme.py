@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..answers import Answer
-from ..tree.relay import own_url
+from ..answers import TEXT, Answer, whole_answer
+from ..caller import own_url
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["readme_page"]
 
-TEXT = """\
+COMMANDS = """\
 # A media server. These commands work as they stand where this machine's address may write (--allow). With client
 # certificates add --cert FILE --key FILE to each; a signature (--secret-file) is more than curl can make.
 
@@ -48,6 +48,5 @@ curl -sS -X DELETE {url}/example/new.txt
 
 def readme_page(environ: WSGIEnvironment) -> Answer:
     """Return the commands, with the address by which the client has called this server."""
-    body = TEXT.format(url=own_url(environ)).encode()
-    kind = ("Content-Type", "text/plain; charset=utf-8")
-    return Answer("200 OK", [kind, ("Content-Length", str(len(body))), ("X-Content-Type-Options", "nosniff")], [body])
+    body = COMMANDS.format(url=own_url(environ)).encode()
+    return whole_answer("200 OK", TEXT, body, [("X-Content-Type-Options", "nosniff")])

@@ -22,11 +22,11 @@ from ...errors import DeliveryError, NameRejected, RestoError
 from ...fields.digests import parse_digest
 from ...hosts import parse_hosts
 from ...transports.http.connection import COMMON
+from ..answers import JSON
 from ..files.own_names import INDEX, is_own
 from ..files.store import LONGEST
 from .hops import Hops
 from .node_transport import NodeTransport, Reading
-from .report import JSON
 
 __all__ = ["Above", "CatchUpError", "Pace", "Record"]
 

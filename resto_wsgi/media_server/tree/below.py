@@ -22,17 +22,17 @@ from ...errors import DeliveryError
 from ...hosts import Host
 from ...names import quote
 from ...transports.http.connection import AGENT
-from ..answers import Answer, Header, Refused
+from ..answers import UNKEPT, Answer, Header, Refused
 from ..reading import presented
+from ..request_head import header_of, printable
 from .hops import FIELD, LOOP, Hops
-from .node_transport import NodeTransport, Reading
+from .node_transport import NODE, NodeTransport, Reading
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["NODE", "Below", "header_of"]
+__all__ = ["Below"]
 
-NODE = "resto_wsgi node"
 REST = 5.0  # seconds
 FOUND = {
     200: "OK",
@@ -52,20 +52,18 @@ CONDITIONS = (
     "Want-Repr-Digest",
 )
 VERSION = ("ETag", "Last-Modified", "Resto-Generation", "Repr-Digest", "Accept-Ranges", "Content-Range")
-UNKEPT = ("Cache-Control", "no-store")  # for what no cache may keep
-MAX_VALUE = 512  # characters of a header that is passed on
 
 Keep = Callable[[str, Reading], Iterator[bytes]]
 
 
 class Below:
-    """The children of the node ``identity``. ``keep`` returns a file's blocks as they come, and may keep them."""
+    """The children of the node ``node_id``. ``keep`` returns a file's blocks as they come, and may keep them."""
 
     def __init__(
         self,
         transport: NodeTransport,
         children: Sequence[Host],
-        identity: str,
+        node_id: str,
         *,
         inline: bool,
         keep: Keep | None = None,
@@ -73,7 +71,7 @@ class Below:
     ) -> None:
         self._transport = transport
         self._children = tuple(children)
-        self._identity = identity
+        self._node_id = node_id
         self._inline = inline
         self._keep = keep
         self._clock = clock
@@ -88,8 +86,8 @@ class Below:
         through here before.
         """
         hops = Hops.of_request(environ)
-        hops.judge(self._identity)
-        fields = {"Accept-Encoding": "identity", FIELD: hops.through(self._identity)}
+        hops.judge(self._node_id)
+        fields = {"Accept-Encoding": "identity", FIELD: hops.through(self._node_id)}
         fields |= {each: value for each in CONDITIONS if (value := header_of(environ, each))}
         silent = 0
         for child in self._in_turn():
@@ -133,13 +131,13 @@ class Below:
 
     def _found(self, environ: WSGIEnvironment, name: str, reading: Reading) -> Answer:
         status = f"{reading.status} {FOUND[reading.status]}"
-        told: list[Header] = [(each, value) for each in VERSION if (value := _plain(reading.headers.get(each)))]
+        told: list[Header] = [(each, value) for each in VERSION if (value := printable(reading.headers.get(each)))]
         if reading.status not in (200, 206):
             with reading:
                 if reading.status == 304:
                     return Answer(status, told)
                 raise Refused(status, "the file is another version, or has no such range", told[-1:])
-        kind = _plain(reading.headers.get("Content-Type"))
+        kind = printable(reading.headers.get("Content-Type"))
         several = reading.status == 206 and kind.startswith("multipart/byteranges")
         headers = [*told, *presented(name, kind if several else None, inline=self._inline)]
         if reading.size is not None:
@@ -149,10 +147,10 @@ class Below:
             return Answer(status, headers)
         whole = reading.status == 200 and reading.size is not None
         blocks = self._keep(name, reading) if self._keep and whole else reading.blocks()
-        return Answer(status, headers, _Body(blocks, reading))
+        return Answer(status, headers, _Streamed(blocks, reading))
 
 
-class _Body:
+class _Streamed:
     """The blocks of a reading that is let go of when the client is."""
 
     def __init__(self, blocks: Iterator[bytes], reading: Reading) -> None:
@@ -167,13 +165,3 @@ class _Body:
         if close is not None:
             close()
         self._reading.close()
-
-
-def header_of(environ: WSGIEnvironment, name: str) -> str:
-    """Return a request's header, "" where there is none, or none that can be passed on."""
-    return _plain(environ.get(f"HTTP_{name.upper().replace('-', '_')}"))
-
-
-def _plain(value: object) -> str:
-    text = str(value or "")
-    return text if text.isascii() and text.isprintable() and len(text) <= MAX_VALUE else ""

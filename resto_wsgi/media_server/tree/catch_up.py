@@ -16,12 +16,11 @@ One run at a time for each root. The command calls this.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -37,11 +36,11 @@ from ...master.state import State
 from ...transports.http.security import Security
 from ..answers import Refused
 from ..files import marks
-from ..files.store import Change, Staged, Store
+from ..files.store import Change, Staged
 from .above import Above, CatchUpError, Pace, Record
 from .hops import Hops
 from .node_transport import NodeTransport, Passing, Reading
-from .relay import Relay
+from .role import Role
 
 __all__ = ["CatchUp", "CatchUpError", "Progress"]
 
@@ -73,19 +72,18 @@ class _Reason:
 
 
 class CatchUp:
-    """One run for ``store``, from the node at ``url``. Raises ConfigError where that is no URL.
+    """One run for the node that has ``role``, from the node at ``url``. Raises ConfigError if that is no URL.
 
-    ``relay`` is this node's, where it has children; ``credentials`` are those for the node above, as for ``Relay``.
+    ``credentials`` are those for the node above, as for ``Relay``.
     ``rate`` is in bytes per second, None for no limit. ``report`` is called with the progress, often; ``warn`` with a
     line for each name that could not be brought up to date.
     """
 
     def __init__(
         self,
-        store: Store,
+        role: Role,
         url: str,
         *,
-        relay: Relay | None = None,
         rate: float | None = None,
         timeout: float = TIMEOUT,
         credentials: Mapping[str, str] | None = None,
@@ -94,15 +92,15 @@ class CatchUp:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
-        self._relay = relay
+        self._role = role
+        self._store = role.store
         security = Security(parse_hosts([url], "/"), **(credentials or {}))  # type: ignore[arg-type]
-        self._transport = NodeTransport(timeout, store, "", lambda host, name: Hops(), security)  # it only reads
+        self._transport = NodeTransport(timeout, role.store, "", lambda host, name: Hops(), security)  # it only reads
         self._above = Above(url, self._transport, Pace(rate, sleep, clock), sleep)
         self._report = report
         self._warn = warn
         self._sleep = sleep
-        self._folder = os.path.join(store.root, ".resto", FOLDER)
+        self._folder = os.path.join(role.store.root, ".resto", FOLDER)
         self.progress = Progress()
 
     def run(self) -> Progress:
@@ -206,37 +204,31 @@ class CatchUp:
             os.ftruncate(part.fd, 0)
             raise told.failed("its bytes are not those of its digest")
         part.seal(told.mtime_ns(), sha256=sha256, generation=generation, exact=True)
-        with self._changing(name) as change:
+        passing = self._passing()
+        with self._role.changing(name, passing) as change:
             if self._state(name) != seen or not _may_follow(change, generation):
                 return
             now = self._above.look(name)
             if now.status != 200 or _version(now) != _version(told):
                 return
-            if self._relay is not None:
-                self._relay.publish(name, change, part, Passing(self._above.hops, 0.0))
-            else:
-                change.publish(part)
+            self._role.publish(name, change, part, passing)
         self._advance(fetched=1)
 
     def _delete(self, name: str) -> None:
         """Delete what was deleted above, and is still not there."""
         if self._state(name) is None:
             return
-        with self._changing(name) as change:
+        passing = self._passing()
+        with self._role.changing(name, passing) as change:
             now = self._above.look(name)
             if change.status is None or now.status != 404 or not _may_follow(change, now.generation()):
                 return
-            if self._relay is not None:
-                self._relay.delete(name, change, now.generation(), Passing(self._above.hops, 0.0))
-            else:
-                change.delete(now.generation())
+            self._role.delete(name, change, now.generation(), passing)
         self._advance(deleted=1)
 
-    @contextlib.contextmanager
-    def _changing(self, name: str) -> Iterator[Change]:
-        sending = self._relay.sending() if self._relay else contextlib.nullcontext()
-        with sending, self._store.change(name) as change:
-            yield change
+    def _passing(self) -> Passing:
+        """Return how a change goes on from here: it came through the node above, and nobody waits for the children."""
+        return Passing(self._above.hops, 0.0)
 
     def _state(self, name: str) -> State | None:
         status = self._store.status(name)

@@ -19,14 +19,17 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ...errors import RestoError
 from ...fields.digests import parse_digest
 from ..answers import Refused
-from ..files.store import Staged, Store
+from ..files.store import Staged
 from .hops import Hops
 from .node_transport import Passing, Reading
-from .relay import Relay
+
+if TYPE_CHECKING:
+    from .relay import Relay
 
 __all__ = ["Healing"]
 
@@ -34,10 +37,9 @@ log = logging.getLogger("resto_wsgi")
 
 
 class Healing:
-    """Publishes in ``store`` what was missing there."""
+    """Publishes what was missing on the node of ``relay``."""
 
-    def __init__(self, store: Store, relay: Relay) -> None:
-        self._store = store
+    def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._keeping: set[str] = set()
         self._lock = threading.Lock()
@@ -57,7 +59,7 @@ class Healing:
 
     def _keep(self, name: str, reading: Reading) -> Iterator[bytes]:
         digest, whole = hashlib.sha256(), True
-        with self._store.stage() as staged:
+        with self._relay.store.stage() as staged:
             for block in reading.blocks():
                 try:
                     whole = whole and os.write(staged.fd, block) == len(block)
@@ -74,12 +76,13 @@ class Healing:
     def _publish(self, name: str, staged: Staged, reading: Reading, sha256: bytes) -> None:
         generation = reading.generation()
         staged.seal(reading.mtime_ns(), sha256=sha256, generation=generation, exact=True)
-        with self._relay.sending(), self._store.change(name) as change:
-            if change.status is not None or self._relay.outbox.is_gone(name):
+        passing = Passing(Hops(), 0.0)  # nobody waits for the children
+        with self._relay.changing(name, passing) as change:
+            if change.status is not None or self._relay.is_gone(name):
                 return
             if (known := change.generation) is not None and (generation is None or generation <= known):
                 return
-            self._relay.publish(name, change, staged, Passing(Hops(), 0.0))
+            self._relay.publish(name, change, staged, passing)
 
 
 def _is_as_told(reading: Reading, sha256: bytes) -> bool:

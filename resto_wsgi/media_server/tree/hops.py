@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..answers import Refused
+from ..answers import UNKEPT, Refused
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -62,16 +62,16 @@ class Hops:
         """The text that is noted with what is owed: the ids alone, for a plus does not say who is above."""
         return ",".join(self.ids)
 
-    def judge(self, identity: str) -> None:
+    def judge(self, node_id: str) -> None:
         """Refuse what came through this node before, or through too many. No cache may keep that answer."""
-        if self.own(identity) in self.ids:
+        if node_id in self.ids:
             reason = "this request came through this node before: a child leads back to it"
         elif self.count >= MAX_HOPS:
             reason = f"this request was passed on {MAX_HOPS} times"
         else:
             return
-        raise Refused(f"{LOOP} Loop Detected", reason, [("Cache-Control", "no-store")])
+        raise Refused(f"{LOOP} Loop Detected", reason, [UNKEPT])
 
-    def through(self, identity: str) -> str:
+    def through(self, node_id: str) -> str:
         """Return the header of the same request, passed on by this node."""
-        return f"{','.join((*self.ids, self.own(identity)))};{'+' * (self.count + 1)}"
+        return f"{','.join((*self.ids, node_id))};{'+' * (self.count + 1)}"

@@ -30,6 +30,8 @@ from ...transports.http.job import HttpJob, Requests
 from ...transports.http.reply import open_reply
 from ...transports.http.security import Security
 from ...transports.http.transport import HttpTransport
+from ..answers import JSON
+from ..caller import WAIT
 from ..files import marks
 from ..files.store import Store
 from . import report as tree_report
@@ -37,9 +39,9 @@ from .early import Early, Stream
 from .hops import FIELD, LOOP, LOOP_REASON, Hops
 from .report import Line
 
-__all__ = ["PASSING", "WAIT", "NodeTransport", "Passing", "Reading"]
+__all__ = ["NODE", "PASSING", "NodeTransport", "Passing", "Reading"]
 
-WAIT = "Resto-Wait"  # seconds for which the answer may wait for the nodes below; 0 where it is not to
+NODE = "resto_wsgi node"  # the User-Agent of a node that asks for more than what is on that very server
 SHARE = 0.7  # of these seconds are the children's: the answer has to come back through each level
 LEAST = 0.1  # seconds: with less nobody is waited for
 RATE = 32 * 1024 * 1024  # bytes per second that a file may be expected to move at from one node to the next
@@ -70,19 +72,19 @@ PASSING: ContextVar[Passing | None] = ContextVar("passing", default=None)
 
 
 class NodeTransport(HttpTransport):
-    """``identity`` is this node's; ``way`` returns through which nodes what a host is owed came, for the worker."""
+    """``node_id`` is this node's, see ``hops``; ``way`` tells the worker through which nodes came what is owed."""
 
     def __init__(
         self,
         timeout: float,
         store: Store,
-        identity: str,
+        node_id: str,
         way: Callable[[Host, str], Hops],
         security: Security | None = None,
     ) -> None:
         super().__init__(timeout, security)
         self._store = store
-        self._identity = identity
+        self._node_id = node_id
         self._way = way
 
     def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> HttpJob:
@@ -151,7 +153,7 @@ class NodeTransport(HttpTransport):
         return job
 
     def _passed(self, hops: Hops, left: float) -> dict[str, str]:
-        return {FIELD: hops.through(self._identity), WAIT: f"{left:.3f}", "Accept": tree_report.JSON}
+        return {FIELD: hops.through(self._node_id), WAIT: f"{left:.3f}", "Accept": JSON}
 
     def _version(self, name: str, file: BinaryIO) -> dict[str, str]:
         """Return what is known of the very file that is sent."""

@@ -18,12 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING, Any
 
 from ...config import Settings
 from ...errors import OutboxError
@@ -32,41 +29,41 @@ from ...master.media_root import Master, MediaRoot
 from ...master.state import State
 from ...master.walk import walk
 from ...outbox.outbox import Outbox
+from ...outbox.rows import Delivery
+from ...outbox.status import HostStatus
 from ...replication import breaker
 from ...replication.outcome import Outcome
 from ...replicator import Parts, Replicator
-from ...transports.http.connection import AGENT
 from ...transports.http.security import Security
-from ..answers import Answer, Header, Refused
+from ..answers import JSON, TEXT, UNKEPT, Answer, Refused, no_such_file, whole_answer
+from ..caller import is_library, is_node, own_url, patience, wants_json
 from ..files.own_names import is_own
 from ..files.store import LONGEST, Change, Staged, Store
+from ..request_head import Version
 from . import report as tree_report
+from .below import Below
 from .early import LEAST, Early
+from .figures import figures_below
+from .healing import Healing
 from .hops import Hops
-from .node_transport import PASSING, WAIT, NodeTransport, Passing
+from .node_transport import PASSING, NodeTransport, Passing
 from .report import Line
+from .role import Arrival
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["TIMEOUT", "Relay", "is_replicator"]
+__all__ = ["TIMEOUT", "Relay"]
 
 TIMEOUT = 2.0  # seconds without progress after which a child is given up
-PATIENCE = 10.0  # seconds that a person waits for a subtree, beside what the bytes take
-PACE = 8 * 1024 * 1024  # bytes per second that a person's file is given on its way through the subtree
-LIBRARY = 1.0  # seconds that the library waits: half of its own timeout, after which it would send everything again
-MOST_WAIT = 86400.0  # seconds
-
-_AUTHORITY = r"[A-Za-z0-9._:\[\]-]{1,260}"
-_CALLED = "HTTP_RESTO_CALLED"
-_SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 
 class Relay:
-    """The children of one node, by their URLs. ``timeout`` is in seconds; raises ConfigError, OutboxError, OSError.
+    """The role of a node whose children have these URLs. Raises ConfigError, OutboxError, OSError.
 
-    ``outbox`` is the path of the outbox, by default in ``.resto`` of the root; ``credentials`` are the settings of that
-    name, and those for TLS (see ``transports.http_security``), for the children.
+    ``timeout`` is in seconds. ``outbox`` is the path of the outbox, by default in ``.resto`` of the root;
+    ``credentials`` are the settings of that name, and those for TLS (see ``transports.http.security``), for the
+    children. ``heal`` keeps what was missing here and was read through a child; ``inline`` is as for ``MediaServer``.
     """
 
     def __init__(
@@ -77,6 +74,8 @@ class Relay:
         timeout: float = TIMEOUT,
         outbox: str | None = None,
         credentials: Mapping[str, str] | None = None,
+        heal: bool = False,
+        inline: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         settings = Settings(
@@ -88,64 +87,66 @@ class Relay:
             outbox=outbox,
             **(credentials or {}),  # type: ignore[arg-type]
         )
-        self.children: tuple[Host, ...] = settings.hosts
-        self._store = store
-        self.clock = clock
+        self.children: Sequence[Host] = settings.hosts
+        self.store = store
+        self._clock = clock
         root = _Root(store)
-        self.identity = root.identity
+        self.node_id = Hops.own(root.identity)
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
         self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
-        self.transport = NodeTransport(timeout, store, root.identity, self._way, Security.of(settings))
+        self.transport = NodeTransport(timeout, store, self.node_id, self._way, Security.of(settings))
         parts = Parts(media_root=root, outbox=self.outbox, transport=self.transport, clock=clock)
         self.replicator = Replicator(settings, parts=parts)
-        self._later = threading.local()
+        keep = Healing(self).keep if heal else None
+        self._below = Below(self.transport, self.children, self.node_id, inline=inline, keep=keep)
 
     def start(self) -> None:
-        """Begin to deliver what is owed, in this process; harmless and cheap to repeat."""
         self.replicator.start()
 
     def close(self) -> None:
-        """Wait for what is under way. What is owed stays owed."""
         self.replicator.close()
 
-    def passing(self, environ: WSGIEnvironment, size: int = 0) -> Passing:
-        """Return how a write is to be passed on, a file of ``size`` bytes; refuses one that came through here before.
+    # A write
 
-        To be called before anything is changed, and before the lock of the name is taken.
-        """
+    def passing(self, environ: WSGIEnvironment, size: int = 0) -> Passing:
         hops = Hops.of_request(environ)
-        if not _is_node(environ):
+        if not is_node(environ):
             # Only a node says which nodes there were: those that anybody else names would refuse the change.
             hops = Hops((), hops.count)
-        hops.judge(self.identity)
-        return Passing(hops, _seconds(environ, size))
+        hops.judge(self.node_id)
+        return Passing(hops, patience(environ, size))
 
     @contextlib.contextmanager
-    def early(
-        self, name: str, staged: Staged, size: int, version: Mapping[str, str], passing: Passing
-    ) -> Iterator[Callable[[int], None]]:
-        """Send a large file to the children while it arrives; yields what is to be told how much of it is there.
-
-        ``version`` has the headers of what is known of it. To be left when it is published, or refused.
-        """
+    def arriving(self, name: str, version: Version, size: int, staged: Staged, passing: Passing) -> Iterator[Arrival]:
+        """Send a large file to the children while it arrives, if somebody waits for them."""
         if size < LEAST or not passing.below(size):
-            yield lambda total: None
+            yield Arrival(lambda total: None, version.mtime_ns)
             return
-        now = self.clock()
-        states = self.outbox.host_states()
+        # Children are told the mtime before there is a file that could have one.
+        mtime_ns = time.time_ns() if version.mtime_ns is None else version.mtime_ns
+        fields = {"Resto-Mtime": str(max(0, mtime_ns)), **version.fields}
+        now, states = self._clock(), self.outbox.host_states()
         begun = [
-            (host, self.transport.begin(host, name, staged.path, size, version, passing))
+            (host, self.transport.begin(host, name, staged.path, size, fields, passing))
             for host in self.children
-            if self.transport.can_begin(host, version) and not breaker.is_away(states.get(host), now)
+            if self.transport.can_begin(host, fields) and not breaker.is_away(states.get(host), now)
         ]
         passing.early = Early(begun)
         try:
-            yield passing.early.arrived
+            yield Arrival(passing.early.arrived, mtime_ns)
         finally:
             passing.early.close()
 
+    @contextlib.contextmanager
+    def changing(self, name: str, passing: Passing) -> Iterator[Change]:
+        try:
+            with self.store.change(name) as change:
+                yield change
+        finally:
+            if not passing.left:
+                self.replicator.worker.wake()  # it could do nothing before the name is free
+
     def publish(self, name: str, change: Change, staged: Staged, passing: Passing) -> list[Line]:
-        """Give a sealed file its name, here and below; return what became of it. The caller holds the name."""
         outcome = self._carry(name, lambda: change.publish(staged), passing, gone=False)
         if self.outbox.is_gone(name):
             self.outbox.exhume(name)
@@ -153,8 +154,7 @@ class Relay:
         return [Line("", "stored", size), *self._lines(outcome, passing, Line("", "stored", size))]
 
     def delete(self, name: str, change: Change, generation: int | None, passing: Passing) -> list[Line]:
-        """Delete a name, here and below, also where it is not here: a child may have it. The caller holds the name."""
-        state = "deleted"
+        state = "deleted"  # also of what is not here the children are told: one may have it
 
         def delete() -> None:
             nonlocal state
@@ -166,16 +166,6 @@ class Relay:
         outcome = self._carry(name, delete, passing, gone=True)
         return [Line("", state), *self._lines(outcome, passing, Line("", "deleted"))]
 
-    @contextlib.contextmanager
-    def sending(self) -> Iterator[None]:
-        """Around the holding of a name: what was left to the worker is begun when the name is free."""
-        self._later.due = False
-        try:
-            yield
-        finally:
-            if self._later.due:
-                self.replicator.worker.wake()
-
     def answer(self, environ: WSGIEnvironment, name: str, lines: list[Line], *, created: bool) -> Answer:
         """Return the report. 201 or 200: the whole subtree has it; 202: it is durable here, and owed below.
 
@@ -186,28 +176,61 @@ class Relay:
         own = own_url(environ).partition("//")[2]
         lines = tree_report.unique(lines)
         bad = tree_report.owed(lines)
-        if bad and not is_replicator(environ):
+        if bad and not is_library(environ):
             status = "202 Accepted"
         elif lines[0].state == "absent":
             status = "404 Not Found"
         else:
             status = "201 Created" if created else "200 OK"
-        if is_replicator(environ):
-            kind, text = tree_report.JSON, tree_report.for_parent(lines, name)
+        if is_library(environ):
+            kind, text = JSON, tree_report.for_parent(lines, name)
         elif wants_json(environ):
-            kind, text = tree_report.JSON, tree_report.as_json(lines, own, name)
+            kind, text = JSON, tree_report.as_json(lines, own, name)
         else:
-            kind, text = "text/plain; charset=utf-8", tree_report.as_text(lines, own, name)
-        body = text.encode()
-        headers: list[Header] = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Resto-Owed", str(bad))]
-        return Answer(status, headers, [body])
+            kind, text = TEXT, tree_report.as_text(lines, own, name)
+        return whole_answer(status, kind, text.encode(), [("Resto-Owed", str(bad))])
+
+    # A read
+
+    def absent(self, environ: WSGIEnvironment, name: str) -> Answer:
+        """Answer with what a child has, unless the name was deleted, or this very server is asked."""
+        tombstone = self.store.generation(name)
+        if tombstone is not None or self.is_gone(name):
+            raise no_such_file(tombstone)
+        if is_library(environ):
+            # Anybody can say that he is the library, and a child may have the file.
+            raise Refused("404 Not Found", "no such file", [UNKEPT])
+        return self._below.answer(environ, name)
+
+    def is_gone(self, name: str) -> bool:
+        """Say whether a name is known to be deleted."""
+        return bool(self.outbox.is_gone(name))
+
+    # The node's pages
+
+    def status(self) -> dict[str, HostStatus]:
+        return {each.url: each for each in self.replicator.status().hosts}
+
+    def owing(self, child: Host, after: str, limit: int) -> list[Delivery]:
+        return self.outbox.owing(child, after, limit)
+
+    def figures(self, environ: WSGIEnvironment) -> list[dict[str, Any]]:
+        """Ask the children. One that is paused is not asked: the nodes above do not wait for long."""
+        hops = Hops.of_request(environ)
+        hops.judge(self.node_id)
+        now, states = self._clock(), self.outbox.host_states()
+        paused = {host: state.reason for host, state in states.items() if breaker.is_paused(state, now)}
+        return figures_below(self.transport, self.children, paused, hops.through(self.node_id))
+
+    def tombstones(self, after: str) -> Iterator[str]:
+        return self.outbox.tombstones(after)
+
+    # Parts of a write
 
     def _carry(self, name: str, change: Callable[[], None], passing: Passing, *, gone: bool) -> Outcome:
-        later = not passing.left
-        self._later.due = later
         token = PASSING.set(passing)
         try:
-            return self.replicator.carry(name, change, gone=gone, later=later, way=passing.hops.way)
+            return self.replicator.carry(name, change, gone=gone, later=not passing.left, way=passing.hops.way)
         except OutboxError as error:
             status = "507 Insufficient Storage" if error.full else "503 Service Unavailable"
             raise Refused(status, f"the outbox of this node: {error.problem}") from error
@@ -251,51 +274,3 @@ class _Root(MediaRoot):
 
     def names(self) -> Iterator[str]:
         return (name for name in walk(self.root, LONGEST) if self.exists(name) and not is_own(name))
-
-
-def is_replicator(environ: WSGIEnvironment) -> bool:
-    """Say whether the library asks, or a node above as it writes: it means this very server."""
-    return bool(environ.get("HTTP_USER_AGENT") == AGENT)
-
-
-def _is_node(environ: WSGIEnvironment) -> bool:
-    """Say whether a node above writes: it says how long it waits, which the library does not."""
-    return is_replicator(environ) and f"HTTP_{WAIT.upper().replace('-', '_')}" in environ
-
-
-def wants_json(environ: WSGIEnvironment) -> bool:
-    """Say whether a program asks."""
-    return tree_report.JSON in environ.get("HTTP_ACCEPT", "")
-
-
-def own_url(environ: WSGIEnvironment) -> str:
-    """Return the URL of the root as the client calls this server, without a slash at its end.
-
-    A proxy before us, which has taken the path away, says it in Resto-Called. Nothing but a scheme, a host, a port and
-    a plain path is ever repeated, for people paste it into a shell.
-    """
-    called = str(environ.get(_CALLED, ""))
-    if re.fullmatch(rf"https?://{_AUTHORITY}(?:/[A-Za-z0-9._~-]{{1,260}}){{0,20}}", called):
-        return called
-    host = str(environ.get("HTTP_HOST", ""))
-    authority = host if re.fullmatch(_AUTHORITY, host) else f"{environ.get('SERVER_NAME', 'localhost')}"
-    return f"{'https' if environ.get('wsgi.url_scheme') == 'https' else 'http'}://{authority}"
-
-
-def _seconds(environ: WSGIEnvironment, size: int) -> float:
-    """Return for how many seconds an answer may wait for the subtree; 0.0 where it is to wait for nobody."""
-    wanted = environ.get(f"HTTP_{WAIT.upper().replace('-', '_')}")
-    if wanted is not None:
-        if not _SECONDS.fullmatch(wanted):
-            raise Refused("400 Bad Request", f"{WAIT} is a number of seconds")
-        return min(float(wanted), MOST_WAIT)
-    try:
-        query = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=8)
-    except ValueError:
-        query = {"wait": [""]}
-    wait = query.get("wait", ["all"])[-1]
-    if wait not in ("all", "local"):
-        raise Refused("400 Bad Request", "wanted ?wait=all or ?wait=local")
-    if wait == "local":
-        return 0.0
-    return LIBRARY if is_replicator(environ) else PATIENCE + size / PACE

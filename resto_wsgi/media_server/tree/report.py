@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from ...errors import shown
 from ...names import quote
+from ..answers import JSON
 
-__all__ = ["JSON", "Line", "as_json", "as_text", "for_parent", "owed", "parse", "unique"]
+__all__ = ["Line", "as_json", "as_text", "for_parent", "owed", "parse", "unique"]
 
-JSON = "application/json"
 STATES = ("stored", "deleted", "absent", "owed", "refused")
 BAD = ("owed", "refused")
 MOST = 5000  # lines of a report that are taken from a child

@@ -202,10 +202,10 @@ def test_a_file_in_the_place_of_a_page_is_nobodys(tmp_path: Path, path: str) -> 
         assert ask(node, "GET", f"{path}/")[0] == 404
         assert [each["name"] for each in ask_json(node, "/")] == ["cat", "sub"]
         assert [each["name"] for each in ask_json(node, "/__index__")["names"]] == ["cat", "sub/__index__"]
-        node.app.relay.replicator.sync(child.url)
+        node.app.role.replicator.sync(child.url)
         eventually(lambda: (below / "sub/__index__").exists() and not owed(node))
         assert held(child) == {"cat": CAT, "sub/__index__": CAT}
-        assert CatchUp(caught_up.store, node.url).run().failed == 0
+        assert CatchUp(caught_up.role, node.url).run().failed == 0
     assert planted.read_bytes() == CAT
 
 
@@ -223,7 +223,7 @@ def test_an_index_of_an_older_node_brings_no_file_in_the_place_of_a_page(tmp_pat
             body = json.dumps({"names": found, "gone": found}).encode()
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
-    assert CatchUp(app.store, faulty(older).url).run().seen == 0
+    assert CatchUp(app.role, faulty(older).url).run().seen == 0
     assert len({*asked}) == 4, "what comes after them was asked for"
 
 

@@ -43,7 +43,7 @@ def app(tmp_path: Path) -> MediaServer:
 
 
 def catch_up(app: MediaServer, url: str, **options: Any) -> Progress:
-    return CatchUp(app.store, url, relay=app.relay, timeout=2, sleep=lambda seconds: None, **options).run()
+    return CatchUp(app.role, url, timeout=2, sleep=lambda seconds: None, **options).run()
 
 
 def files(app: MediaServer) -> dict[str, bytes]:
@@ -225,8 +225,8 @@ def test_what_changed_where_it_came_from_is_not_undone(tmp_path: Path, monkeypat
         put(above, "cat", b"one")
         ask(above, "DELETE", "/dog")
         app = MediaServer(below.root, children=[above.url])
-        assert app.relay
-        monkeypatch.setattr(app.relay.replicator.worker, "start", lambda: None)
+        assert app.role
+        monkeypatch.setattr(app.role.replicator.worker, "start", lambda: None)
         done = catch_up(app, above.url)
         assert (done.fetched, done.deleted) == (1, 1)
         app.close()
@@ -234,7 +234,7 @@ def test_what_changed_where_it_came_from_is_not_undone(tmp_path: Path, monkeypat
             put(above, name, b"two")
         below.start()
         eventually(lambda: not owed(above), 60)
-        relay = below.app.relay
+        relay = below.app.role
         eventually(lambda: {each.status for each in relay.outbox.owing(*relay.children, "", 9)} == {508})
         assert [held(node) for node in (above, below)] == [{"cat": b"two", "dog": b"two"}] * 2
 
@@ -444,7 +444,7 @@ def test_the_rate_is_kept(app: MediaServer, above: Node) -> None:
     """1.5 MB at 500 kB/s: two seconds at least, since one may be made up for, and not many more."""
     put(above, "large", LARGE[:1_500_000])
     began = time.monotonic()
-    CatchUp(app.store, above.url, rate=500_000).run()
+    CatchUp(app.role, above.url, rate=500_000).run()
     assert 1.9 < time.monotonic() - began < 8
     assert files(app) == {"large": LARGE[:1_500_000]}
 

@@ -24,7 +24,7 @@ def ring(count: int) -> list[list[int]]:
 
 
 def id_of(node: Node) -> str:
-    return Hops.own(node.app.relay.identity)
+    return str(node.app.role.node_id)
 
 
 def as_a_node(node: Node, method: str, path: str, body: bytes | None, through: str, **headers: str) -> int:
@@ -34,8 +34,7 @@ def as_a_node(node: Node, method: str, path: str, body: bytes | None, through: s
 
 def is_at_rest(*nodes: Node) -> bool:
     """Say whether nobody sends anything soon: whatever is owed is parked."""
-    relays = [node.app.relay for node in nodes if node.app.relay]
-    due = [relay.outbox.next_due(child) for relay in relays for child in relay.children]
+    due = [node.app.role.outbox.next_due(child) for node in nodes for child in node.app.role.children]
     return all(each is None or each > time.time() + LONG for each in due)
 
 
@@ -76,7 +75,7 @@ def test_what_leads_back_is_named_where_it_is_owed_and_above(tmp_path: Path, cou
     """Its reason is in the status of the node that has it as a child, and on the page of each node."""
     with linked(tmp_path, ring(count)) as nodes:
         ask(nodes[0], "PUT", "/cat", CAT)
-        last = nodes[-1].app.relay
+        last = nodes[-1].app.role
         (host,) = last.replicator.status().hosts
         assert (host.owed, host.parked) == (1, 1) and "--child" in host.error
         (delivery,) = ask_json(nodes[-1], "/__missing__")["deliveries"]
@@ -126,7 +125,7 @@ def test_a_child_that_leads_back_no_more_gets_what_it_is_owed(tmp_path: Path) ->
         first.stop()
         with Node(first.root, first.port) as leaf:
             assert ask(second, "PUT", "/cat", b"new")[0] in (200, 202)
-            second.app.relay.replicator.drain(timeout=20)
+            second.app.role.replicator.drain(timeout=20)
             assert held(leaf) == held(second) == {"cat": b"new"} and not owed(second)
 
 
@@ -185,12 +184,13 @@ def test_what_is_noted_of_a_way_is_its_nodes_alone() -> None:
 
 def test_each_node_adds_itself_and_a_hop() -> None:
     """What it sends is refused where it has been, and nowhere else."""
-    hops = Hops.of(Hops(("0" * 12,), 3).through("1" * 40))
-    assert hops == Hops(("0" * 12, "1" * 12), 4)
-    hops.judge("2" * 40)
-    for identity in ("0" * 40, "1" * 40):
+    own = Hops.own("1" * 40)
+    hops = Hops.of(Hops(("0" * 12,), 3).through(own))
+    assert hops == Hops(("0" * 12, own), 4)
+    hops.judge(Hops.own("2" * 40))
+    for node_id in ("0" * 12, own):
         with pytest.raises(Refused) as caught:
-            hops.judge(identity)
+            hops.judge(node_id)
         assert caught.value.status.startswith("508")
 
 

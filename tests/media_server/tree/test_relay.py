@@ -23,6 +23,7 @@ from resto_wsgi.fields.digests import format_digest
 from resto_wsgi.media_server import Access, MediaServer
 from resto_wsgi.media_server.files.store import Store
 from resto_wsgi.media_server.tree.above import CatchUpError, Record
+from resto_wsgi.media_server.tree.alone import Alone
 from resto_wsgi.media_server.tree.catch_up import CatchUp
 from resto_wsgi.replicator import Replicator
 from resto_wsgi.trust.signatures import parse_keys
@@ -357,7 +358,7 @@ def test_an_outbox_that_cannot_be_read_is_answered(tmp_path: Path, monkeypatch: 
 
     with Node(tmp_path / "root", children=[f"http://{LOOPBACK}:{free_port()}"]) as node:
         for method, path in (("is_gone", "/cat"), ("owing", "/__missing__")):
-            monkeypatch.setattr(node.app.relay.outbox, method, damaged)
+            monkeypatch.setattr(node.app.role.outbox, method, damaged)
             assert ask(node, "GET", path)[0] == 503
 
 
@@ -373,7 +374,7 @@ def test_an_answer_that_does_not_say_where_it_ends_is_none(tmp_path: Path, fault
     with Node(tmp_path / "root", children=[child]) as node:
         assert ask(node, "GET", "/cat")[0] == 504
     app = MediaServer(tmp_path / "below")
-    run = CatchUp(app.store, child, timeout=1, sleep=lambda seconds: None)
+    run = CatchUp(app.role, child, timeout=1, sleep=lambda seconds: None)
     record = Record("cat", 1000, 0, None, None)
     run._try("cat", lambda: run._bring(record))
     assert run.progress.failed == 1 and not (tmp_path / "below/cat").exists()
@@ -487,6 +488,6 @@ def test_children_that_want_a_signature_are_given_one(tmp_path: Path, large: boo
         os.unlink(tmp_path / "root/b/cat.jpg")
         assert ask(root, "GET", "/b/cat.jpg")[2] == content
         fresh = Store(str(tmp_path / "fresh"))
-        assert CatchUp(fresh, leaf.url, credentials=credentials).run().fetched == 1
+        assert CatchUp(Alone(fresh), leaf.url, credentials=credentials).run().fetched == 1
         with pytest.raises(CatchUpError):
-            CatchUp(Store(str(tmp_path / "stranger")), leaf.url).run()
+            CatchUp(Alone(Store(str(tmp_path / "stranger"))), leaf.url).run()
