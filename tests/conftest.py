@@ -7,6 +7,7 @@ are skipped; with the environment variable CI set they fail.
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,11 +17,17 @@ from typing import Any
 
 import pytest
 from over_http import TIMEOUT
+from ports import share
 from servers import KINDS, FaultyServer, Node, server_of
 
+from resto_wsgi.demo import stock
 from resto_wsgi.demo.stock import StockServer
 from resto_wsgi.transports.http import connection as http_connection
 from resto_wsgi.transports.http.transport import HttpTransport
+
+stock.PORTS = share(stock.PORTS)
+for size_of_terminal in ("COLUMNS", "LINES"):  # which readline leaves to the workers of pytest-xdist
+    os.environ.pop(size_of_terminal, None)
 
 MediaServers = Callable[..., "list[StockServer | Node]"]
 

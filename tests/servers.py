@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import random
 import socket
 import struct
 import threading
@@ -22,12 +21,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from ports import LOOPBACK, free_port
 
 from resto_wsgi.demo.stock import StockServer, missing
 from resto_wsgi.media_server import make_server
 from resto_wsgi.media_server.node import MediaServer
 
-LOOPBACK = "127.0.0.1"
 KINDS = ("nginx", "lighttpd", "apache", "node", "tree")
 REPLICATED_TO = ("nginx", "node", "tree")  # what the tests of replication run against
 PATIENCE = 10.0  # seconds that a test waits for something that takes milliseconds
@@ -44,22 +43,6 @@ def eventually(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
             pytest.fail(f"not within {timeout} s: {condition}")
         time.sleep(0.005)
     return value
-
-
-def free_port_below() -> int:
-    """Return a free port that is below those of outgoing connections: nobody takes it while its server is away."""
-    while True:
-        port = random.choice(range(10000, 20000))
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            return port
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def need(kind: str) -> None:
@@ -133,7 +116,7 @@ class Node:
     ) -> None:
         self.kind = "node"
         self.root = os.fspath(root)
-        self.port = port or free_port_below()  # cheroot takes one again at once only where it was asked for by number
+        self.port = port or free_port()  # cheroot takes one again at once only where it was asked for by number
         self._options = options
         self._server_options = server or {}
         self._server: Any = None
@@ -184,7 +167,7 @@ class Tree:
 
     def __init__(self, folder: str | os.PathLike[str], port: int = 0, **options: Any) -> None:
         self.kind = "tree"
-        self.port = port or free_port_below()
+        self.port = port or free_port()
         self._folder = os.fspath(folder)
         self._options = options
         self.root = os.path.join(self._folder, "0")

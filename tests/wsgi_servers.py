@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -16,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-LOOPBACK = "127.0.0.1"
-PORTS = range(10000, 20000)  # no outgoing connection gets one of these between the look and the start
+from ports import LOOPBACK, free_port
+
 START_WITHIN = 20.0  # seconds
 STOP_WITHIN = 10.0  # seconds from SIGTERM to SIGKILL
 
@@ -48,7 +47,7 @@ class WsgiServer:
 @contextlib.contextmanager
 def running(kind: str, application: str, output: Path, environ: Mapping[str, str]) -> Iterator[WsgiServer]:
     """One of COMMANDS with ``application`` (`module:name`), with ``environ`` beside this process's environment."""
-    port = _free_port()
+    port = free_port()
     arguments = [argument.format(address=f"{LOOPBACK}:{port}") for argument in COMMANDS[kind]]
     server = WsgiServer(f"http://{LOOPBACK}:{port}/", (LOOPBACK, port), output)
     with (
@@ -66,14 +65,6 @@ def running(kind: str, application: str, output: Path, environ: Mapping[str, str
             yield server
         finally:
             _stop(process)
-
-
-def _free_port() -> int:
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            return port
 
 
 def _wait_until_it_listens(server: WsgiServer, process: subprocess.Popen[bytes]) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import random
 import select
 import socket
 import struct
@@ -25,8 +24,8 @@ import threading
 import time
 from dataclasses import dataclass
 
-LOOPBACK = "127.0.0.1"
-PORTS = range(10000, 20000)  # no outgoing connection gets one of these while nobody listens on it
+from ports import LOOPBACK, free_port
+
 BLOCK = 64 * 1024  # bytes
 PATIENCE = 10.0  # seconds in which a block is taken by the side that it is for
 ANSWER_WITHIN = 2.0  # seconds of silence after which nobody waits for the answer to a late request any more
@@ -119,7 +118,7 @@ class Proxy:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         while True:
             try:
-                listener.bind((LOOPBACK, port or random.choice(PORTS)))
+                listener.bind((LOOPBACK, port or free_port()))
                 listener.listen(128)
                 break
             except OSError:

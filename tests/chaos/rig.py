@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ports import LOOPBACK, free_port
+
 from resto_wsgi.demo.stock import StockServer
 
-LOOPBACK = "127.0.0.1"
-PORTS = range(10000, 20000)  # no outgoing connection gets one of these between the look and the start
 START_WITHIN = 20.0  # seconds
 STOP_WITHIN = 5.0  # seconds from SIGTERM to SIGKILL
 STEP = 0.01  # seconds between two looks
@@ -60,7 +60,7 @@ class Gunicorn:
         self._workers = workers
         self._process: subprocess.Popen[bytes] | None = None
         self.log = os.path.join(folder, "gunicorn.log")
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
 
     def __enter__(self) -> Gunicorn:
@@ -175,14 +175,6 @@ def _children(parent: int) -> Iterator[int]:
                 state, found = stat.read().rpartition(b")")[2].split()[:2]
                 if int(found) == parent and state != b"Z":
                     yield int(entry)
-
-
-def _free_port() -> int:
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            return port
 
 
 def _connects(port: int) -> bool:

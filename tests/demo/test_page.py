@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from ports import free_port
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -40,7 +41,7 @@ new MutationObserver((changes) => changes.forEach(({target}) => {
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a demo that runs as `resto demo` runs it."""
-    command = [sys.executable, "-c", "from resto_wsgi.cli import main; main()", "demo", "--port", "18600"]
+    command = [sys.executable, "-c", "from resto_wsgi.cli import main; main()", "demo", "--port", str(free_port())]
     env = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("demo"))}
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

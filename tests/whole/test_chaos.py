@@ -431,7 +431,9 @@ def test_a_failing_seed_of_the_simulation_is_a_problem() -> None:
 def test_the_command_prints_a_table_and_fails_where_something_was_found(tmp_path: Path) -> None:
     """A part that cannot even run is a failure, not silence."""
     copy = tmp_path / "tests" / "chaos"
-    shutil.copytree(Path(__file__).parents[1] / "chaos", copy)
+    tests = Path(__file__).parents[1]
+    shutil.copytree(tests / "chaos", copy)
+    shutil.copy(tests / "ports.py", copy.parent)
     (copy / "kill.py").write_text("raise SystemExit('broken')")
     run = subprocess.run(
         [sys.executable, str(copy), "--short", "--only", "kill", "--seed", "3"],

@@ -167,7 +167,7 @@ def test_the_ini_example_wraps_an_application(localized: Any, servers: list[Stoc
     ini = tmp_path / "site.ini"
     ini.write_text(
         localized(of("ini")[0])
-        + "\n[app:bare]\npaste.app_factory = test_readme:make_bare\n[pipeline:main]\npipeline = resto bare\n"
+        + f"\n[app:bare]\npaste.app_factory = {__name__}:make_bare\n[pipeline:main]\npipeline = resto bare\n"
     )
     application = deploy.loadapp(f"config:{ini}")
     assert upload(application).status_code == 200

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import LOOPBACK, Node, eventually, free_port_below, server_of
+from servers import LOOPBACK, Node, eventually, free_port, server_of
 
 from resto_wsgi.demo.stock import APACHE_MODULES
 from resto_wsgi.errors import ConfigError, DeliveryError, ReplicationError
@@ -149,7 +149,7 @@ def nginx_over_tls(tmp_path: Path, pki: Path) -> Iterator[Callable[[str], str]]:
     with contextlib.ExitStack() as stack:
 
         def start(extra: str, certificate: str = "server") -> str:
-            port = free_port_below()
+            port = free_port()
             tls = f"ssl_certificate {pki}/{certificate}.pem; ssl_certificate_key {pki}/{certificate}.key;"
             extra = f"listen {LOOPBACK}:{port} ssl; {tls} {extra}"
             stack.enter_context(server_of("nginx", tmp_path / "nginx", extra=extra))
