@@ -1,9 +1,9 @@
 """Who may write to the media server, and see what is in its folders. Reads of files are public.
 
-Each means that is given admits on its own: an address, a signature, a client certificate. Where none is given, this
-machine may write, and nobody else. A request is judged by its head alone, before its body is read; a signature
-covers the digest of the body, which ``body`` compares. An address is also that of every page in a browser there, so it
-does not admit what may be the work of one. ``node`` calls this.
+Each means that is given admits on its own: an address, a signature, a client certificate. If none is given, this
+machine may write, and nobody else. A request is judged by its head alone, before its body is read; a signature covers
+the digest of the body, which ``body`` compares. Each page in a browser has the address of its machine too, so an
+address does not admit what may be the work of a page. ``node`` calls this.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Access:
                   Without them, one that was signed for another server with the same key could be repeated here. By
                   these names this machine may call it too
     certificates  whether a client certificate that the WSGI server has verified (SSL_CLIENT_VERIFY) admits
-    anyone        has to be True where the networks are all addresses there are
+    anyone        has to be True if the networks are all addresses there are
 
-    Raises ConfigError where a network or an authority is none, or all networks together are everybody's.
+    Raises ConfigError if a network or an authority is none, or all networks together are everybody's.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Access:
         certificates: bool = False,
         anyone: bool = False,
     ) -> None:
-        # A proxy on this machine makes every client a local one, so this machine may write by default only where
-        # nothing else was said, and not through a proxy that says that it is one.
+        # A proxy on this machine makes every client a local one. So this machine may write by default only if nothing
+        # else was said, and not through a proxy that says that it is one.
         self._by_default = networks is None and not (keys or certificates or anyone)
         given = LOOPBACK if self._by_default else tuple(networks or ())
         self._networks = [parse_network("allow", each) for each in given]
@@ -67,7 +67,7 @@ class Access:
         named = {each: _hostname(each) for each in self._authorities}
         for each, host in named.items():
             if not host:
-                raise ConfigError("name", f"takes HOST:PORT, or HOST where the port is the scheme's, not {shown(each)}")
+                raise ConfigError("name", f"takes HOST:PORT, or HOST if the port is the scheme's, not {shown(each)}")
         self._names = {"localhost", socket.gethostname().lower(), *named.values()}
         self._certificates = certificates
         self._anyone = anyone
@@ -75,7 +75,7 @@ class Access:
             raise ConfigError("allow", "those networks are everybody's; if that is meant, say so with --allow-anyone")
 
     def admit(self, environ: WSGIEnvironment, replays: Replays, now: float) -> None:
-        """Return where the request may write, ``now`` in seconds since 1970; raise Refused else."""
+        """Return if the request may write, raise Refused else; ``now`` is in seconds since 1970."""
         if self._anyone or self._has_certificate(environ):
             return
         fault = "from here, and like this, files can only be read"
@@ -102,13 +102,13 @@ class Access:
         return address is not None and any(address in network for network in self._networks)
 
     def _page_fault(self, environ: WSGIEnvironment) -> str | None:
-        """Say why this may be the work of a page in a browser; None where it is not.
+        """Return why this may be the work of a page in a browser, None if it is not.
 
-        Of a page of any site: where its author has his name lead to this server (DNS rebinding), the browser takes it
-        for one of ours. So nobody writes by an address with Origin or Sec-Fetch-Site, which every browser sends and no
-        sender of files does. Where this machine writes by default, it has to call us by a name that no stranger can
-        have lead here besides, for reading our own pages too. Not so where networks were given: senders call us by
-        the name that their media_hosts has, and a proxy on this machine passes on the public's.
+        The page may be of any site: if its author has his name lead to this server (DNS rebinding), the browser takes
+        it for one of ours. So nobody writes by an address with Origin or Sec-Fetch-Site, which every browser sends and
+        no sender of files does. If this machine writes by default, it also has to call us by a name that no stranger
+        can have lead here, even to read our own pages. If networks were given, any name will do: senders call us by
+        the name that their media_hosts has, and a proxy on this machine passes on the name that the public uses.
         """
         if environ["REQUEST_METHOD"] not in READING and any(each in environ for each in PAGES):
             return "an address does not let pages in a browser write: sign, or have a certificate"
@@ -117,7 +117,7 @@ class Access:
         return None
 
     def _is_own_name(self, authority: str) -> bool:
-        """True where no stranger can have a name of his lead here; browsers always send one."""
+        """Say whether no stranger can have this name lead here. Browsers always send a name."""
         host = _hostname(authority)
         return not authority or host in self._names or host.endswith(".localhost") or parse_address(host) is not None
 
@@ -158,7 +158,7 @@ def _judge_digest(value: str) -> None:
 
 
 def _hostname(authority: str) -> str:
-    """Return the host of a HOST:PORT in lower case, without brackets; "" where it is none."""
+    """Return the host of a HOST:PORT in lower case, without brackets; "" if it is none."""
     match = _HOST.fullmatch(authority.strip().lower())
     return (match[1] or match[2]).removesuffix(".") if match else ""
 

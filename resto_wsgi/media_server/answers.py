@@ -1,15 +1,28 @@
 """What the media server's modules give to its WSGI face: an answer, or the refusal of a request.
 
-Plain values: nothing is sent here. The text of a refusal holds nothing that a client sent.
+Both are plain values; nothing is sent here. The text of a refusal holds nothing that a client sent. All modules of the
+media server use this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-__all__ = ["JSON", "TEXT", "UNKEPT", "Answer", "Header", "Refused", "no_such_file", "text_answer", "whole_answer"]
+__all__ = [
+    "BLOCK_BYTES",
+    "JSON",
+    "TEXT",
+    "UNKEPT",
+    "Answer",
+    "Header",
+    "Refused",
+    "no_such_file",
+    "text_answer",
+    "whole_answer",
+]
 
+BLOCK_BYTES = 256 * 1024  # of a body that are moved at a time, in or out: few calls, and little memory for each client
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
@@ -18,12 +31,12 @@ Header = tuple[str, str]
 UNKEPT: Header = ("Cache-Control", "no-store")  # for what is true of this request alone, or soon no more
 
 
-@dataclass
+@dataclass(frozen=True)
 class Answer:
-    """A status, headers, and a body, which may have a method ``close``, to be called by the WSGI server."""
+    """What a client gets: a status, headers, and a body, which may have a method ``close`` for the WSGI server."""
 
     status: str
-    headers: list[Header] = field(default_factory=list)
+    headers: Sequence[Header] = ()
     body: Iterable[bytes] = ()
 
 

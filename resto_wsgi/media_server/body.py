@@ -1,8 +1,8 @@
 """A request's body, as the WSGI server hands it over: counted, bounded, and read no further than its length.
 
-WSGI servers tell of a client that went away in many ways, and let lengths through that are none; both are judged
-here. ``node`` makes one for every request, so that what nobody wanted is read in blocks, and not by the WSGI
-server, all at once, into memory.
+WSGI servers let lengths through that are none, and tell of a client that went away in many ways. Both are judged here.
+``node`` makes one for each request, so that a body that nobody wanted is read in blocks; the WSGI server would read all
+of it at once into memory.
 """
 
 from __future__ import annotations
@@ -14,35 +14,34 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..fields.digests import parse_digest
-from .answers import Refused
+from .answers import BLOCK_BYTES, Refused
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["BLOCK", "Body"]
+__all__ = ["RequestBody"]
 
-BLOCK = 256 * 1024  # bytes moved at a time
-DISCARD = 4 * 1024 * 1024  # bytes of a refused body that are read; who sends more has to see the connection end
-LENGTH_DIGITS = 18  # of a Content-Length: an exabyte
+DISCARDED_BYTES_MAX = 4 * 1024 * 1024  # of a refused body: who sends more has to see the connection end
+LENGTH_DIGITS_MAX = 18  # of a Content-Length: an exabyte
 
 
-class Body:
-    """A request's body, read no further than its Content-Length; ``length`` is None where that is no number."""
+class RequestBody:
+    """The body that a request announces; ``length`` is its Content-Length, None if that is no number."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         announced = environ.get("CONTENT_LENGTH", "")
         self._environ = environ
         self._input = environ["wsgi.input"]
-        # A body in chunks ends who knows where; with a length besides, a proxy before us may see another request in
-        # it (RFC 9112, section 6.1).
+        # Nobody knows the end of a body in chunks. If there is a length too, a proxy before us may see another request
+        # in it (RFC 9112, section 6.1).
         self._chunked = "HTTP_TRANSFER_ENCODING" in environ
         self.length: int | None = None
         self._fault = Refused("411 Length Required", "a PUT needs a Content-Length")
-        if announced.isascii() and announced.isdigit() and len(announced) <= LENGTH_DIGITS:
+        if announced.isascii() and announced.isdigit() and len(announced) <= LENGTH_DIGITS_MAX:
             self.length = int(announced)
         elif announced:
             self._fault = Refused("400 Bad Request", "the Content-Length is not a number of bytes")
-        # Where the end is not known nothing is read: a server may take a chunk into memory, whatever its size.
+        # If the end is not known, nothing is read: a server may take a chunk into memory, whatever its size.
         self._endless = self._chunked or bool(announced and self.length is None)
         self._left = self.length or 0
 
@@ -59,11 +58,11 @@ class Body:
             raise self._fault
 
     def copy_to(self, fd: int, arrived: Callable[[int], None] = lambda total: None) -> bytes | None:
-        """Write the body to ``fd``; return its SHA-256 where the sender announced it.
+        """Write the body to ``fd``; return its SHA-256 if the sender announced it, else None.
 
-        ``arrived`` is told how many bytes are there, as they come.
-        Refuses a body that is shorter than its length, or is not the one of Repr-Digest or Content-Digest (RFC 9530):
-        without a Content-Encoding both are that of the body.
+        ``arrived`` is called with how many bytes are there, as they come. Refuses a body that is shorter than its
+        length, or is not the one of Repr-Digest or Content-Digest (RFC 9530): without a Content-Encoding both are that
+        of the body.
         """
         announced = self._digests()
         digest, total = hashlib.sha256(), 0
@@ -84,13 +83,13 @@ class Body:
     def discard(self) -> bool:
         """Read what nobody wanted, so that the client reads the answer; return whether that was all of it.
 
-        A server that has all of the body before it calls us, as waitress, needs none of that.
+        Nothing need be read if the server has all of the body before it calls us, as waitress.
         """
         if self._is_here():
             return True
         if self._endless:
             return False
-        until = self._left - DISCARD
+        until = self._left - DISCARDED_BYTES_MAX
         for _ in self:
             if self._left < until:
                 break
@@ -113,8 +112,8 @@ class Body:
         return [each for each in found if each is not None]
 
     def _read(self) -> bytes:
-        # Servers tell of a client that went away in many ways; each is a body that ends here.
+        # Some servers raise if the client went away, each another error: for us the body ends here.
         with contextlib.suppress(Exception):
-            block: bytes = self._input.read(min(BLOCK, self._left))
+            block: bytes = self._input.read(min(BLOCK_BYTES, self._left))
             return block
         return b""

@@ -1,6 +1,7 @@
 """Conditional requests: the version of a file that a client asks for or writes over (RFC 9110, section 13).
 
-For a write it is asked under the lock of the name, so that of two writers with one condition only one gets through.
+The condition of a write is judged under the lock of the name, so that of two writers with one condition only one gets
+through. ``node`` calls this for writes, ``reading`` for reads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_UNMODIFIED_SINCE"
 
 
 def judge_write(environ: WSGIEnvironment, etag: str | None, mtime: int) -> None:
-    """Refuse with 412 what must not be written over the version ``etag``, None where there is no file.
+    """Refuse with 412 what must not be written over the version ``etag``, None if there is no file.
 
     RFC 9110, section 13.2.2. ``mtime`` is in seconds since 1970.
     """
@@ -33,7 +34,7 @@ def judge_write(environ: WSGIEnvironment, etag: str | None, mtime: int) -> None:
 
 
 def unchanged(environ: WSGIEnvironment, etag: str, mtime: int) -> bool:
-    """Say whether the reader has the version ``etag`` already: 304. Refuses with 412 where it wants another one."""
+    """Say whether the reader has the version ``etag`` already: 304. Refuses with 412 if it wants another one."""
     if not any(each in environ for each in _CONDITIONS):
         return False
     _judge_match(environ, etag, mtime)
@@ -52,7 +53,7 @@ def range_applies(environ: WSGIEnvironment, etag: str, mtime: int) -> bool:
 
 
 def http_seconds(date: str) -> int | None:
-    """Return an HTTP date in whole seconds since 1970, None where it is none."""
+    """Return an HTTP date in whole seconds since 1970, None if it is none."""
     seconds = parse_date(date)
     return None if seconds is None else int(seconds)
 

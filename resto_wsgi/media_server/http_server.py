@@ -1,13 +1,10 @@
-"""The HTTP server: cheroot, with bounds on what a client can hold.
+"""The HTTP server: cheroot, with bounds on what a client can hold. Nothing is known here of files.
 
-cheroot lends one of its threads to a connection from the moment it is accepted, or, under TLS, its only accepting
-thread to the handshake; it waits ten seconds for every single byte, without an end. Here a connection that says
-nothing holds no thread, a handshake is a thread's work like any other, a request's head has ``timeout`` seconds in
-all, and what comes and goes afterwards has to move at MIN_RATE. What stays: each request that is under way holds one
-thread, so as many slow clients as there are threads, each just above that rate, hold all of them. Against the open
-internet have a proxy in front, which buffers.
-
-Nothing is known here of files. ``make_server`` imports this, and with it cheroot.
+cheroot gives a thread to each connection from the moment it is accepted, and waits ten seconds for every single byte,
+without an end. Here a connection that says nothing holds no thread, a TLS handshake is the work of a thread like any
+other, a request's head has ``timeout`` seconds in all, and what follows has to move at BYTES_A_SECOND_MIN. What stays:
+a request under way holds a thread, so as many slow clients as there are threads hold all of them. A proxy that buffers
+has to stand between this and the open internet. ``make_server`` imports this, and so cheroot.
 """
 
 from __future__ import annotations
@@ -33,13 +30,13 @@ __all__ = ["Server", "Tls"]
 
 THREADS = 20  # requests at a time
 TIMEOUT = 10.0  # seconds for a request's head, and without a byte
-MIN_RATE = 1024  # bytes per second of a body or an answer: 1/50 of a modem's of 1998
-BACKLOG = 128  # connections that wait to be accepted; cheroot's 5 turns some away when every host is written at once
-IDLE = 500  # connections without a request: below the usual limit of 1024 open files
-PATIENCE = 1.0  # seconds without a request after which a connection is closed where there are more
-QUEUED = 500  # requests that wait for a thread; more are answered 503
-QUEUE_TIMEOUT = 1.0  # seconds for which accepting stops before that
-HEADERS = 64 * 1024  # bytes of all headers of a request; cheroot would keep any number of them in memory
+BYTES_A_SECOND_MIN = 1024  # of a body or an answer: 1/50 of a modem's of 1998
+UNACCEPTED_MAX = 128  # connections that wait; cheroot's 5 turns some away when every host is written at once
+IDLE_MAX = 500  # connections without a request: below the usual limit of 1024 open files
+IDLE_SECONDS = 1.0  # without a request, after which a connection is closed if there are more than IDLE_MAX
+QUEUED_MAX = 500  # requests that wait for a thread; more are answered 503
+QUEUE_SECONDS = 1.0  # for which accepting stops before that
+HEADERS_BYTES_MAX = 64 * 1024  # of all headers of a request; cheroot would keep any number of them in memory
 
 T = TypeVar("T")
 
@@ -56,8 +53,8 @@ class Tls:
 class Server(CherootServer):
     """Serves ``app`` with ``threads`` requests at a time; ``timeout`` is in seconds. Raises ConfigError."""
 
-    keep_alive_conn_limit = IDLE
-    max_request_header_size = HEADERS
+    keep_alive_conn_limit = IDLE_MAX
+    max_request_header_size = HEADERS_BYTES_MAX
 
     def __init__(
         self,
@@ -69,14 +66,14 @@ class Server(CherootServer):
         timeout: float = TIMEOUT,
         tls: Tls | None = None,
     ) -> None:
-        seconds: dict[str, Any] = {"timeout": timeout, "accepted_queue_timeout": QUEUE_TIMEOUT}
+        seconds: dict[str, Any] = {"timeout": timeout, "accepted_queue_timeout": QUEUE_SECONDS}
         super().__init__(
             (host, port),
             app,
             numthreads=threads,
             max=threads,
-            request_queue_size=BACKLOG,
-            accepted_queue_size=QUEUED,
+            request_queue_size=UNACCEPTED_MAX,
+            accepted_queue_size=QUEUED_MAX,
             **seconds,
         )
         self.ConnectionClass = _Connection
@@ -91,7 +88,7 @@ class Server(CherootServer):
         if not self.can_add_keepalive_connection:
             # Whoever has something to say has said it by now; a new connection is more likely to be such a one.
             connections: Any = self.__dict__["_connections"]
-            connections._expire(threshold=time.time() - PATIENCE)
+            connections._expire(threshold=time.time() - IDLE_SECONDS)
         if self.can_add_keepalive_connection:
             self.put_conn(connection)
         else:
@@ -99,7 +96,7 @@ class Server(CherootServer):
 
 
 class _Paced(SocketIO):
-    """A connection in one direction, whose other end has ``timeout`` seconds, and MIN_RATE for what comes then."""
+    """A connection in one direction: its other end has the timeout for the first byte, then BYTES_A_SECOND_MIN."""
 
     def __init__(self, connection: Any, mode: Any) -> None:
         super().__init__(connection, mode)
@@ -107,8 +104,8 @@ class _Paced(SocketIO):
         self._timeout = self._set = connection.gettimeout()
         self.begin(0)
 
-    def begin(self, rate: int = MIN_RATE) -> None:
-        """Count anew; ``rate`` is in bytes per second, 0 where all has to come within the timeout."""
+    def begin(self, rate: int = BYTES_A_SECOND_MIN) -> None:
+        """Count anew; ``rate`` is in bytes per second, 0 if all has to come within the timeout."""
         self._seconds, self._rate, self._moved, self._waited = self._timeout, rate, 0, 0.0
 
     def readinto(self, buffer: Any) -> int | None:
@@ -184,7 +181,7 @@ class _Request(HTTPRequest):
         self.conn.rfile.raw.begin()
 
     def send_headers(self) -> None:
-        """Close where the application says so, instead of reading what is left of the body into memory."""
+        """Close if the application says so, instead of reading what is left of the body into memory."""
         if any(name.lower() == b"connection" and value.lower() == b"close" for name, value in self.outheaders):
             self.close_connection = True
         super().send_headers()

@@ -1,13 +1,13 @@
 """Our own media server, as a WSGI application: GET, HEAD, PUT, DELETE, MKCOL and OPTIONS of what is below one folder.
 
-It only decides: who may write is the matter of ``access``, the body's of ``body``, an answer to a reader that of
-``reading``, and the files' that of ``store``. Names are judged by ``names.check`` alone. A node that has children is a
-``Relay`` besides, which writes go through. Any WSGI server with blocking input runs it.
+It only decides. ``access`` knows who may write, ``request_head`` and ``body`` know what came, ``reading`` knows what a
+reader gets, ``store`` has the files, and a role of ``tree`` is what a node does that is alone or has children. Any WSGI
+server with blocking input runs it.
 
 A sender may number the versions of a name with ``Resto-Generation``, on PUT and on DELETE. Then an older version
-never replaces a newer one, whatever arrives first, and a file that was deleted does not come back; the same number
-once more is the same change repeated, and is carried out. Without it, the last to finish wins, and what was known
-of the name's generations is forgotten.
+never replaces a newer one, whatever arrives first, and a file that was deleted does not come back. The same number
+once more is the same change, and is carried out again. Without it the last to finish wins, and the name has no
+generation any more.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING
 from ..errors import OutboxError, shown
 from .access import Access
 from .answers import Answer, Refused, text_answer
-from .body import Body
+from .body import RequestBody
 from .conditions import judge_write
 from .files.own_names import MISSING, OWN, README
 from .files.store import Change, Store
 from .pages.index import index_page
 from .pages.missing import missing_page
 from .pages.readme import readme_page
-from .reading import file_answer, page_answer, page_of
+from .paging import page_of, query_of
+from .reading import file_answer, folder_answer
 from .refusals import Refusals
 from .replays import Replays
 from .request_head import Version, path_of, readable, writable
@@ -47,14 +48,18 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class MediaServer:
-    """Serves ``root``, which is made where it is missing; ``access`` says who may write, by default this machine.
+    """Serves the folder ``root``, which is made if it is missing; ``role`` is what it does for other nodes.
 
-    ``inline`` sends HTML, SVG and XML to be shown, not saved: for files of your own alone. ``children`` are the URLs of
-    nodes that get what this one gets, ``timeout`` the seconds without progress after which one of them is given up, and
-    ``outbox`` the path where it is kept what they are owed, by default in the root; ``credentials`` are what they are
-    shown, see ``Relay``. ``heal`` keeps what is missing here and was read through a child. ``clock`` returns seconds
-    since 1970. Raises OSError where the root cannot be made, and with children ConfigError, MediaRootError and
-    OutboxError.
+    access       who may write; by default this machine
+    inline       whether HTML, SVG and XML are shown, not saved: for files of your own alone
+    children     URLs of the nodes that get what this one gets
+    timeout      seconds without progress after which one of them is given up
+    outbox       path of the file with what they are owed; by default in the root
+    credentials  what they are shown, see ``Relay``
+    heal         whether what is missing here, and was read through a child, is kept
+    clock        returns seconds since 1970
+
+    Raises OSError if the root cannot be made, and with children ConfigError, MediaRootError and OutboxError.
     """
 
     def __init__(
@@ -101,7 +106,7 @@ class MediaServer:
         self.role.close()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        body = Body(environ)
+        body = RequestBody(environ)
         self.start()
         try:
             answer = self._answer(environ, body)
@@ -114,20 +119,18 @@ class MediaServer:
         except OutboxError as error:
             print(f"media server: {error}", file=environ["wsgi.errors"])
             answer = text_answer("503 Service Unavailable", "the outbox of this node cannot be read")
-        if not body.discard():
-            answer.headers.append(("Connection", "close"))  # the server must not take the rest for a request
-        if environ["REQUEST_METHOD"] == "HEAD":
-            answer.body = ()
-        start_response(answer.status, answer.headers)
-        return answer.body
+        # The server must not take the rest of a body for the next request.
+        end = [] if body.discard() else [("Connection", "close")]
+        start_response(answer.status, [*answer.headers, *end])
+        return () if environ["REQUEST_METHOD"] == "HEAD" else answer.body
 
-    def _answer(self, environ: WSGIEnvironment, body: Body) -> Answer:
+    def _answer(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
         method = self._methods.get(environ["REQUEST_METHOD"])
         if method is None:
             raise Refused("405 Method Not Allowed", f"only {self._allow[1]}", [self._allow])
         return method(environ, body)
 
-    def _options(self, environ: WSGIEnvironment, body: Body) -> Answer:
+    def _options(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
         return Answer("204 No Content", [self._allow])
 
     def _admit(self, environ: WSGIEnvironment) -> None:
@@ -135,7 +138,7 @@ class MediaServer:
 
     # Reading
 
-    def _get(self, environ: WSGIEnvironment, body: Body) -> Answer:
+    def _get(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
         path = path_of(environ, "404 Not Found")
         if not path or path.endswith("/"):
             return self._list(environ, path)
@@ -160,15 +163,15 @@ class MediaServer:
     def _list(self, environ: WSGIEnvironment, path: str) -> Answer:
         """List a folder for those who may write: the public shall not learn names that nobody told it."""
         self._admit(environ)
-        page = page_of(environ)
+        page = page_of(query_of(environ, "surrogateescape"))
         entries = self.store.entries(readable(path[:-1]) if path else "", *page)
         if entries is None:
             raise Refused("404 Not Found", "no such folder")
-        return page_answer(environ, entries, page)
+        return folder_answer(entries, page)
 
     # Writing
 
-    def _put(self, environ: WSGIEnvironment, body: Body) -> Answer:
+    def _put(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
         self._admit(environ)
         name = writable(path_of(environ, "400 Bad Request"))
         version = Version.of(environ)
@@ -187,7 +190,7 @@ class MediaServer:
                 lines = self.role.publish(name, change, staged, passing)
         return self.role.answer(environ, name, lines, created=change.status is None)
 
-    def _delete(self, environ: WSGIEnvironment, body: Body) -> Answer:
+    def _delete(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
         """DELETE of a file; with a slash at its end and ``Depth: infinity``, of an empty folder; never of a tree.
 
         RFC 4918, section 9.6.1. Said outright, so that no slash by mistake removes what somebody is about to fill.
@@ -217,7 +220,7 @@ class MediaServer:
             lines = self.role.delete(name, change, generation, passing)
         return self.role.answer(environ, name, lines, created=False)
 
-    def _make_folder(self, environ: WSGIEnvironment, body: Body) -> Answer:
+    def _make_folder(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
         """MKCOL (RFC 4918, section 9.3), which a PUT does not need: it makes the folders of its name."""
         self._admit(environ)
         name = writable(path_of(environ, "400 Bad Request").removesuffix("/"))

@@ -1,7 +1,8 @@
 """Ranges of a file: which a client asks for, and the bytes of one or several of them (RFC 9110, section 14).
 
-``parse`` bounds what one request can cost: a header with more than MAX_RANGES ranges, or with ranges that overlap
-so much that they are more than the file, is answered with the whole file, as the RFC permits and nginx does.
+``parse`` bounds what one request can cost: a header with more than RANGES_MAX ranges, or with ranges that overlap
+so much that they are more than the file, is answered with the whole file. The RFC permits that, and nginx does it.
+``reading`` calls this.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from .body import BLOCK
+from .answers import BLOCK_BYTES
 
-__all__ = ["MAX_RANGES", "Blocks", "Parts", "Span", "Unsatisfiable", "content_range", "parse"]
+__all__ = ["RANGES_MAX", "Blocks", "Parts", "Span", "Unsatisfiable", "content_range", "parse"]
 
-MAX_RANGES = 32  # in a request: a viewer of PDF files asks for some ten; each costs a seek and a head of 150 bytes
+RANGES_MAX = 32  # in a request: a viewer of PDF files asks for some ten; each costs a seek and a head of 150 bytes
 
 Span = tuple[int, int]  # the first offset, and the one after the last
 
@@ -29,10 +30,10 @@ class Unsatisfiable(Exception):
 def parse(header: str, size: int) -> list[Span] | None:
     """Return the ranges of a file of ``size`` bytes that a Range header asks for, in its order.
 
-    None where it is not understood or asks for too much, so that the whole file is sent. Raises Unsatisfiable.
+    None if it is not understood or asks for too much, so that the whole file is sent. Raises Unsatisfiable.
     """
     match = _UNIT.fullmatch(header.strip())
-    if not match or match[1].count(",") >= MAX_RANGES:
+    if not match or match[1].count(",") >= RANGES_MAX:
         return None
     spans = []
     for each in filter(None, map(str.strip, match[1].split(","))):
@@ -57,7 +58,7 @@ def content_range(span: Span, size: int) -> str:
 class Blocks:
     """The bytes of a file from the first offset of ``span`` to its last, in blocks; closing it closes the file.
 
-    Raises EOFError where the file has become shorter meanwhile, so that the connection ends and nobody takes what
+    Raises EOFError if the file has become shorter meanwhile, so that the connection ends and nobody takes what
     came for all of it.
     """
 
@@ -99,7 +100,7 @@ def _read(file: BinaryIO, span: Span) -> Iterator[bytes]:
     left = span[1] - span[0]
     file.seek(span[0])
     while left:
-        block = file.read(min(BLOCK, left))
+        block = file.read(min(BLOCK_BYTES, left))
         if not block:
             raise EOFError("a file became shorter while it was sent")
         left -= len(block)

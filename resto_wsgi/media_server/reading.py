@@ -1,7 +1,7 @@
 """Answers to readers: a file, ranges of it, or the listing of a folder.
 
 The file's version is its ETag, that of nginx. What a browser would run as a page or a script of this origin is sent
-as an attachment: uploads are the work of strangers.
+as an attachment: uploads are the work of strangers. ``node`` calls this, and the tree for what is sent through it.
 """
 
 from __future__ import annotations
@@ -11,34 +11,27 @@ import mimetypes
 import re
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from os import stat_result
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import parse_qs, quote, urlencode
 
 from .. import names
 from ..errors import NameRejected
 from ..fields.dates import format_date
 from ..fields.digests import format_digest, wants_digest
-from .answers import Answer, Header, Refused
-from .body import BLOCK
+from .answers import BLOCK_BYTES, JSON, UNKEPT, Answer, Header, Refused, whole_answer
 from .conditions import range_applies, unchanged
 from .files import marks
 from .files.store import Entry, etag_of
+from .paging import Page, next_page, query_text
 from .ranges import Blocks, Parts, Span, Unsatisfiable, content_range, parse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["MAX_ENTRIES", "Page", "file_answer", "page_answer", "page_of", "presented"]
-
-MAX_ENTRIES = 10_000  # of a folder in one answer: about 1 MB of JSON
-ENTRIES = 1000  # of a folder in one answer, where nobody asks for a number
+__all__ = ["file_answer", "folder_answer", "presented"]
 
 SCRIPTED = re.compile(r"html|[/+]xml|(?:java|ecma)script|/xsl")  # media types that a browser would run, on our origin
-
-_LIMIT = re.compile(r"[1-9][0-9]{0,8}")
-
-Page = tuple[str, int]  # a folder's entries after this one, and how many
 
 
 def file_answer(
@@ -50,13 +43,13 @@ def file_answer(
     """
     try:
         answer = _file_answer(environ, file, status, name, generation, inline)
-        if environ["REQUEST_METHOD"] == "HEAD" or answer.body == ():
-            answer.body = ()
-            file.close()
+        if environ["REQUEST_METHOD"] != "HEAD" and answer.body != ():
+            return answer
     except BaseException:
         file.close()
         raise
-    return answer
+    file.close()
+    return replace(answer, body=())
 
 
 def _file_answer(
@@ -113,12 +106,12 @@ def _partial(file: BinaryIO, spans: Sequence[Span], size: int, kind: str, header
 
 def _whole(environ: WSGIEnvironment, file: BinaryIO, size: int) -> Iterable[bytes]:
     wrapper: Any = environ.get("wsgi.file_wrapper")
-    whole: Iterable[bytes] = wrapper(file, BLOCK) if wrapper else Blocks(file, (0, size))
+    whole: Iterable[bytes] = wrapper(file, BLOCK_BYTES) if wrapper else Blocks(file, (0, size))
     return whole
 
 
 def _digest(environ: WSGIEnvironment, file: BinaryIO, status: stat_result) -> bytes | None:
-    """Return the file's SHA-256, where it is known, or is asked for and can be computed (RFC 9530, section 3)."""
+    """Return the file's SHA-256 if it is known, or is asked for and can be computed (RFC 9530, section 3)."""
     digest = marks.read_digest(file.fileno(), status)
     if digest is None and wants_digest(environ.get("HTTP_WANT_REPR_DIGEST", "")):
         digest = marks.compute_digest(file.fileno(), status)
@@ -130,28 +123,12 @@ def _media_type(name: str) -> str:
     return "application/octet-stream" if encoding or kind is None else kind
 
 
-def page_of(environ: WSGIEnvironment) -> Page:
-    """Return the part of a folder's listing that the query asks for: ``?after=NAME&limit=NUMBER``, both optional."""
-    wanted = Refused("400 Bad Request", f"wanted ?after=NAME&limit=NUMBER, with 1 to {MAX_ENTRIES}")
-    try:
-        query = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=8, errors="surrogateescape")
-    except ValueError:
-        raise wanted from None
-    limit = query.get("limit", [str(ENTRIES)])[-1]
-    if not _LIMIT.fullmatch(limit):
-        raise wanted
-    return query.get("after", [""])[-1], min(int(limit), MAX_ENTRIES)
-
-
-def page_answer(environ: WSGIEnvironment, entries: Sequence[Entry], page: Page) -> Answer:
-    """Return entries as nginx does with ``autoindex_format json``, and where the next ones are (RFC 8288)."""
+def folder_answer(entries: Sequence[Entry], page: Page) -> Answer:
+    """Return a page of entries as nginx does with ``autoindex_format json``, and the query of the next one."""
     shown = [_shown(each) for each in entries if _is_name(each.name)]
+    following = query_text(after=entries[-1].name, limit=page.limit) if len(entries) == page.limit else None
     body = json.dumps(shown, ensure_ascii=False).encode()
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-    if len(entries) == page[1]:
-        query = urlencode({"after": entries[-1].name, "limit": page[1]}, quote_via=quote, errors="surrogateescape")
-        headers.append(("Link", f'<?{query}>; rel="next"'))
-    return Answer("200 OK", headers, () if environ["REQUEST_METHOD"] == "HEAD" else [body])
+    return whole_answer("200 OK", JSON, body, [UNKEPT, *next_page(following)])
 
 
 def _shown(entry: Entry) -> dict[str, object]:

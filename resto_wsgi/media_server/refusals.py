@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Refusals"]
 
-BURST = 20  # lines at once
-INTERVAL = 6.0  # seconds for each line after those: with 400 bytes at most, 6 MB in a day
-LONGEST = 200  # characters of a name
+LINES_AT_ONCE = 20
+SECONDS_A_LINE = 6.0  # after those: with 400 bytes at most, 6 MB in a day
+NAME_CHARACTERS_MAX = 200  # also of a reason
+WORD_CHARACTERS_MAX = 50  # of a method or an address
 
 log = logging.getLogger("resto_wsgi")
 
@@ -34,7 +35,7 @@ class Refusals:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._full = clock()  # when there may be BURST lines again
+        self._full = clock()  # when there may be LINES_AT_ONCE again
         self._left_out = 0
         self._lock = threading.Lock()
 
@@ -44,8 +45,8 @@ class Refusals:
             return
         with self._lock:
             now = self._clock()
-            full = max(self._full, now) + INTERVAL
-            if full > now + BURST * INTERVAL:
+            full = max(self._full, now) + SECONDS_A_LINE
+            if full > now + LINES_AT_ONCE * SECONDS_A_LINE:
                 self._left_out += 1
                 return
             self._full, left_out, self._left_out = full, self._left_out, 0
@@ -55,13 +56,13 @@ class Refusals:
         log.warning(
             "refused: %s %s from %s: %s, %s%s",
             method,
-            shown(path, LONGEST),
+            shown(path, NAME_CHARACTERS_MAX),
             address,
             refused.status,
-            shown(refused.reason, LONGEST)[1:-1],
+            shown(refused.reason, NAME_CHARACTERS_MAX)[1:-1],
             more,
         )
 
 
 def _bare(text: str) -> str:
-    return shown(text, 50)[1:-1]
+    return shown(text, WORD_CHARACTERS_MAX)[1:-1]

@@ -1,9 +1,9 @@
 """Signatures that were seen, so that none is taken twice: an empty file for each, in a folder for each minute.
 
-The files are made with O_EXCL, so that of two threads or processes that get one request, one carries it out; and they
-outlive a restart, kill -9 included, where a memory of this process would not. They are not synced: a power cut may
-forget the last seconds, within which the same request could be carried out once more. Only good signatures come
-here, so only who has a key can fill the disk, and no signature is kept for longer than it is good.
+The files are made with O_EXCL, so that of two threads or processes that get one request, one carries it out. They
+outlive a restart, also after kill -9. They are not synced: a power cut may lose the last seconds, and a request of that
+time could be carried out once more. Only good signatures come here, so only who has a key can fill the disk, and no
+signature is kept for longer than it is good. ``access`` calls this.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ MINUTE = 60  # seconds
 
 
 class Replays:
-    """The signatures of the last minutes, in ``folder``, which is made where it is missing."""
+    """The signatures of the last minutes, in ``folder``, which is made if it is missing."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
     def is_first(self, verified: Verified, now: float) -> bool:
-        """Note a signature; return False where it was noted before. Raises OSError."""
+        """Note a signature; return False if it was noted before. Raises OSError."""
         minute = os.path.join(self._folder, str(verified.created // MINUTE))
         path = os.path.join(minute, verified.octets.hex())
         try:

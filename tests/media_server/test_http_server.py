@@ -170,7 +170,7 @@ def test_silent_connections_hold_no_thread(impatient: Node) -> None:
 def test_more_silent_connections_than_there_is_room_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The older ones make room for one that has something to say."""
     monkeypatch.setattr(http_server.Server, "keep_alive_conn_limit", 5)
-    monkeypatch.setattr(http_server, "PATIENCE", 0.1)
+    monkeypatch.setattr(http_server, "IDLE_SECONDS", 0.1)
     with Node(root, server={"threads": 2, "timeout": 60}) as node, contextlib.ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(socket.create_connection((LOOPBACK, node.port), 5))

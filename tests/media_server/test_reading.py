@@ -24,7 +24,7 @@ from node_requests import ask, files, open_descriptors
 from resto_wsgi.fields.digests import format_digest
 from resto_wsgi.media_server import Access, MediaServer
 from resto_wsgi.media_server.files import marks
-from resto_wsgi.media_server.ranges import MAX_RANGES, Unsatisfiable, parse
+from resto_wsgi.media_server.ranges import RANGES_MAX, Unsatisfiable, parse
 
 DATE = "Tue, 03 Nov 2026 10:20:30 GMT"
 TEN = b"0123456789"
@@ -67,7 +67,7 @@ def digest_of(content: bytes) -> str:
         ("bytes=", None),
         ("bytes=,", None),
         ("bytes=0-3,5-4", None),
-        ("bytes=" + ",".join(["0-0"] * MAX_RANGES), None),
+        ("bytes=" + ",".join(["0-0"] * RANGES_MAX), None),
         ("bytes=\u0661-2", None),
         ("0-3", None),
     ],
@@ -86,8 +86,8 @@ def test_ranges_outside_the_file(header: str) -> None:
 
 def test_as_many_ranges_as_are_allowed() -> None:
     """One more is the whole file."""
-    header = "bytes=" + ",".join(f"{each}-{each}" for each in range(MAX_RANGES))
-    assert len(parse(header, 1000) or []) == MAX_RANGES
+    header = "bytes=" + ",".join(f"{each}-{each}" for each in range(RANGES_MAX))
+    assert len(parse(header, 1000) or []) == RANGES_MAX
     assert parse(f"{header},99-99", 1000) is None
 
 

@@ -15,7 +15,7 @@ from trees import ask as ask_node
 
 from resto_wsgi.media_server import Access, MediaServer
 from resto_wsgi.media_server.answers import Refused
-from resto_wsgi.media_server.refusals import BURST, INTERVAL, Refusals
+from resto_wsgi.media_server.refusals import LINES_AT_ONCE, SECONDS_A_LINE, Refusals
 from resto_wsgi.trust.signatures import Key
 
 STRANGER = {"REMOTE_ADDR": FAR}
@@ -95,12 +95,12 @@ def test_a_flood_does_not_fill_the_log(caplog: Any) -> None:
     environ: Any = {"REQUEST_METHOD": "PUT", "PATH_INFO": "/x", "REMOTE_ADDR": FAR}
     for _ in range(1000):
         refusals.tell(environ, Refused("403 Forbidden", "no"))
-    assert len(lines(caplog)) == BURST
-    now = INTERVAL
+    assert len(lines(caplog)) == LINES_AT_ONCE
+    now = SECONDS_A_LINE
     for _ in range(1000):
         refusals.tell(environ, Refused("403 Forbidden", "no"))
-    assert len(lines(caplog)) == BURST + 1
-    assert lines(caplog)[-1].endswith(f" ({1000 - BURST} more were refused since the last such line)")
+    assert len(lines(caplog)) == LINES_AT_ONCE + 1
+    assert lines(caplog)[-1].endswith(f" ({1000 - LINES_AT_ONCE} more were refused since the last such line)")
     caplog.clear()
     now = 1e6
     for _ in range(2):

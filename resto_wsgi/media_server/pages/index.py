@@ -1,8 +1,9 @@
 """``/__index__``: every name below the root with its size, time and digest, in pages; ``?gone=1``: what was deleted.
 
-The order is that of a walk, folder by folder, each folder's entries sorted: so a page begins where the last one ended,
-whatever came and went meanwhile, and memory grows with a page, not with the tree. Each page reads the folders that it
-is in once. What is not a name (hidden, a link, not UTF-8) is left out. ``catch_up`` reads this, on another machine.
+The order is that of a walk, folder by folder, each folder's entries sorted. So a page begins with the name after the
+last one's end, whatever came and went meanwhile, and memory grows with a page, not with the tree. Each page reads the
+folders that it is in once. What is not a name (hidden, a link, not UTF-8) is left out. ``node`` calls this;
+``catch_up`` reads it, on another machine.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from email.utils import formatdate
 from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote as percent_encode
-from urllib.parse import urlencode
 
 from ... import names
 from ...errors import NameRejected
@@ -23,21 +22,22 @@ from ..answers import Answer, Refused
 from ..caller import wants_json
 from ..files import marks
 from ..files.store import LONGEST, Store
+from ..paging import page_of, query_of, query_text
 from ..tree.role import Role
-from .pages import html_page, json_page, query_of, table, wanted_page
+from .pages import html_page, json_page, table
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["index_page", "names_after"]
 
-CHUNK = 1000  # entries of a folder read at a time
+ENTRIES_AT_ONCE = 1000  # of a folder, read at a time
 
 
 def index_page(environ: WSGIEnvironment, role: Role) -> Answer:
     """Return a page of the index of the node that has this role."""
     query = query_of(environ)
-    after, limit = wanted_page(query)
+    after, limit = page_of(query)
     gone = query.get("gone") == "1"
     if after and not _is_name(after):
         raise Refused("400 Bad Request", "after is no name")
@@ -46,8 +46,7 @@ def index_page(environ: WSGIEnvironment, role: Role) -> Answer:
     chosen = list(islice(found, limit))
     following = None
     if len(chosen) == limit:
-        page = {"after": chosen[-1], "limit": limit} | ({"gone": 1} if gone else {})
-        following = urlencode(page, quote_via=percent_encode)
+        following = query_text(after=chosen[-1], limit=limit, **({"gone": 1} if gone else {}))
     if gone:
         return _deleted_page(environ, chosen, following, own)
     records = [record for name in chosen if (record := _record(role.store, name))]
@@ -83,13 +82,13 @@ def names_after(store: Store, after: str = "") -> Iterator[str]:
 
 def _entries(store: Store, folder: str, last: str) -> Iterator[tuple[str, bool]]:
     """Yield the names in a folder whose last parts come after ``last``, and which of them are folders."""
-    while entries := store.entries(folder, last, CHUNK):
+    while entries := store.entries(folder, last, ENTRIES_AT_ONCE):
         for each in entries:
             name = _join(folder, each.name)
             if _is_name(name):
                 yield name, each.folder
         last = entries[-1].name
-        if len(entries) < CHUNK:
+        if len(entries) < ENTRIES_AT_ONCE:
             return
 
 

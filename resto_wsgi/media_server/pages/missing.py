@@ -12,8 +12,6 @@ from __future__ import annotations
 import time
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote as percent_encode
-from urllib.parse import urlencode
 
 from ...hosts import Host
 from ...outbox.rows import Delivery
@@ -21,8 +19,9 @@ from ..answers import Answer, Refused
 from ..caller import wants_json
 from ..files.own_names import MISSING
 from ..files.store import Store
+from ..paging import Page, page_of, query_of, query_text
 from ..tree.role import Role
-from .pages import html_page, json_page, query_of, table, wanted_page
+from .pages import html_page, json_page, table
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["missing_page"]
 
 
-class _Page(NamedTuple):
+class _Owed(NamedTuple):
     """Deliveries of this node, each with the child that it is owed to; ``following`` is the query of the next page."""
 
     rows: list[tuple[Host, Delivery]]
@@ -40,28 +39,28 @@ class _Page(NamedTuple):
 def missing_page(environ: WSGIEnvironment, role: Role) -> Answer:
     """Return the page that the query asks for: ``?child=URL&after=NAME&limit=NUMBER``, all optional."""
     query = query_of(environ)
-    after, limit = wanted_page(query)
+    page = page_of(query)
     children = [each for each in role.children if each.url == query.get("child", each.url)]
     if "child" in query and not children:
         raise Refused("404 Not Found", "no such child")
-    page = _owed(role, children, after, limit)
-    return _json(environ, role, page) if wants_json(environ) else _html(role, page)
+    owed = _owed(role, children, page)
+    return _json(environ, role, owed) if wants_json(environ) else _html(role, owed)
 
 
-def _owed(role: Role, children: list[Host], after: str, limit: int) -> _Page:
+def _owed(role: Role, children: list[Host], page: Page) -> _Owed:
     """Read one child after the other: a page is of one of them, or of the beginnings of several."""
     found: list[tuple[Host, Delivery]] = []
     following: str | None = None
     for child in children:
-        room = limit - len(found)
-        rows = role.owing(child, after, room) if room else []
+        room = page.limit - len(found)
+        rows = role.owing(child, page.after, room) if room else []
         found += [(child, row) for row in rows]
         if room and len(rows) == room:
-            following = _query(child=child.url, after=rows[-1].name, limit=limit)
-    return _Page(found, following if len(children) == 1 else None)
+            following = query_text(child=child.url, after=rows[-1].name, limit=page.limit)
+    return _Owed(found, following if len(children) == 1 else None)
 
 
-def _html(role: Role, page: _Page) -> Answer:
+def _html(role: Role, owed: _Owed) -> Answer:
     if not role.children:
         return html_page("Missing", ["<p>This node has no children.</p>"])
     status = role.status()
@@ -69,10 +68,10 @@ def _html(role: Role, page: _Page) -> Answer:
     for child in role.children:
         own = status[child.url]
         there = f"{child.url}/{MISSING}"
-        here = f'<a href="?{escape(_query(child=child.url))}">{own.owed}</a>'
+        here = f'<a href="?{escape(query_text(child=child.url))}">{own.owed}</a>'
         link = f'<a href="{escape(there)}">{escape(there)}</a>'
         rows.append((escape(child.label), own.state, here, str(own.parked), escape(own.error), link))
-    owed = [
+    deliveries = [
         (
             escape(child.label),
             _method(role.store, each.name),
@@ -80,13 +79,14 @@ def _html(role: Role, page: _Page) -> Answer:
             escape(_time(each.since)),
             escape(each.reason),
         )
-        for child, each in page.rows
+        for child, each in owed.rows
     ]
     children = table(["child", "state", "owed", "parked", "last error", "what it owes itself"], rows)
-    return html_page("Missing", [children, table(["child", "method", "name", "since", "why"], owed)], page.following)
+    owing = table(["child", "method", "name", "since", "why"], deliveries)
+    return html_page("Missing", [children, owing], owed.following)
 
 
-def _json(environ: WSGIEnvironment, role: Role, page: _Page) -> Answer:
+def _json(environ: WSGIEnvironment, role: Role, owed: _Owed) -> Answer:
     nodes = role.figures(environ)
     status = role.status()
     children = []
@@ -94,31 +94,27 @@ def _json(environ: WSGIEnvironment, role: Role, page: _Page) -> Answer:
         own = status[child.url]
         facts = {"url": child.url, "state": own.state, "owed": own.owed, "parked": own.parked, "error": own.error}
         children.append(facts)
-    owed = sum(each.owed for each in status.values())
+    count = sum(each.owed for each in status.values())
     deliveries = [
         {"child": child.url, "name": each.name, "method": _method(role.store, each.name), "since": each.since}
         | ({"why": each.reason} if each.reason else {})
-        for child, each in page.rows
+        for child, each in owed.rows
     ]
     told: dict[str, Any] = {
-        "owed": owed,
-        "subtree": owed + sum(each.get("owed", 0) for each in nodes),
+        "owed": count,
+        "subtree": count + sum(each.get("owed", 0) for each in nodes),
         "complete": not any("error" in each for each in nodes),
         "children": children,
         "nodes": nodes,
         "deliveries": deliveries,
-        "next": page.following,
+        "next": owed.following,
     }
-    return json_page(told, page.following)
+    return json_page(told, owed.following)
 
 
 def _method(store: Store, name: str) -> str:
     """Say what would be sent now: what is owed is that the child matches, and never one request or another."""
     return "DELETE" if store.status(name) is None else "PUT"
-
-
-def _query(**values: object) -> str:
-    return urlencode(values, quote_via=percent_encode)
 
 
 def _time(seconds: float) -> str:

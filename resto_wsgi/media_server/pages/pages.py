@@ -1,46 +1,21 @@
-"""This server's own pages, for those who may write: what they share. Their names are in ``own_names``.
+"""What this server's own pages share: how they are written. They are for those who may write.
 
 A page is HTML for people and crawlers, or JSON for a program, which says so with Accept. Everything that came from a
-client, a child or the disk is escaped. ``node`` hands a GET over.
+client, a child or the disk is escaped. The pages' names are in ``own_names``; ``index``, ``missing`` and ``readme`` are
+called by ``node``.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from typing import Any
 
-from ..answers import JSON, UNKEPT, Answer, Header, Refused, whole_answer
+from ..answers import JSON, UNKEPT, Answer, Header, whole_answer
+from ..paging import next_page
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
-
-__all__ = ["html_page", "json_page", "query_of", "table", "wanted_page"]
-
-MAX_LIMIT = 10_000  # entries of a page
-LIMIT = 1000  # where nobody asks for a number
-
-_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-
-
-def query_of(environ: WSGIEnvironment) -> dict[str, str]:
-    """Return the query, of several values of one key the last. Refuses what is none."""
-    try:
-        found = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=8, errors="strict")
-    except ValueError:
-        raise Refused("400 Bad Request", "the query cannot be read") from None
-    return {key: values[-1] for key, values in found.items()}
-
-
-def wanted_page(query: dict[str, str]) -> tuple[str, int]:
-    """Return after which name a page begins, and how many entries it has: ``?after=NAME&limit=NUMBER``."""
-    limit = query.get("limit", str(LIMIT))
-    if not _NUMBER.fullmatch(limit):
-        raise Refused("400 Bad Request", f"wanted ?after=NAME&limit=NUMBER, with 1 to {MAX_LIMIT}")
-    return query.get("after", ""), min(int(limit), MAX_LIMIT)
+__all__ = ["html_page", "json_page", "table"]
 
 
 def json_page(value: Any, following: str | None = None) -> Answer:
@@ -66,6 +41,4 @@ def _page(text: str, kind: str, following: str | None) -> Answer:
     body = text.encode(errors="surrogateescape")
     headers: list[Header] = [UNKEPT, ("X-Content-Type-Options", "nosniff")]
     headers.append(("Content-Security-Policy", "default-src 'none'"))
-    if following is not None:
-        headers.append(("Link", f'<?{following}>; rel="next"'))
-    return whole_answer("200 OK", kind, body, headers)
+    return whole_answer("200 OK", kind, body, [*headers, *next_page(following)])

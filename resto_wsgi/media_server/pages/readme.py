@@ -1,4 +1,4 @@
-"""``/__readme.txt``: the commands for this very node, to be pasted into a shell."""
+"""``/__readme.txt``: the commands for this very node, to be pasted into a shell. ``node`` calls this."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["readme_page"]
 
 COMMANDS = """\
-# A media server. These commands work as they stand where this machine's address may write (--allow). With client
+# A media server. These commands work as they stand if this machine's address may write (--allow). With client
 # certificates add --cert FILE --key FILE to each; a signature (--secret-file) is more than curl can make.
 
 # Store a file, here and on every node below: 201 or 200, every node has it; 202, some are owed it. A line for each.

@@ -1,9 +1,9 @@
-"""What the node above says when it is asked to be caught up with: its index, a file of it, and one name as it is now.
+"""What the node above says to a node that catches up with it: its index, a file of it, and one name as it is now.
 
-It is believed in what it holds, and in nothing else: pages and numbers are bounded, each name is judged as a client's
-would be, an index has to go forward, so that one which turns in circles ends, and no file fills the disk. A file goes
-on from where an earlier fetch broke off, where it is still that version (If-Range). Nothing is published here.
-``catch_up`` calls this.
+It is believed in what it holds, and in nothing else. Pages and numbers are bounded, each name is judged as a client's
+would be, an index has to go forward, so that one that goes round ends, and no file fills the disk. An earlier fetch
+that broke off is gone on with, if the file is still that version (If-Range). Nothing is published here. ``catch_up``
+calls this.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
-from urllib.parse import quote as percent_encode
 
 from ... import names
 from ...errors import DeliveryError, NameRejected, RestoError
 from ...fields.digests import parse_digest
 from ...hosts import parse_hosts
 from ...transports.http.connection import COMMON
-from ..answers import JSON
+from ..answers import BLOCK_BYTES, JSON
 from ..files.own_names import INDEX, is_own
 from ..files.store import LONGEST
+from ..paging import query_text
 from .hops import Hops
 from .node_transport import NodeTransport, Reading
 
-__all__ = ["Above", "CatchUpError", "Pace", "Record"]
+__all__ = ["PAUSE_SECONDS", "Above", "CatchUpError", "Pace", "Record"]
 
-PAGE = 1000  # names asked for at a time
-MAX_PAGE = 8 * 1024 * 1024  # bytes of a page: a thousand of the longest names
-TRIES = 3  # of a page
-PAUSE = 0.5  # seconds between two of them
-BLOCK = 256 * 1024  # bytes moved at a time
-WANTED = 1024**3  # bytes: the digest of a larger file would be computed for longer than we wait for an answer
+PAGE_ENTRIES = 1000  # asked for at a time
+PAGE_BYTES_MAX = 8 * 1024 * 1024  # a thousand of the longest names
+PAGE_TRIES_MAX = 3
+PAUSE_SECONDS = 0.5  # between two tries
+NUMBER_MAX = (1 << 64) - 1  # of a size, an mtime in ns or a generation
+HASHED_BYTES_MAX = 1024**3  # the digest of a larger file would be computed for longer than we wait for an answer
+ETAG_CHARACTERS_MAX = 256
 REMEDIES = {  # of an index that is refused
     401: "; give what it wants in the file of RESTO_CREDENTIALS_FILE, and compare the clocks",
     403: "; its index is for those who may write there, so let this machine (--allow)",
@@ -50,7 +51,7 @@ class CatchUpError(RestoError):
 
 
 class Record(NamedTuple):
-    """A file of the index; ``sha256`` where the node above knows it, ``generation`` where it has one."""
+    """A file of the index; ``sha256`` and ``generation`` are None if the node above does not say them."""
 
     name: str
     size: int
@@ -60,15 +61,15 @@ class Record(NamedTuple):
 
 
 class Pace:
-    """Holds what is moved to ``rate`` bytes per second on the whole, None for no limit."""
+    """Keeps what is moved below ``rate`` bytes per second on the whole; None is no limit."""
 
     def __init__(self, rate: float | None, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
         self._rate = rate
         self._sleep = sleep
         self._clock = clock
         self._free = clock()  # when the next bytes may be taken
-        # Read in small blocks where they are to be few, or the sender would see nothing move for too long.
-        self.block = BLOCK if rate is None else max(1, min(BLOCK, int(rate / 4)))
+        # At a low rate the blocks are small, or the sender would see nothing move for too long.
+        self.block = BLOCK_BYTES if rate is None else max(1, min(BLOCK_BYTES, int(rate / 4)))
 
     def take(self, count: int) -> None:
         """Wait until ``count`` more bytes may be moved."""
@@ -81,7 +82,7 @@ class Pace:
 
 
 class Above:
-    """The node at ``url``; raises ConfigError where that is none. ``pace`` bounds what is fetched.
+    """The node at ``url``; raises ConfigError if that is none. ``pace`` bounds what is fetched.
 
     ``hops`` names it, as soon as its index was read: what is fetched has come through it. One without children does not
     say who it is, and nothing can lead back to it.
@@ -98,11 +99,11 @@ class Above:
 
     def files(self) -> Iterator[Record]:
         """Yield each file that it holds, in the order of a walk. Raises CatchUpError."""
-        return self._index("names", "", lambda name: name.split("/"))
+        return self._index("names", {}, lambda name: name.split("/"))
 
     def deleted(self) -> Iterator[Record]:
         """Yield each name that was deleted there, in the order of their UTF-8 bytes. Raises CatchUpError."""
-        return self._index("gone", "gone=1&", lambda name: [name])
+        return self._index("gone", {"gone": 1}, lambda name: [name])
 
     def look(self, name: str) -> Reading:
         """Ask for a name as it is now: 200 or 404. Takes no lock there. Raises DeliveryError."""
@@ -112,12 +113,12 @@ class Above:
             return reading
 
     def fetch(self, record: Record, path: str, fd: int, took: Callable[[int], None]) -> Reading | None:
-        """Complete the part ``fd`` at ``path``; return the answer that tells its version, None where there is no file.
+        """Complete the part ``fd`` at ``path``; return the answer that tells its version, None if there is no file.
 
-        ``took`` is told of bytes as they come. Raises DeliveryError, after which what came can be gone on from.
+        ``took`` is called with the bytes that come. Raises DeliveryError, after which what came can be gone on from.
         """
         fields = dict(COMMON)
-        if record.size <= WANTED:
+        if record.size <= HASHED_BYTES_MAX:
             fields["Want-Repr-Digest"] = "sha-256=1"
         have = os.fstat(fd).st_size
         if 0 < have < record.size and (etag := _etag_of(path)):
@@ -125,35 +126,35 @@ class Above:
         with self._transport.read(self._host, "GET", f"/{names.quote(record.name)}", fields) as reading:
             if reading.status in (404, 410):
                 return None
-            goes_on = str(reading.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
-            if reading.status != 200 and not (reading.status == 206 and "Range" in fields and goes_on):
-                raise reading.refused()
-            if not reading.ends:
-                raise reading.failed("its answer does not say where the file ends")
-            start = have if reading.status == 206 else 0
+            start = _start_of(reading, have if "Range" in fields else 0)
             os.ftruncate(fd, start)
             os.lseek(fd, start, os.SEEK_SET)
             _note_etag(path, reading.headers.get("ETag", ""))
-            room = _room(fd)
-            if (reading.size or 0) > room:
-                raise _too_large(reading, f"{reading.size} bytes are to come, and the disk has room for {room}")
-            for block in reading.blocks(self._pace.block):
-                room -= len(block)
-                if room < 0:  # nobody said how much would come
-                    os.ftruncate(fd, 0)
-                    raise _too_large(reading, "more bytes came than the disk has room for")
-                view = memoryview(block)
-                while view:
-                    view = view[os.write(fd, view) :]
-                took(len(block))
-                self._pace.take(len(block))
+            self._copy(reading, fd, took)
         return reading
 
-    def _index(self, key: str, query: str, place: Callable[[str], list[str]]) -> Iterator[Record]:
+    def _copy(self, reading: Reading, fd: int, took: Callable[[int], None]) -> None:
+        room = _room(fd)
+        if (reading.size or 0) > room:
+            raise _too_large(reading, f"{reading.size} bytes are to come, and the disk has room for {room}")
+        for block in reading.blocks(self._pace.block):
+            room -= len(block)
+            if room < 0:  # nobody said how much would come
+                os.ftruncate(fd, 0)
+                raise _too_large(reading, "more bytes came than the disk has room for")
+            view = memoryview(block)
+            while view:
+                view = view[os.write(fd, view) :]
+            took(len(block))
+            self._pace.take(len(block))
+
+    def _index(self, key: str, query: dict[str, object], place: Callable[[str], list[str]]) -> Iterator[Record]:
+        """Yield the records under ``key``, page by page; ``place`` returns what names are sorted by."""
         after = ""
         while True:
-            following = f"&after={percent_encode(after)}" if after else ""
-            page = [_record(each) for each in self._page(f"/{INDEX}?{query}limit={PAGE}{following}", key)]
+            following = {"after": after} if after else {}
+            target = f"/{INDEX}?{query_text(**query, limit=PAGE_ENTRIES, **following)}"
+            page = [_record(each) for each in self._page(target, key)]
             for record in page:
                 if after and place(record.name) <= place(after):
                     raise CatchUpError(f"the index of {self._host.label} does not go forward")
@@ -164,7 +165,7 @@ class Above:
                 return
 
     def _page(self, target: str, key: str) -> list[Any]:
-        left = TRIES
+        left = PAGE_TRIES_MAX
         while True:
             try:
                 return self._understood(json.loads(self._text(target)), key)
@@ -175,7 +176,7 @@ class Above:
                 if not left or error.status is not None:
                     problem = error.reason + REMEDIES.get(error.status or 0, "")
                     raise CatchUpError(f"the index of {self._host.label} is not to be had: {problem}") from error
-            self._sleep(PAUSE)
+            self._sleep(PAUSE_SECONDS)
 
     def _understood(self, page: Any, key: str) -> list[Any]:
         self.hops = _hops(page.get("node", ""))
@@ -185,7 +186,17 @@ class Above:
         with self._transport.read(self._host, "GET", target, {**COMMON, "Accept": JSON}) as reading:
             if reading.status != 200:
                 raise reading.refused()
-            return reading.text(MAX_PAGE)
+            return reading.text(PAGE_BYTES_MAX)
+
+
+def _start_of(reading: Reading, wanted: int) -> int:
+    """Return from which byte on the file comes, of which those from ``wanted`` on were asked for."""
+    goes_on = str(reading.headers.get("Content-Range", "")).startswith(f"bytes {wanted}-")
+    if reading.status != 200 and not (reading.status == 206 and wanted and goes_on):
+        raise reading.refused()
+    if not reading.ends:
+        raise reading.failed("its answer does not say where the file ends")
+    return wanted if reading.status == 206 else 0
 
 
 def _room(fd: int) -> int:
@@ -219,7 +230,7 @@ def _name(text: str) -> str:
 
 
 def _number(value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value < 1 << 64:
+    if not isinstance(value, int) or not 0 <= value <= NUMBER_MAX:
         raise ValueError("no number")
     return value
 
@@ -238,11 +249,11 @@ def _list(value: Any) -> list[Any]:
 
 def _note_etag(path: str, etag: str) -> None:
     with open(f"{path}.etag", "w", encoding="utf-8", errors="replace") as file:
-        file.write(etag[:256])
+        file.write(etag[:ETAG_CHARACTERS_MAX])
 
 
 def _etag_of(path: str) -> str:
     with contextlib.suppress(OSError, UnicodeError), open(f"{path}.etag", encoding="utf-8") as file:
-        etag = file.read(300)
+        etag = file.read(ETAG_CHARACTERS_MAX)
         return etag if etag.startswith('"') and etag.isascii() and etag.isprintable() else ""
     return ""

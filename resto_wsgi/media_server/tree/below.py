@@ -1,14 +1,11 @@
-"""Reading through the children what is not here: each in turn, the next where one fails, is silent or has it not.
+"""Reading through the children what is not here: each in turn, the next one if one fails, is silent or has it not.
 
-Streamed, a block at a time, with the deadlines of the transports; a Range is the child's to answer. What a child says
-is passed on as far as it is about the version of the file; how a browser is to take it is said here. A name that was
-deleted here is not looked for. A node to which several ways lead is asked once for each; one that leads back is passed
-over.
-
-A child that did not answer may itself wait for one below it. So for REST seconds it is asked for what is on that very
-server alone, and where it does not answer that either, for as long not at all: names which are nowhere cost no timeout
-each, and nobody who asks for one can hide a child's own files. ``node`` calls this, ``healing`` keeps what came through
-where that is wanted.
+The file is streamed with the deadlines of the transports; a Range is answered by the child. What a child says is passed
+on as far as it is about the version of the file; how a browser is to take it is said here. A node to which several ways
+lead is asked once on each; one that leads back is passed over. A child that did not answer may itself wait for one
+below it. So for REST_SECONDS it is asked for what is on that very server alone, and if it does not answer that either,
+for as long not at all: names that are nowhere cost no timeout each, and nobody who asks for one can hide the child's
+own files. ``relay`` calls this.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Below"]
 
-REST = 5.0  # seconds
+REST_SECONDS = 5.0  # a person tries again after about as long
 FOUND = {
     200: "OK",
     206: "Partial Content",
@@ -97,7 +94,7 @@ class Below:
             silent += reading
         if silent:
             reason = f"not here, and {silent} of {len(self._children)} children did not answer"
-            raise Refused("504 Gateway Timeout", reason, [("Retry-After", f"{REST:.0f}"), UNKEPT])
+            raise Refused("504 Gateway Timeout", reason, [("Retry-After", f"{REST_SECONDS:.0f}"), UNKEPT])
         # Anybody can name nodes that are then not asked, for his own answer alone.
         raise Refused("404 Not Found", "no such file", [UNKEPT] if hops.count else [])
 
@@ -106,7 +103,7 @@ class Below:
         return iter(self._children[first:] + self._children[:first])
 
     def _ask(self, child: Host, method: str, name: str, fields: dict[str, str]) -> Reading | bool:
-        """Return the answer, or whether there was none; False where the child says that it has not got it."""
+        """Return the answer, or whether there was none; False if the child says that it has not got it."""
         now = self._clock()
         if now < self._resting.get(child.url, 0.0):
             return True
@@ -115,7 +112,7 @@ class Below:
         try:
             reading = self._transport.read(child, method, f"/{quote(name)}", fields)
         except DeliveryError:
-            (self._resting if alone else self._alone)[child.url] = self._clock() + REST
+            (self._resting if alone else self._alone)[child.url] = self._clock() + REST_SECONDS
             return True
         if reading.status in FOUND and reading.ends and (reading.status != 206 or "Range" in fields):
             return reading

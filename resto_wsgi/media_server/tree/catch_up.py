@@ -3,15 +3,15 @@
     step of one file     killed here leaves
     being fetched        a part in ``.resto/catch-up``, named after the version: the next run goes on from there
     fetched, compared    the same, whole
-    published            the file; where this node has children, owed to them
+    published            the file; if this node has children, owed to them
     all was compared     nothing in ``.resto/catch-up``
 
-Others may write meanwhile, here and above. So nothing is published or deleted by what the index said, which may be
-old: under the lock of the name it has to be as it was here when it was looked at, and the node above is asked once more
-whether it still has that version, or none. Whatever changes there afterwards is sent here, and waits for the lock.
-What is newer here (by its generation, else by its mtime) is kept, and so is a name that is only here, unless the node
-above says that it was deleted. Where that one holds nothing, no more than a FEW are deleted: it may be the wrong one.
-One run at a time for each root. The command calls this.
+Others may write meanwhile, here and above. So nothing is published or deleted only because the index said so, which may
+be old. Under the lock of the name, the name has to be as it was here when it was looked at, and the node above is asked
+once more whether it still has that version, or none. Whatever changes there afterwards is sent here, and waits for the
+lock. What is newer here (by its generation, else by its mtime) is kept, and so is a name that is only here, unless the
+node above says that it was deleted. If that one holds no file at all, it may be the wrong one, and no more than
+DELETES_MAX names are deleted here. One run at a time for each root. The command calls this.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ...transports.http.security import Security
 from ..answers import Refused
 from ..files import marks
 from ..files.store import Change, Staged
-from .above import Above, CatchUpError, Pace, Record
+from .above import PAUSE_SECONDS, Above, CatchUpError, Pace, Record
 from .hops import Hops
 from .node_transport import NodeTransport, Passing, Reading
 from .role import Role
@@ -45,10 +45,9 @@ from .role import Role
 __all__ = ["CatchUp", "CatchUpError", "Progress"]
 
 TIMEOUT = 10.0  # seconds without progress
-TRIES = 5  # of one file; each goes on from where the last one broke off
-PAUSE = 0.5  # seconds between two of them
+FILE_TRIES_MAX = 5  # each goes on from where the last one broke off
 FOLDER = "catch-up"
-FEW = 100  # names that are deleted here although no file at all is left above
+DELETES_MAX = 100  # if no file at all is left above
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Reason:
-    """Why a name could not be done; ``final`` where another try is of no use."""
+    """Why a name could not be done; ``final`` if another try is of no use."""
 
     text: str
     final: bool
@@ -126,8 +125,8 @@ class CatchUp:
     def _judge_deletes(self) -> None:
         """Refuse to empty this root by what a node says that has no files."""
         doomed = (record for record in self._above.deleted() if self._state(record.name) is not None)
-        if sum(1 for _ in islice(doomed, FEW + 1)) > FEW:
-            problem = f"the node above has no files, and says that more than {FEW} of those here were deleted"
+        if sum(1 for _ in islice(doomed, DELETES_MAX + 1)) > DELETES_MAX:
+            problem = f"the node above has no files, and says that more than {DELETES_MAX} of those here were deleted"
             raise CatchUpError(
                 f"{problem}; nothing was. Look at its URL and its root; if that is right, empty the root"
             )
@@ -135,14 +134,14 @@ class CatchUp:
     def _try(self, name: str, work: Callable[[], None]) -> None:
         """Do one name. What fails for it alone is told and passed over; a disk that refuses ends the run."""
         self._advance(seen=1)
-        left = TRIES
+        left = FILE_TRIES_MAX
         while reason := self._attempt(work):
             left -= 1
             if not left or reason.final:
                 self._advance(failed=1)
                 self._warn(f"{names.quote(name)}: {reason.text}")
                 return
-            self._sleep(PAUSE)
+            self._sleep(PAUSE_SECONDS)
 
     def _attempt(self, work: Callable[[], None]) -> _Reason | None:
         try:

@@ -3,10 +3,10 @@
     head and bytes as they come ──> all but the last block ──> handed over: the engine sends the rest, when it may
                  └── the child fails, or the file is refused here ──> dropped: a short body, of which nothing is stored
 
-The last block is what commits: it is held back until the file is durable here, its digest was compared, the name is
+The last block commits the file. It is held back until the file is durable here, its digest was compared, the name is
 locked, the change recorded as owed, and the file published. So a child never has what its parent refused, or does not
-owe. Whoever is not ready then, or has failed, is sent the whole file by the engine, as if nothing had begun; a crash
-leaves what the child knows as a body that was cut short. One thread for each child, while the file arrives. It reads
+owe. A child that is not ready then, or has failed, is sent the whole file by the engine, as if nothing had begun; after
+a crash the child has a body that was cut short. There is one thread for each child while the file arrives. It reads
 from the file, not from memory, at the child's own pace. ``relay`` calls this, ``node_transport`` takes over.
 """
 
@@ -23,17 +23,17 @@ from typing import Any
 from ...hosts import Host
 from ...transports.http.connection import Bounded, Origin
 
-__all__ = ["LEAST", "Early", "Stream"]
+__all__ = ["EARLY_BYTES_MIN", "Early", "Stream"]
 
-LEAST = 4 * 1024 * 1024  # bytes: a smaller file is sent faster than this is begun
-HELD_BACK = 64 * 1024  # bytes at the end
-SPAN = 1024 * 1024  # bytes sent at a time
+EARLY_BYTES_MIN = 4 * 1024 * 1024  # of a file: a smaller one is sent faster than this is begun
+HELD_BACK_BYTES = 64 * 1024  # at the end of a file
+SENT_BYTES_MAX = 1024 * 1024  # at a time
 
 
 class Stream:
     """One child's PUT of the file at ``path``; ``sent`` bytes of the body are with it. Raises OSError.
 
-    ``mtime_ns`` is what the child was told of its mtime: where the file got another one, it is of no use.
+    ``mtime_ns`` is the mtime that the child was told; if the file gets another one, the stream is of no use.
     """
 
     def __init__(self, origin: Origin, head: bytes, path: str, size: int, mtime_ns: int, timeout: float) -> None:
@@ -42,7 +42,7 @@ class Stream:
         self.sent = 0
         self._head = head
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed at the end of the stream
-        self._most = size - HELD_BACK
+        self._early_bytes = size - HELD_BACK_BYTES
         self._mtime_ns = mtime_ns
         self._timeout = timeout
         self._have = 0
@@ -52,7 +52,7 @@ class Stream:
         self._thread = threading.Thread(target=self._run, name="resto early", daemon=True)
 
     def start(self) -> bool:
-        """Begin; return False, and be ended, where there can be no more threads."""
+        """Begin; return False, and be ended, if there can be no more threads."""
         try:
             self._thread.start()
         except RuntimeError:
@@ -104,10 +104,10 @@ class Stream:
             self._failed = True
 
     def _wait(self) -> int:
-        """Return how many bytes may be sent now, 0 where no more are to be."""
+        """Return how many bytes may be sent now, 0 if no more are to be."""
         with self._news:
-            self._news.wait_for(lambda: self._ended or self.sent >= self._most or self._have > self.sent)
-            return 0 if self._ended else min(self._have, self._most, self.sent + SPAN) - self.sent
+            self._news.wait_for(lambda: self._ended or self.sent >= self._early_bytes or self._have > self.sent)
+            return 0 if self._ended else min(self._have, self._early_bytes, self.sent + SENT_BYTES_MAX) - self.sent
 
     def _send(self, sock: Any, count: int) -> None:
         if isinstance(sock, ssl.SSLSocket):
@@ -131,7 +131,7 @@ class Early:
             stream.arrived(total)
 
     def take(self, host: Host, fd: int) -> Stream | None:
-        """Return the stream to a child, to be gone on with, None where there is none that has sent of that file."""
+        """Return the stream to a child, to be gone on with, None if there is none that has sent of that file."""
         stream = self._streams.pop(host.url, None)
         return stream if stream is not None and stream.end(fd) else None
 

@@ -6,10 +6,10 @@
     whole, and compared    the same
     published              the file, owed to every child: one of them has it already, the others may not
 
-It is published under the lock of its name, where there is still no file of that name, and nobody has deleted it: what
-was put meanwhile is newer, and what was deleted stays so, by its tombstone or by its generation. Where the child told
-a digest, the bytes are that file's. A name is kept for one reader at a time: staged once for each, it would fill the
-disk where strangers read slowly. ``below`` calls this.
+It is published under the lock of its name, if there is still no file of that name and nobody has deleted it: what was
+put meanwhile is newer, and what was deleted stays so, by its tombstone or by its generation. If the child told a
+digest, the bytes have it. A name is kept for one reader at a time: many slow readers would otherwise fill the disk,
+each with a staged copy. ``below`` calls this.
 """
 
 from __future__ import annotations

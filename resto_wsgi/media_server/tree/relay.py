@@ -42,7 +42,7 @@ from ..files.store import LONGEST, Change, Staged, Store
 from ..request_head import Version
 from . import report as tree_report
 from .below import Below
-from .early import LEAST, Early
+from .early import EARLY_BYTES_MIN, Early
 from .figures import figures_below
 from .healing import Healing
 from .hops import Hops
@@ -119,7 +119,7 @@ class Relay:
     @contextlib.contextmanager
     def arriving(self, name: str, version: Version, size: int, staged: Staged, passing: Passing) -> Iterator[Arrival]:
         """Send a large file to the children while it arrives, if somebody waits for them."""
-        if size < LEAST or not passing.below(size):
+        if size < EARLY_BYTES_MIN or not passing.below(size):
             yield Arrival(lambda total: None, version.mtime_ns)
             return
         # Children are told the mtime before there is a file that could have one.

@@ -1,8 +1,9 @@
 """What became of one PUT or DELETE on each node of a subtree: one line for each node, as text or as JSON.
 
-The text is that of nginx.filedist, and says more where that said nothing: ``success: HOST/uri stored: 5bytes``,
+The text is that of nginx.filedist, with the lines that it leaves out: ``success: HOST/uri stored: 5bytes``,
 ``success: HOST/uri deleted``, ``owed: HOST/uri: why``. Whatever a child has told is taken apart and written anew, and
 is bounded: a child, or what answers in its place, puts no line of its own into an answer of ours. Values only.
+``relay`` writes reports, ``node_transport`` reads those of children.
 """
 
 from __future__ import annotations
@@ -20,16 +21,21 @@ __all__ = ["Line", "as_json", "as_text", "for_parent", "owed", "parse", "unique"
 
 STATES = ("stored", "deleted", "absent", "owed", "refused")
 BAD = ("owed", "refused")
-MOST = 5000  # lines of a report that are taken from a child
-MAX_REASON = 200  # characters
-ROOM = 40 * 1024  # bytes of a report for a node above, which reads no more than 64 KiB of an answer
+LINES_MAX = 5000  # of a report that are taken from a child
+REASON_CHARACTERS_MAX = 200
+PARENT_BYTES_MAX = 40 * 1024  # of a report for a node above, which reads no more than 64 KiB of an answer
+LINE_BYTES_MAX = 600  # of that: a URL, a reason and what JSON adds
+LEVEL_MAX = 64  # more than any tree has
 
 _NODE = re.compile(r"[A-Za-z0-9._~:/\[\]%-]{1,300}")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One node: ``node`` is its URL without the scheme, "" for the one that tells; ``size`` is in bytes."""
+    """One node: ``node`` is its URL without the scheme, "" for the one that tells; ``size`` is in bytes.
+
+    ``level`` is how many levels it is below the one that tells.
+    """
 
     node: str
     state: str
@@ -39,7 +45,7 @@ class Line:
 
     @property
     def good(self) -> bool:
-        """True where the node matches its parent."""
+        """Whether the node matches its parent."""
         return self.state not in BAD
 
     def below(self, parent: str) -> Line:
@@ -48,7 +54,7 @@ class Line:
 
 
 def owed(lines: Iterable[Line]) -> int:
-    """Return how many nodes do not match yet."""
+    """Return how many nodes do not match their parents yet."""
     return sum(not each.good for each in lines)
 
 
@@ -73,21 +79,21 @@ def as_json(lines: Sequence[Line], own: str, name: str) -> str:
 
 
 def for_parent(lines: Sequence[Line], name: str) -> str:
-    """Return the JSON for a node above, with the nodes that owe nothing left out where there are too many."""
+    """Return the JSON for a node above; if there are too many nodes, only those that are owed the change."""
     text = as_json(lines, "", name)
-    if len(text) <= ROOM:
+    if len(text) <= PARENT_BYTES_MAX:
         return text
     bad = [each for each in lines if not each.good]
-    return as_json([lines[0], *bad[: ROOM // 600]], "", name)
+    return as_json([lines[0], *bad[: PARENT_BYTES_MAX // LINE_BYTES_MAX]], "", name)
 
 
 def parse(body: bytes, kind: str) -> list[Line] | None:
-    """Return what a child has told, None where it has told nothing that can be understood."""
+    """Return what a child has told, None if it has told nothing that can be understood."""
     if kind.partition(";")[0].strip().lower() != JSON:
         return None
     try:
         nodes = json.loads(body)["nodes"]
-        return [_line(each) for each in nodes[:MOST]] or None
+        return [_line(each) for each in nodes[:LINES_MAX]] or None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
@@ -99,9 +105,9 @@ def _line(record: dict[str, object]) -> Line:
         raise ValueError("no node")
     if not (size is None or (isinstance(size, int) and 0 <= size < 1 << 63)) or not isinstance(level, int):
         raise TypeError("no size")
-    if not isinstance(reason, str) or not 0 <= level <= 64:
+    if not isinstance(reason, str) or not 0 <= level <= LEVEL_MAX:
         raise TypeError("no reason")
-    return Line(node, str(state), size, _plain(reason), level)
+    return Line(node, str(state), size, _bounded(reason), level)
 
 
 def _record(line: Line, own: str) -> dict[str, object]:
@@ -111,13 +117,13 @@ def _record(line: Line, own: str) -> dict[str, object]:
     return {**record, "reason": line.reason} if line.reason else record
 
 
-def _sentence(line: Line, where: str) -> str:
-    if line.good:
-        return f"success: {where} {'stored' if line.size is not None else line.state}" + (
-            f": {line.size}bytes" if line.size is not None else ""
-        )
-    return f"{line.state}: {where}: {line.reason}"
+def _sentence(line: Line, url: str) -> str:
+    if not line.good:
+        return f"{line.state}: {url}: {line.reason}"
+    return f"success: {url} {line.state}" if line.size is None else f"success: {url} stored: {line.size}bytes"
 
 
-def _plain(reason: str) -> str:
-    return reason[:MAX_REASON] if reason.isascii() and reason.isprintable() else shown(reason, MAX_REASON)
+def _bounded(reason: str) -> str:
+    if reason.isascii() and reason.isprintable():
+        return reason[:REASON_CHARACTERS_MAX]
+    return shown(reason, REASON_CHARACTERS_MAX)

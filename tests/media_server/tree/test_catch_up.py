@@ -23,7 +23,7 @@ from trees import ask, held, linked, owed
 from resto_wsgi.cli.catching_up import parse_rate
 from resto_wsgi.fields.digests import format_digest
 from resto_wsgi.media_server import Access, MediaServer
-from resto_wsgi.media_server.tree.catch_up import FEW, CatchUp, CatchUpError, Progress
+from resto_wsgi.media_server.tree.catch_up import DELETES_MAX, CatchUp, CatchUpError, Progress
 from resto_wsgi.trust.signatures import Key
 
 CAT = b"a cat" * 1000
@@ -389,7 +389,7 @@ def test_a_file_that_the_disk_has_no_room_for_is_told(
 
 def test_a_node_that_has_nothing_does_not_empty_this_one(app: MediaServer, above: Node) -> None:
     """It may be the wrong one, or have lost its files. A few deletes are carried out all the same."""
-    names = [f"{number:03}" for number in range(FEW + 1)]
+    names = [f"{number:03}" for number in range(DELETES_MAX + 1)]
     for name in names:
         put(above, name, CAT)
         Path(app.store.root, name).write_bytes(CAT)
@@ -398,18 +398,18 @@ def test_a_node_that_has_nothing_does_not_empty_this_one(app: MediaServer, above
         catch_up(app, above.url)
     assert sorted(files(app)) == names
     Path(app.store.root, names.pop()).unlink()
-    assert catch_up(app, above.url).deleted == FEW
+    assert catch_up(app, above.url).deleted == DELETES_MAX
     assert files(app) == {}
 
 
 def test_a_node_that_has_something_has_all_its_deletes_carried_out(app: MediaServer, above: Node) -> None:
     """However many there are."""
-    for number in range(FEW + 1):
+    for number in range(DELETES_MAX + 1):
         put(above, f"{number}", CAT)
         Path(app.store.root, f"{number}").write_bytes(CAT)
         ask(above, "DELETE", f"/{number}")
     put(above, "cat", CAT)
-    assert catch_up(app, above.url).deleted == FEW + 1
+    assert catch_up(app, above.url).deleted == DELETES_MAX + 1
     assert files(app) == {"cat": CAT}
 
 
