@@ -74,6 +74,10 @@ class PerProcess(Generic[T]):
         """Take this process's value out and return it, None if there is none; the next ``get`` makes another."""
         return self._values.pop(this_process(), None)
 
+    def has_others(self) -> bool:
+        """True if there are values of processes from which this one was forked."""
+        return any(process != this_process() for process in self._values)
+
 
 _depth = 0  # forks with our hooks between the first process and this one
 _guard = threading.RLock()  # not Lock: a signal handler that forks must not wait for the code that it interrupted

@@ -98,9 +98,10 @@ def test_each_process_has_a_value_of_its_own() -> None:
 
     def look() -> list[bool]:
         gc.collect()
-        return [values.get() is mine, values.get() is values.get(), bool(freed)]
+        return [values.get() is mine, values.get() is values.get(), bool(freed), values.has_others()]
 
-    assert in_child(look) == [False, True, False]
+    assert in_child(look) == [False, True, False, True]
+    assert not values.has_others()
     assert values.get() is mine
     assert in_child(lambda: values.take() is None) is True
     assert values.take() is mine

@@ -14,7 +14,7 @@ Whoever changes or sends a name holds its lock, and calls here before the first 
 A generation is given to each recording, from a counter that never goes back, so that what was recorded again under
 way is not settled. `begun` holds the generation under which sending began: a sender only ever clears its own. What is
 recorded survives a power cut, the rest a kill -9: a settlement that is lost to a power cut is one more converging.
-The replicator, the worker and sync call this; how the file is opened and shared is the matter of ``sqlite_file``.
+The replicator, the worker and sync call this; how the file is opened and shared is the matter of ``database``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 from ..errors import OutboxError
 from ..hosts import Host
 from . import tables as sql
-from .database import Connection, SqliteFile
+from .database import Connection, Database
 from .rows import Delivery, Failure, HostState, Owed
 
 __all__ = ["LATE", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
@@ -68,7 +68,7 @@ class Outbox:
         self.path = path
         self._fsync = fsync
         self._clock = clock
-        self._file = SqliteFile(path, sql.APPLICATION, self._steps)
+        self._database = Database(path, sql.APPLICATION, self._steps)
         if identity:
             self._adopt("identity", identity, *ANOTHER_ROOT)
         if kind:
@@ -76,7 +76,7 @@ class Outbox:
 
     def close(self) -> None:
         """Close this process's connection; whoever calls again opens another."""
-        self._file.close()
+        self._database.close()
 
     # Writing
 
@@ -113,16 +113,16 @@ class Outbox:
             connection.executemany(sql.PUT, rows)
             return recorded
 
-        return self._file.write(work, durable=self._fsync) if hosts or gone else {}
+        return self._database.write(work, durable=self._fsync) if hosts or gone else {}
 
     def entomb(self, name: str) -> None:
         """Note that ``name`` is deleted, so that no host that comes back brings it back; it is on the disk then."""
         now = self._clock()
-        self._file.write(lambda connection: _entomb(connection, name, now), durable=self._fsync)
+        self._database.write(lambda connection: _entomb(connection, name, now), durable=self._fsync)
 
     def exhume(self, name: str) -> None:
         """Forget that ``name`` was deleted: the master holds it again."""
-        self._file.write(lambda connection: connection.execute(sql.EXHUME, (name,)))
+        self._database.write(lambda connection: connection.execute(sql.EXHUME, (name,)))
 
     def claim(self, host: Host, names: Sequence[str]) -> list[Delivery]:
         """Begin to send: return those of ``names`` that are still owed. The caller holds the locks of the names."""
@@ -137,7 +137,7 @@ class Outbox:
                     claimed.append(_delivery(found))
             return claimed
 
-        return self._file.write(work)
+        return self._database.write(work)
 
     def settle(
         self,
@@ -164,11 +164,11 @@ class Outbox:
                 connection.execute(sql.PRESENT, (present, sha256))
 
         if done or failed or hosts or present is not None:
-            self._file.write(work, durable=self._fsync and present is not None)  # its spool is dropped next
+            self._database.write(work, durable=self._fsync and present is not None)  # its spool is dropped next
 
     def release(self, deliveries: Sequence[Delivery], due: float) -> None:
         """Put back what was claimed and not tried, to be tried at ``due``."""
-        self._file.write(lambda connection: _release(connection, deliveries, due))
+        self._database.write(lambda connection: _release(connection, deliveries, due))
 
     def cancel(self, deliveries: Sequence[Delivery]) -> None:
         """Take back what was recorded: nothing was sent, and the master is as it was. What was owed before stays."""
@@ -180,7 +180,7 @@ class Outbox:
                     connection.execute(sql.REMOVE, _key(delivery))
             _release(connection, deliveries, now)
 
-        self._file.write(work)
+        self._database.write(work)
 
     def note_host(self, state: HostState) -> None:
         """Replace what is known of a host."""
@@ -203,7 +203,7 @@ class Outbox:
     def postpone(self, host: Host, names: Sequence[str], due: float) -> None:
         """Move when these are due and nothing else: somebody is busy with them."""
         values = [(due, name, host.url) for name in names]
-        self._file.write(lambda connection: connection.executemany(sql.POSTPONE, values))
+        self._database.write(lambda connection: connection.executemany(sql.POSTPONE, values))
 
     def nudge(self, hosts: Sequence[Host], *, parked: bool = False) -> None:
         """Let all that these hosts are owed be due now, with ``parked`` what is parked too, and the hosts be asked.
@@ -211,7 +211,7 @@ class Outbox:
         What has converged, and only waits until nothing earlier can still arrive, goes on waiting.
         """
         now = self._clock()
-        self._file.write(lambda connection: connection.executemany(sql.ASK, [(host.url,) for host in hosts]))
+        self._database.write(lambda connection: connection.executemany(sql.ASK, [(host.url,) for host in hosts]))
         for host in hosts:
             values = {"host": host.url, "now": now, "converged": CONVERGED, "chunk": CHUNK}
             self._repeat(sql.NUDGE, values)
@@ -229,17 +229,17 @@ class Outbox:
 
     def admit(self, host: Host, *, joining: int | None = None) -> None:
         """Note that a host holds whatever it does not owe, or will once nothing up to a generation is owed."""
-        self._file.write(lambda connection: connection.execute(sql.ADMIT, (host.url, joining)), durable=self._fsync)
+        self._database.write(lambda connection: connection.execute(sql.ADMIT, (host.url, joining)), durable=self._fsync)
 
     def expel(self, hosts: Iterable[Host]) -> None:
         """Note that nobody tells these hosts any more what is saved and deleted."""
         if expelled := [(host.url,) for host in hosts]:
-            self._file.write(lambda connection: connection.executemany(sql.EXPEL, expelled), durable=self._fsync)
+            self._database.write(lambda connection: connection.executemany(sql.EXPEL, expelled), durable=self._fsync)
 
     def forget(self, host: Host) -> int:
         """Forget a host and all that it is owed; return how many deliveries that was."""
         self.expel([host])
-        self._file.write(lambda connection: connection.execute(sql.FORGET_STATE, (host.url,)))
+        self._database.write(lambda connection: connection.execute(sql.FORGET_STATE, (host.url,)))
         return self._repeat(sql.FORGET, {"host": host.url, "chunk": CHUNK})
 
     # Reading
@@ -248,7 +248,7 @@ class Outbox:
         """Return up to ``limit`` names that are due, the earliest first; last those of a clock that was set back."""
         found: list[tuple[float, str]] = []
         for parked in (0, 1):
-            found += self._file.read(sql.DUE, (host.url, parked, now, limit))
+            found += self._database.read(sql.DUE, (host.url, parked, now, limit))
         found.sort()
         if len(found) < limit:
             found += self._beyond(host, now, limit - len(found))
@@ -256,69 +256,69 @@ class Outbox:
 
     def _beyond(self, host: Host, now: float, limit: int) -> list[tuple[Any, ...]]:
         """Return what would wait for longer than anybody put it off: the clock was set back since."""
-        found = self._file.read(sql.BEYOND, (host.url, 0, now + SET_BACK, limit))
-        return found or self._file.read(sql.BEYOND, (host.url, 1, now + PARKED_SET_BACK, limit))
+        found = self._database.read(sql.BEYOND, (host.url, 0, now + SET_BACK, limit))
+        return found or self._database.read(sql.BEYOND, (host.url, 1, now + PARKED_SET_BACK, limit))
 
     def next_due(self, host: Host) -> float | None:
         """Return when the next one is due, now where the clock was set back, None where nothing is owed."""
         now = self._clock()
         if self._beyond(host, now, 1):
             return now
-        firsts = [self._file.read(sql.FIRST, (host.url, parked)) for parked in (0, 1)]
+        firsts = [self._database.read(sql.FIRST, (host.url, parked)) for parked in (0, 1)]
         return min((due for first in firsts for due, _ in first), default=None)
 
     def members(self) -> frozenset[Host]:
         """Return the hosts that hold whatever they do not owe; of all others that is not known."""
-        return frozenset(Host.of(url) for url, joining in self._file.read(sql.MEMBERS, ()) if joining is None)
+        return frozenset(Host.of(url) for url, joining in self._database.read(sql.MEMBERS, ()) if joining is None)
 
     def joining(self) -> dict[Host, int]:
         """Return the hosts that are being filled: a member once nothing up to that generation is owed."""
-        return {Host.of(url): joining for url, joining in self._file.read(sql.MEMBERS, ()) if joining is not None}
+        return {Host.of(url): joining for url, joining in self._database.read(sql.MEMBERS, ()) if joining is not None}
 
     def generation(self) -> int:
         """Return the latest generation: what is recorded from now on has a higher one."""
-        return int(self._file.read(sql.GENERATION, ())[0][0])
+        return int(self._database.read(sql.GENERATION, ())[0][0])
 
     def owed(self, hosts: Sequence[Host], *, parked: bool = True, until: int | None = None) -> int:
         """Return how many deliveries these hosts are owed, without ``parked`` only those that are not.
 
         ``until``: those of later generations do not count, where there are few enough to look at each.
         """
-        found = sum(int(self._file.read(sql.OWED, (host.url, int(parked)))[0][0]) for host in hosts)
+        found = sum(int(self._database.read(sql.OWED, (host.url, int(parked)))[0][0]) for host in hosts)
         if until is None or found > CHUNK:
             return found
-        return sum(int(self._file.read(sql.OWED_UNTIL, (host.url, int(parked), until))[0][0]) for host in hosts)
+        return sum(int(self._database.read(sql.OWED_UNTIL, (host.url, int(parked), until))[0][0]) for host in hosts)
 
     def deliveries(self, name: str) -> dict[Host, Delivery]:
         """Return what is owed of one name, by host."""
-        found = (_delivery(row) for row in self._file.read(sql.FIND_ALL, (name,)))
+        found = (_delivery(row) for row in self._database.read(sql.FIND_ALL, (name,)))
         return {delivery.host: delivery for delivery in found}
 
     def way(self, host: Host, name: str) -> str:
         """Return how the change came that a host is owed, "" where nothing was said of it."""
-        return "".join(way for (way,) in self._file.read(sql.FIND_WAY, (name, host.url)))
+        return "".join(way for (way,) in self._database.read(sql.FIND_WAY, (name, host.url)))
 
     def owing(self, host: Host, after: str, limit: int) -> list[Delivery]:
         """Return up to ``limit`` deliveries that a host is owed, of names after ``after``, in the order of names."""
-        return [_delivery(row) for row in self._file.read(sql.FIND_FROM, (after, host.url, limit))]
+        return [_delivery(row) for row in self._database.read(sql.FIND_FROM, (after, host.url, limit))]
 
     def summary(self) -> list[Owed]:
         """Return what each host is owed, exactly as it was at one moment."""
-        return [Owed(Host.of(url), *row) for url, *row in self._file.read(sql.SUMMARY)]
+        return [Owed(Host.of(url), *row) for url, *row in self._database.read(sql.SUMMARY)]
 
     def host_states(self) -> dict[Host, HostState]:
         """Return what is known of the hosts."""
-        found = (HostState(Host.of(url), *row) for url, *row in self._file.read(sql.HOSTS))
+        found = (HostState(Host.of(url), *row) for url, *row in self._database.read(sql.HOSTS))
         return {state.host: state for state in found}
 
     def is_gone(self, name: str) -> bool | None:
         """True where ``name`` was deleted, None where nothing is known of it, else False."""
-        found = self._file.read(sql.GONE, (name,))
+        found = self._database.read(sql.GONE, (name,))
         return found[0][0] is not None if found else None
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 in hexadecimal of a name that hosts hold (mode distributed); "" where it is not known."""
-        found = self._file.read(sql.DIGEST, (name,))
+        found = self._database.read(sql.DIGEST, (name,))
         return str(found[0][0]) if found else ""
 
     def names(self, prefix: str = "") -> Iterator[str]:
@@ -332,10 +332,10 @@ class Outbox:
     def _all_names(self, gone: bool, prefix: str, after: str = "") -> Iterator[str]:
         """Read chunk by chunk, so that neither memory nor a snapshot grows with the number of names."""
         end = prefix + AFTER_ALL
-        chunk = self._file.read(sql.NAMES_AFTER if after else sql.NAMES_FROM, (after or prefix, end, gone, CHUNK))
+        chunk = self._database.read(sql.NAMES_AFTER if after else sql.NAMES_FROM, (after or prefix, end, gone, CHUNK))
         while chunk:
             yield from (name for (name,) in chunk)
-            chunk = self._file.read(sql.NAMES_AFTER, (chunk[-1][0], end, gone, CHUNK))
+            chunk = self._database.read(sql.NAMES_AFTER, (chunk[-1][0], end, gone, CHUNK))
 
     # Parts of writing
 
@@ -349,7 +349,7 @@ class Outbox:
     def _in_turn(self, work: Callable[[Connection], int], *, durable: bool = False) -> int:
         """Write one chunk of many, and leave the file to others for as long as that took."""
         began = time.monotonic()
-        result = self._file.write(work, durable=durable)
+        result = self._database.write(work, durable=durable)
         time.sleep(time.monotonic() - began)
         return result
 
@@ -358,7 +358,7 @@ class Outbox:
             connection.execute(sql.ADOPT, (wanted, key))
             return str(connection.execute(sql.META, (key,)).fetchone()[0])
 
-        if (found := self._file.write(work, durable=self._fsync)) != wanted:
+        if (found := self._database.write(work, durable=self._fsync)) != wanted:
             self.close()
             raise OutboxError(self.path, problem.format(found), remedy)
 

@@ -1,0 +1,102 @@
+"""Committing together: what several threads want written at the same moment shares a transaction, and so its fsync.
+
+    turn       how it comes about                            what ends it
+    waiting    its thread has asked                          a thread that commits takes it along, or its own gives up
+    taken      a thread has it in its transaction            committed: its result; refused by SQLite: the error of all
+    over       its result or its error is there, or its      nothing: whoever commits later passes it over
+               thread does not wait any more
+
+The first thread that finds the connection free commits for all that wait then. If that thread dies, or one of the
+works has a defect, the others find their turns not over, and commit themselves. A crash leaves all works of a
+transaction or none. Nothing is known here of connections or of what the works do. The database calls this.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from ..errors import OutboxError
+from .connection import Connection
+from .session import Session
+from .trouble import explain
+
+__all__ = ["GroupCommit"]
+
+T = TypeVar("T")
+
+MOST = 256  # how many callers share a transaction: enough to make its fsync cheap, few enough to keep it short
+
+
+class _Turn(Generic[T]):
+    """What one caller wants written, and what came of it."""
+
+    def __init__(self, work: Callable[[Connection], T], durable: bool) -> None:
+        self.work = work
+        self.durable = durable
+        self.over = False  # it was tried, or its caller does not wait any more
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+
+class GroupCommit:
+    """What the threads of one process want written to ``session``. ``path`` is for errors."""
+
+    def __init__(self, path: str, session: Session) -> None:
+        self.session = session
+        self._path = path
+        self._waiting: deque[_Turn[Any]] = deque()
+
+    def write(self, work: Callable[[Connection], T], durable: bool) -> T:
+        """Do ``work`` in a transaction and return its result when that is committed; see ``Database.write``."""
+        turn = _Turn(work, durable)
+        self._waiting.append(turn)
+        try:
+            with self.session.alone():
+                if not turn.over:
+                    self._commit(turn)
+        finally:
+            turn.over = True
+        if turn.error is not None:
+            raise self._own_error(turn.error) from turn.error
+        return turn.result  # type: ignore[return-value]
+
+    def _commit(self, mine: _Turn[Any]) -> None:
+        turns = self._gather(mine)
+        try:
+            self._transact(turns)
+        except (sqlite3.Error, OutboxError) as error:
+            for turn in turns:
+                turn.error, turn.over = error, True
+        except Exception:  # a defect in one of them: the others need not hear of it, and try alone
+            if len(turns) == 1:
+                raise
+            self._commit_alone(mine)
+
+    def _gather(self, mine: _Turn[Any]) -> list[_Turn[Any]]:
+        turns = [mine]
+        while self._waiting and len(turns) < MOST:
+            turn = self._waiting.popleft()
+            if turn is not mine and not turn.over:
+                turns.append(turn)
+        return turns
+
+    def _commit_alone(self, mine: _Turn[Any]) -> None:
+        try:
+            self._transact([mine])
+        except (sqlite3.Error, OutboxError) as error:
+            mine.error = error
+
+    def _transact(self, turns: list[_Turn[Any]]) -> None:
+        works = [turn.work for turn in turns]
+        results = self.session.transact(works, durable=any(turn.durable for turn in turns))
+        for turn, result in zip(turns, results, strict=True):
+            turn.result, turn.over = result, True
+
+    def _own_error(self, error: Exception) -> OutboxError:
+        """Return an error of its own for each caller: one that is raised in two threads mixes up their tracebacks."""
+        if isinstance(error, OutboxError):
+            return OutboxError(error.path, error.problem, error.remedy, full=error.full)
+        return explain(self._path, error)

@@ -1,0 +1,156 @@
+"""Opening an SQLite file: made once, adopted or upgraded, and afterwards opened again only while it is the same one.
+
+    at the path              what is done                                      what a crash leaves
+    nothing                  an empty file is made (0600)                      an empty file
+    an empty file            all steps and our mark, in one transaction        an empty file, or ours as a whole
+    ours, an older version   the steps that it lacks, in one transaction       the older version, or ours as a whole
+    ours, this version       a write, to prove that one gets through           as before
+    ours but newer, or of another program                       refused, and not changed
+
+One process at a time does this, under a lock on the folder: SQLite must be alone to switch an empty file to WAL. Later
+on nothing is ever made. A file (or its -wal, its -shm) that was removed or replaced is refused from then on: to write
+what no other process sees would lose it, and a new file would hide that what the old one held is lost. Only SQLite
+opens the file: closing any other descriptor of it would drop all POSIX locks on it. The session calls this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from urllib.parse import quote
+
+from ..errors import OutboxError
+from .connection import BUSY, Connection
+from .trouble import DAMAGED, ELSEWHERE, explain, explain_os
+
+__all__ = ["Inode", "Opening"]
+
+JOURNAL = 8 * 1024 * 1024  # bytes: what is kept of a -wal that grew; twice what SQLite lets it grow to as a rule
+OPTIONS = "mode=rw"  # never makes a file: that is done once, and with our permissions
+
+Inode = tuple[int, int]  # device and number; zeros if there is no file
+
+
+class Opening:
+    """``steps`` are the statements that lead from each version of the schema to the next; ``application`` is the
+    application_id that tells our files from others. All methods raise OutboxError.
+    """
+
+    def __init__(self, path: str, application: int, steps: Sequence[Sequence[str]]) -> None:
+        self.path = os.path.realpath(path)
+        self._application = application
+        self._steps = steps
+        self._made: Inode | None = None  # the file that was opened first
+
+    def make(self) -> Connection:
+        """Make or upgrade the file, and return a connection to it."""
+        with self._folder_locked() as folder:
+            self._make_empty()
+            connection = self._connect()
+            try:
+                self._upgrade(connection)
+                self._made = _inode(self.path)
+                os.fsync(folder)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def open(self) -> Connection:
+        """Return another connection to the file that was made."""
+        if _inode(self.path) != self._made:
+            raise self.gone()
+        connection = self._connect()
+        self._prepare(connection)
+        return connection
+
+    def inodes(self) -> tuple[Inode, ...]:
+        """Return what lies at the paths of the file, its log and its index now."""
+        return _inode(self.path), _inode(f"{self.path}-wal"), _inode(f"{self.path}-shm")
+
+    def gone(self) -> OutboxError:
+        """Return the error to raise when that is something else than it was."""
+        remedy = "put it back, or restart the application and run `resto sync` for each host"
+        return OutboxError(self.path, "was removed or replaced while in use, and with it what it held", remedy)
+
+    def check_version(self, connection: Connection) -> int:
+        """Return the version of the schema; another process may have upgraded it under this one."""
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(self._steps):
+            problem = f"has version {version} of the schema, and this program knows {len(self._steps)}"
+            raise OutboxError(self.path, problem, "upgrade resto_wsgi, and restart what runs an older one")
+        if version < 0:
+            raise OutboxError(self.path, "is damaged: its version is negative", DAMAGED)
+        return int(version)
+
+    @contextlib.contextmanager
+    def _folder_locked(self) -> Iterator[int]:
+        try:
+            folder = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise explain_os(self.path, error) from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield folder
+        except OSError as error:
+            raise explain_os(self.path, error) from error
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from error
+        finally:
+            os.close(folder)
+
+    def _make_empty(self) -> None:
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            return
+
+    def _connect(self) -> Connection:
+        uri = f"file:{quote(os.fsencode(self.path))}?{OPTIONS}"
+        try:
+            return sqlite3.connect(
+                uri, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False, factory=Connection
+            )
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from error
+
+    def _prepare(self, connection: Connection) -> None:
+        """Set what a connection does not find in the file. The journal mode is in the file, but may be refused."""
+        (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        if mode != "wal":
+            raise OutboxError(self.path, "its file system does not allow a write-ahead log", ELSEWHERE)
+        connection.execute(f"PRAGMA journal_size_limit={JOURNAL}").fetchall()
+        connection.execute("PRAGMA busy_timeout=0").fetchall()  # from here on it is us who wait
+        connection.execute("PRAGMA synchronous=FULL").fetchall()
+
+    def _upgrade(self, connection: Connection) -> None:
+        """Bring the schema to this version, all at once or not at all, and prove that a write gets through."""
+        self._check_ours(connection)
+        self._prepare(connection)
+        connection.patiently("BEGIN IMMEDIATE")
+        for step in self._steps[self.check_version(connection) :]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={self._application}")
+        connection.execute(f"PRAGMA user_version={len(self._steps)}")
+        connection.execute("COMMIT")
+
+    def _check_ours(self, connection: Connection) -> None:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        if application != self._application and (application or tables):
+            raise OutboxError(self.path, "is the database of another program", "set RESTO_OUTBOX to another path")
+
+
+def _inode(path: str) -> Inode:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return 0, 0
+        raise explain_os(path, error) from error
+    return status.st_dev, status.st_ino
