@@ -24,16 +24,17 @@ from .config import Settings
 from .errors import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError, UploadRejected
 from .forks import this_process
 from .replicator import Replicator
-from .upload.handoff import check_urlencoded, hand_over, referenced
+from .upload.form import FilePart, Form
+from .upload.handoff import hand_over, referenced
 from .upload.held_answer import HeldAnswer
-from .upload.intake import HOLD, FilePart, Form, Limits, media_type, receive, receive_urlencoded
+from .upload.intake import FILE_IN_MEMORY, Limits, receive
+from .upload.request_head import MULTIPART, URLENCODED, media_type
 from .upload.uploads import Upload, Uploads
+from .upload.urlencoded import receive_urlencoded
 
 __all__ = ["UploadMiddleware"]
 
 METHODS = frozenset({"POST", "PUT", "PATCH"})
-MULTIPART = "multipart/form-data"
-URLENCODED = "application/x-www-form-urlencoded"
 HANDOFFS = ("original", "reference")
 PUBLISH = ("on_success", "always", "manual")
 NAMINGS = ("original", "random", "content")
@@ -142,15 +143,14 @@ class UploadMiddleware:
         Return None for a urlencoded form, which is only looked at for names that a client would forge.
         """
         if media_type(environ) == URLENCODED:
-            body = receive_urlencoded(environ, self.limits)
-            check_urlencoded(body, self._fields)
+            body = receive_urlencoded(environ, self.limits, self._fields)
             environ["wsgi.input"] = io.BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
             return None
         if self._authorize is not None and not self._authorize(environ):
             raise UploadRejected("You may not upload here.", 403)
-        form = receive(environ, self.limits, lambda: self.replicator.stage(HOLD), self._admit)
+        form = receive(environ, self.limits, lambda: self.replicator.stage(FILE_IN_MEMORY), self._admit)
         try:
             dated = self._dated()
             uploads = {id(part): self._upload(part, dated, environ) for part in form.files}

@@ -16,16 +16,15 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from email.message import Message
 from typing import Any, BinaryIO
-from urllib.parse import parse_qsl
 
 from webob.compat import cgi_FieldStorage
 from webob.multidict import MultiDict
 
 from ..errors import UploadRejected, shown
 from ..master.staging import Staged
-from .intake import EmptyPart, FilePart, Form, Part, Piece, TextPart
+from .form import EmptyPart, FilePart, Form, Part, Piece, TextPart
 
-__all__ = ["check_urlencoded", "hand_over", "referenced"]
+__all__ = ["hand_over", "referenced"]
 
 AMBIGUOUS = re.compile(r'["\\\x00-\x1f\x7f]|=\?')  # what one parser escapes or decodes, another ends at or keeps
 QUOTE_CODE = re.compile(r"%(?=22|0[AD])")  # percent-encoded by browsers (HTML, multipart/form-data), decoded by some
@@ -68,13 +67,6 @@ def referenced(
         pieces += [_header(boundary, part), _content(part), b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
     return f"multipart/form-data; boundary={boundary}", parts, pieces
-
-
-def check_urlencoded(body: bytes, fields: frozenset[str]) -> None:
-    """Raise UploadRejected (400) where a urlencoded form has one of the fields that must hold names of ours."""
-    for key, _ in parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="utf-8", errors="replace"):
-        if key.strip() in fields:
-            raise UploadRejected(f"The field {shown(key)} takes a file, not text.")
 
 
 def _referenced_part(part: Part, fields: frozenset[str], name_of: Callable[[FilePart], str]) -> Part:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, overload
 from ..errors import RestoError
 from ..forks import this_process
 from ..replicator import Publication, Replicator, Stored
-from .intake import FilePart
+from .form import FilePart
 
 __all__ = ["Upload", "Uploads"]
 

@@ -1,0 +1,114 @@
+"""The headers of a part are lines that every parser reads alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from resto_wsgi.errors import UploadRejected
+from resto_wsgi.upload.part_head import read_head
+
+TEXT = b"Content-Disposition: form-data; name=f"
+FILE = TEXT + b"; filename=a"
+
+
+def read(head: bytes, **limits: Any) -> Any:
+    return read_head(head, **{"max_size": 4096, "max_count": 8, "ascii_only": False, **limits})
+
+
+def status(head: bytes, **limits: Any) -> int:
+    with pytest.raises(UploadRejected) as caught:
+        read(head, **limits)
+    assert str(caught.value).isprintable()
+    return caught.value.http_status
+
+
+def test_what_the_headers_say() -> None:
+    """In any order and case, with or without a blank behind the colon; what nobody acts upon is passed over."""
+    head = read(
+        b"content-type:Image/PNG; a=b \r\nX_Y: z\r\nContent-Length: 7\r\nCONTENT-DISPOSITION: form-data; name=f"
+    )
+    assert (head.field, head.filenames, head.type_header) == ("f", (), "Image/PNG; a=b")
+    assert (head.content_type, head.length) == ("image/png", 7)
+    assert (read(FILE).content_type, read(FILE).length) == ("application/octet-stream", None)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"Content-Type: text/plain",
+        TEXT + b"\r\n",
+        b"\r\n" + TEXT,
+        TEXT + b"\r\nno colon",
+        TEXT + b"\r\nX Y: z",
+        TEXT + b"\r\nX : z",
+        TEXT + b"\r\nX\t: z",
+        TEXT + b"\r\n: z",
+        TEXT + b"\r\n\x0bX: z",
+        TEXT + b"\r\nX!Y: z",
+        TEXT + b"\r\nFrom x@y",
+        TEXT + b"\r\n folded",
+        TEXT + b"\r\n\tfolded",
+        TEXT + b"\r\nX: y\nContent-Type: text/plain",
+        TEXT + b"\r\nX: y\rContent-Type: text/plain",
+        TEXT + b"\r\nX: \0",
+        TEXT + b"\r\nX: \xff",
+        TEXT + b"; filename=\xe4",
+        TEXT + b"\r\n" + TEXT,
+        TEXT + b"\r\nx-y: 1\r\nX-Y: 2",
+        TEXT + b"\r\nContent-Length: 07",
+        TEXT + b"\r\nContent-Length: +7",
+        TEXT + b"\r\nContent-Length: -1",
+        TEXT + b"\r\nContent-Length: 1_0",
+        TEXT + b"\r\nContent-Length:",
+        TEXT + b"\r\nContent-Transfer-Encoding: base64",
+        TEXT + b"\r\nContent-Transfer-Encoding: Quoted-Printable",
+        TEXT + b"\r\nContent-Transfer-Encoding: x-uuencode",
+        TEXT + b'\r\nContent-Transfer-Encoding: "7bit"',
+        TEXT + b"\r\nContent-Type: multipart/mixed; boundary=C",
+        TEXT + b"\r\nContent-Type: multipart/related",
+        TEXT + b"\r\nContent-Type: application/x-www-form-urlencoded",
+        FILE + b"\r\nContent-Type: Multipart/Mixed; boundary=C",
+        FILE + b"\r\nContent-Type: application/x-www-form-urlencoded",
+        FILE + b"\r\nContent-Type: text/plain; charset=utf-7",
+        FILE + b"\r\nContent-Type: text/plain; charset=utf-8; CHARSET = utf-16",
+        FILE + b'\r\nContent-Type: text/plain; charset="cp037"',
+    ],
+)
+def test_a_head_that_parsers_read_differently_is_refused(head: bytes) -> None:
+    """What is a line of it for one is none for another."""
+    assert status(head) == 400
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        TEXT + b"\r\nContent-Transfer-Encoding: binary",
+        TEXT + b"\r\nContent-Transfer-Encoding: UTF-8",
+        TEXT + b"\r\nContent-Type: text/plain; charset=utf-16",
+        TEXT + b"\r\nContent-Type:",
+        FILE + b"\r\nContent-Type: multipart/related",
+        FILE + b'\r\nContent-Type: text/plain; charset="ISO-8859-1"',
+        FILE + b"\r\nContent-Type: text/plain; charset=windows-1252",
+        TEXT + b"\r\nX: \xc3\xa4 \x0b \t",
+    ],
+)
+def test_what_clients_send_and_parsers_agree_on_is_taken(head: bytes) -> None:
+    """Codings that change nothing, charsets of texts, files that are mails."""
+    assert read(head).field == "f"
+
+
+def test_headers_are_ascii_where_the_request_says_so() -> None:
+    """By another charset of the request Django decodes the names."""
+    assert read(FILE, ascii_only=True).filenames == ("a",)
+    assert status(TEXT + b"; filename=\xc3\xa4", ascii_only=True) == 400
+
+
+def test_headers_have_limits() -> None:
+    """In bytes of a line and in number; exactly the limit passes."""
+    lines = TEXT + b"\r\nX: " + "ä".encode() * 20
+    assert read(lines, max_size=len(TEXT) + 5, max_count=2)
+    assert status(lines, max_count=1) == 413
+    assert status(TEXT, max_size=len(TEXT) - 1) == 413
