@@ -1,7 +1,6 @@
 """Probes media servers as they are: would replication to them be safe, and what has to be changed where not?
 
     finding.py    what a probe returns
-    wire.py       one request as it is told, for what the transport never sends
     subject.py    one media server that is probed, and what was written to it
     reach.py, writing.py, replacing.py, folders.py, naming.py, sizes.py, reading.py      the probes
     remedies.py   the line to change, by finding and by kind of server
@@ -9,7 +8,7 @@
     run.py        all probes on all hosts at once, and what differs between them
 
 All that is written is in one folder of a random name, made by the check itself. What replication does is tried with
-the transport; the rest with `wire`. Nothing here prints; the command `resto check` calls `Check`.
+the transport; what it never does with ``transports.http.raw``. Nothing here prints; `resto check` calls `Check`.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ import time
 
 from ..errors import shown
 from ..fields.dates import parse_date
+from ..transports.http.raw import RawReply
 from .finding import Finding, Trouble
 from .remedies import KINDS
 from .subject import Subject
-from .wire import Answer
 
 __all__ = ["absent", "clock", "hidden", "reachable", "tls"]
 
@@ -60,7 +60,7 @@ def tls(subject: Subject) -> list[Finding]:
     """The certificate is for this host and does not end soon, and the protocol is not an old one."""
     if not subject.host.url.startswith("https:"):
         return [Finding("tls", "ok", "none: files travel in the clear, as is usual on a network of one's own")]
-    found = subject.wire.tls()
+    found = subject.tls()
     if found.version in OLD_TLS:
         return [subject.found("tls", "warning", f"{found.version}, which is not safe any more", "version")]
     if found.expires is None:
@@ -119,7 +119,7 @@ def _did(trouble: Trouble) -> str:
     return str(trouble) if trouble.status is not None else f"did not answer: {trouble}"
 
 
-def _identify(subject: Subject, answer: Answer) -> tuple[str, str]:
+def _identify(subject: Subject, answer: RawReply) -> tuple[str, str]:
     """Return the kind of server, and what it says of itself, quoted where it says anything."""
     server = answer.headers.get("Server", "")
     product = server.partition("/")[0].partition(" ")[0].strip().lower()

@@ -6,9 +6,9 @@ import contextlib
 import threading
 
 from .. import names
+from ..transports.http.raw import RawReply
 from .finding import Finding, Stopped, Trouble
 from .subject import Subject
-from .wire import Answer
 
 __all__ = ["atomic", "temporary"]
 
@@ -77,7 +77,7 @@ class _Watch:
             self.reads += 1
 
 
-def _fault(answer: Answer) -> str:
+def _fault(answer: RawReply) -> str:
     if answer.status in (404, 410):
         return "a reader did not find it"
     if answer.status != 200:

@@ -19,10 +19,11 @@ from .. import names
 from ..errors import DeliveryError
 from ..hosts import Host
 from ..transports import Transport
+from ..transports.http.errand import fault
+from ..transports.http.raw import RawReply, RawRequests, Tls
 from ..transports.http.security import Security
 from .finding import Finding, Stopped, Trouble, Verdict
 from .remedies import remedy
-from .wire import Answer, Wire
 
 __all__ = ["FOLDER", "Subject"]
 
@@ -62,7 +63,8 @@ class Subject:
         self.taken = False  # whether any of these may have been taken
         self.own_folder = False
         self.ending = False  # what was written is taken away also where the check was stopped
-        self.wire = Wire(host, timeout, security)
+        self._raw = RawRequests(host, timeout, security)
+        self._stranger = RawRequests(host, timeout, security.bare())
         self._transport = transport
         self._stop = stop
 
@@ -71,7 +73,7 @@ class Subject:
 
     def found(self, key: str, verdict: Verdict, seen: str, cause: str = "") -> Finding:
         """Return a finding with the remedy for it on this kind of server; ``cause`` picks among several."""
-        cure = "" if verdict == "ok" else remedy(self.kind, key, cause, self.wire.local_address, self.largest)
+        cure = "" if verdict == "ok" else remedy(self.kind, key, cause, self._raw.local_address, self.largest)
         return Finding(key, verdict, seen, cure)
 
     # As replication does it
@@ -124,26 +126,37 @@ class Subject:
 
     # As only somebody else would
 
-    def raw(self, method: str, path: str, headers: Mapping[str, str] | None = None, **more: Any) -> Answer:
-        """Ask for a percent-encoded path below the host's URL, with any method and header."""
-        self.check_stop()
-        return self.wire.ask(method, path, headers, **more)
+    def raw(
+        self, method: str, path: str, fields: Mapping[str, str] | None = None, *, bare: bool = False, **more: Any
+    ) -> RawReply:
+        """Ask for a percent-encoded path below the host's URL, with any method and fields.
 
-    def raw_put(self, name: str, content: bytes, headers: Mapping[str, str] | None = None, **more: Any) -> Answer:
+        ``bare`` asks as a stranger does, who has no credentials; see `RawRequests.ask` for ``more``.
+        """
+        with self._asked():
+            return (self._stranger if bare else self._raw).ask(method, f"/{path}", fields, **more)
+
+    def raw_put(self, name: str, content: bytes, *, bare: bool = False) -> RawReply:
+        """PUT a file in one request, with no folder made for it."""
         with self._noted(name):
-            answer = self.wire.ask("PUT", names.quote(name), headers, content, **more)
-            self.taken = self.taken or answer.status < 400
-            return answer
+            reply = self.raw("PUT", names.quote(name), bare=bare, body=content)
+            self.taken = self.taken or reply.status < 400
+            return reply
 
     def cut(self, name: str, length: int, content: bytes) -> None:
-        """A PUT that ends before its announced length."""
+        """PUT a body that ends before its announced length."""
         with self._noted(name):
-            self.wire.cut(names.quote(name), length, content)
+            self._raw.cut(f"/{names.quote(name)}", length, content)
 
-    def announce(self, name: str, length: int) -> Answer | None:
+    def announce(self, name: str, length: int) -> RawReply | None:
         """Return the refusal of a PUT of ``length`` bytes that is not sent, None where the host would take it."""
         with self._noted(name):
-            return self.wire.announce(names.quote(name), length)
+            return self._raw.announce(f"/{names.quote(name)}", length)
+
+    def tls(self) -> Tls:
+        """Return what TLS agreed on."""
+        with self._asked():
+            return self._raw.tls()
 
     def check_stop(self) -> None:
         if self._stop.is_set() and not self.ending:
@@ -180,4 +193,4 @@ class Subject:
         try:
             yield
         except DeliveryError as error:
-            raise Trouble(error.reason, error.status) from error
+            raise Trouble(error.reason, error.status, fault(error)) from error

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from http.client import HTTPException, IncompleteRead
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import urllib3
 
@@ -23,7 +23,9 @@ from .flight import NoAnswer, Shrunk
 from .reply import Fields
 from .security import Security
 
-__all__ = ["FAULTS", "READ_REMEDIES", "REFUSED", "Answer", "Errand"]
+__all__ = ["FAULTS", "READ_REMEDIES", "REFUSED", "Answer", "Errand", "Fault", "fault"]
+
+Fault = Literal["tls", "protocol", ""]
 
 FAULTS = (urllib3.exceptions.HTTPError, HTTPException, Shrunk, OSError, ValueError, OverflowError)
 """What a connection can raise; the last two where http.client cannot make sense of a reply."""
@@ -131,6 +133,14 @@ class Errand:
     def useless(self, answer: Answer, problem: str) -> DeliveryError:
         """Say why a reply does not do although its status is the one that was wanted."""
         return self.failed(f"its reply {problem}", status=answer.status, permanent=True)
+
+
+def fault(failure: DeliveryError) -> Fault:
+    """Return what failed: TLS, or what came was no HTTP; "" if neither, or if nobody can tell."""
+    error = failure.__cause__
+    if isinstance(error, (urllib3.exceptions.SSLError, ssl.SSLError)) or failure.reason.endswith(HUNG_UP):
+        return "tls"
+    return "protocol" if isinstance(error, (HTTPException, TooLong, ValueError, OverflowError)) else ""
 
 
 def _reason(error: Exception, step: float) -> str:

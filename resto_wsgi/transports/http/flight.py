@@ -7,9 +7,9 @@
 
 Head and body of a small file go out in one send. A larger body goes from the file to the socket in the kernel
 (sendfile), each host at an offset of its own, or through one block of memory under TLS. A reply is collected up to
-REPLY_LIMIT; it is trusted for its status once its head is whole, but not where it says that
-all is well and does not end. Where a file is wanted (``streamed``), the flight is over with the head, and ``Reply``
-reads on, waiting. A connection whose flight did not end well is reset. ``driving`` moves many flights in one thread.
+REPLY_LIMIT; it is trusted for its status once its head is whole, but not where it says that all is well and does not
+end. If its status is one of those that are ``streamed``, the flight is over with the head, and ``Reply`` reads on,
+waiting. A connection whose flight did not end well is reset. ``driving`` moves many flights in one thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from http.client import HTTPResponse
 from typing import BinaryIO
 
@@ -106,6 +106,7 @@ class Flight:
     ``until`` is the time.monotonic() at which ``expire`` is to be called, ``wants`` the poll events for which
     ``advance`` is. ``over`` is True at the end: then ``head`` is the answer, or ``error`` says why there is none;
     ``cut`` where the host answered before it had all of the request. ``reply`` is there where it is still to be read.
+    ``continued`` says that the host wants what was announced: it sent 100 Continue (RFC 9110, section 15.2.1).
     """
 
     def __init__(
@@ -116,12 +117,12 @@ class Flight:
         head: bytes,
         body: Body | None,
         *,
-        streamed: bool = False,
+        streamed: Container[int] = (),
     ) -> None:
         self._sock: socket.socket = connection.sock  # which the caller has connected
         self.fd = self._sock.fileno()
         self.wants = select.POLLIN | select.POLLOUT
-        self.over = self.cut = self.reusable = False
+        self.over = self.cut = self.reusable = self.continued = False
         self.head: Head | None = None
         self.reply: HTTPResponse | None = None
         self.error: Exception = NoAnswer("not over")
@@ -140,6 +141,11 @@ class Flight:
         self._used, connection.used = connection.used, True
         if self._sock.gettimeout() != 0:
             self._sock.settimeout(0)
+
+    @property
+    def is_sent(self) -> bool:
+        """True where no more of the request goes out: all of it has, or the host answers already."""
+        return not self._sending
 
     @property
     def stale(self) -> bool:
@@ -290,6 +296,7 @@ class Flight:
     def _parse_head(self, *, at_end: bool) -> None:
         while (found := END_OF_HEAD.search(self._received)) and CONTINUE.match(self._received):
             del self._received[: found.end()]
+            self.continued = True
             self._used = False  # somebody is there, so the connection was not stale
             if self.cut and self._broken is None and not self._received:
                 self._resume()
@@ -307,7 +314,7 @@ class Flight:
         self.head = head
 
     def _look_for_the_end(self, head: Head, *, at_end: bool) -> None:
-        if self._streamed and head.status == 200:
+        if head.status in self._streamed:
             self.reply = open_reply(self._sock, bytes(self._received), self._method, self._exchange)
             self._end()
         elif self.cut or at_end:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Generator, Mapping
+from collections.abc import Container, Generator, Mapping
 from http.client import HTTPResponse
 from typing import Any, BinaryIO, NamedTuple
 
@@ -29,7 +29,7 @@ __all__ = ["PAUSE", "HttpJob", "Request", "Requests"]
 class Request(NamedTuple):
     """``target`` is the percent-encoded path below the host's own, with a slash; ``file`` is sent from its beginning.
 
-    ``streamed``: the file that is asked for is not read; the job's ``reply`` is, by the caller, who then lets go of it.
+    A reply whose status is one of ``streamed`` is the job's ``reply``; the caller reads it, and then lets go of it.
     """
 
     method: str
@@ -37,7 +37,7 @@ class Request(NamedTuple):
     fields: Mapping[str, str] = {}
     file: BinaryIO | None = None
     size: int = 0
-    streamed: bool = False
+    streamed: Container[int] = ()
 
 
 PAUSE = Request("", "")

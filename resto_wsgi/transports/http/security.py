@@ -71,7 +71,7 @@ class Security:
         )
         self.signed = frozenset(url for url, each in self._found.items() if each.key is not None)
         """The Host.url of those whose requests are signed."""
-        self.context = self.tls() if ca_bundle or client_cert else None
+        self.context = self._tls() if ca_bundle or client_cert else None
         """For connections over TLS; None where the system's authorities are all that there is."""
 
     @property
@@ -99,15 +99,18 @@ class Security:
             credentials_file=settings.credentials_file,
         )
 
-    def tls(self, *, bare: bool = False) -> ssl.SSLContext:
-        """Return a new context; ``bare`` leaves our certificate out. Raises ConfigError."""
+    def bare(self) -> Security:
+        """Return what a stranger has who trusts the same authorities: hosts are shown nothing."""
+        return Security(ca_bundle=self._ca_bundle)
+
+    def _tls(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self._ca_bundle)
         except OSError as error:
             raise _unusable(
                 "ca_bundle", self._ca_bundle, error, "holds no certificate of an authority in PEM"
             ) from None
-        if self._client_cert and not bare:
+        if self._client_cert:
             _load(context, self._client_cert, self._client_key)
         return context
 

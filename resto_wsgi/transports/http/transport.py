@@ -30,6 +30,7 @@ __all__ = ["HttpTransport"]
 
 PUT_DONE = frozenset({200, 201, 204})  # 202 only promises
 DELETE_DONE = frozenset({200, 204, 404, 410})  # gone is gone
+FILE = frozenset({200})  # what a GET that asks for no part answers with the file
 ABSENT = frozenset({404, 410})
 FOLDER_KEPT = frozenset({400, 403, 405, 409})  # what servers answer to a DELETE of a folder that is not to be a tree
 NO_FOLDER = frozenset({404, 409})  # lighttpd and Apache on a PUT under a missing folder (RFC 4918, section 9.7.1)
@@ -71,7 +72,7 @@ class HttpTransport:
         errand = Errand(host, name, self._timeout, self._security, READ_REMEDIES)
         answer = self._ask(errand, Request("HEAD", _target(name)))
         if answer.status == 200 and http_headers.is_unsized(answer.headers):
-            job = self._job(errand, Request("GET", _target(name), streamed=True))
+            job = self._job(errand, Request("GET", _target(name), streamed=FILE))
             answer = _result(job)
             job.release(kept=http_headers.file_size(answer.headers) == 0)
         if answer.status in ABSENT:
@@ -86,7 +87,7 @@ class HttpTransport:
     def get(self, host: Host, name: str, write: Callable[[bytes], Any]) -> float | None:
         """GET (RFC 9110, section 9.3.1), in blocks of at most 256 KiB as they come. Returns Last-Modified."""
         errand = Errand(host, name, self._timeout, self._security, READ_REMEDIES)
-        job = self._job(errand, Request("GET", _target(name), streamed=True))
+        job = self._job(errand, Request("GET", _target(name), streamed=FILE))
         answer = _result(job)
         if answer.status in ABSENT:
             raise FileNotFoundError(errno.ENOENT, f"not on {host.label}", name)
