@@ -26,15 +26,16 @@ from typing import Any
 
 from ..errors import OutboxError
 from ..hosts import Host
+from . import recording, settling
 from . import tables as sql
 from .database import Connection, Database
-from .rows import Delivery, Failure, HostState, Owed
+from .recording import LATE
+from .rows import Delivery, Failure, HostState, Owed, delivery_of
+from .settling import CONVERGED, SET_BACK
 
-__all__ = ["LATE", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
+__all__ = ["CONVERGED", "LATE", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
 
-LATE = 20.0  # seconds for which a host may still carry out a request whose sender gave up or died
-PARKED_SET_BACK = 172800.0  # seconds: the same of what is parked
-SET_BACK = 600.0  # seconds: nothing is put off for longer but what is parked, so a time beyond shows a clock set back
+PARKED_SET_BACK = 172800.0  # seconds: as SET_BACK, of what is parked
 CHUNK = 1000  # rows in one transaction: a few milliseconds, so that uploads get their turn in between
 ANOTHER_ROOT = (
     "belongs to another media root",
@@ -44,7 +45,6 @@ ANOTHER_KIND = (
     "was made where {} is kept, and says nothing of the rest",
     "set the mode (RESTO_MODE) that the application has; how to change it is in the README, under Modes",
 )
-CONVERGED = "converged; looked at again once nothing earlier can still arrive"
 AFTER_ALL = "\U0010ffff" * 257  # after any rest of a name, which has at most 256 of these
 
 
@@ -90,35 +90,19 @@ class Outbox:
         since then, and unsure; its failures are forgotten.
         """
         now = self._clock()
-        told = {host.url for host in hosts}
 
         def work(connection: Connection) -> dict[Host, Delivery]:
             if gone:
-                _entomb(connection, name, now)
-            for url, _ in connection.execute(sql.MEMBERS).fetchall():
-                if url not in told:  # and so it does not hold whatever it does not owe
-                    connection.execute(sql.EXPEL, (url,))
-            old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
-            generation = _next_generation(connection)
-            recorded: dict[Host, Delivery] = {}
-            rows: list[tuple[object, ...]] = []
-            for host in hosts:
-                since, unsure_until, begun = old.get(host.url, (now, 0.0, None))
-                if begin:
-                    unsure_until = unsure_until if begun is None else max(unsure_until, now + LATE)
-                    begun = generation
-                row = (name, generation, since, due, 0, False, unsure_until, None, "")
-                rows.append((host.url, *row, begun, way))
-                recorded[host] = Delivery(host, *row, fresh=host.url not in old)
-            connection.executemany(sql.PUT, rows)
-            return recorded
+                recording.entomb(connection, name, now)
+            recording.expel_others(connection, hosts)
+            return recording.record(connection, name, hosts, begin=begin, due=due, way=way, now=now)
 
         return self._database.write(work, durable=self._fsync) if hosts or gone else {}
 
     def entomb(self, name: str) -> None:
         """Note that ``name`` is deleted, so that no host that comes back brings it back; it is on the disk then."""
         now = self._clock()
-        self._database.write(lambda connection: _entomb(connection, name, now), durable=self._fsync)
+        self._database.write(lambda connection: recording.entomb(connection, name, now), durable=self._fsync)
 
     def exhume(self, name: str) -> None:
         """Forget that ``name`` was deleted: the master holds it again."""
@@ -127,64 +111,41 @@ class Outbox:
     def claim(self, host: Host, names: Sequence[str]) -> list[Delivery]:
         """Begin to send: return those of ``names`` that are still owed. The caller holds the locks of the names."""
         now = self._clock()
+        return self._database.write(lambda connection: recording.claim(connection, host, names, now))
 
-        def work(connection: Connection) -> list[Delivery]:
-            claimed = []
-            for name in names:
-                connection.execute(sql.BEGIN, {"name": name, "host": host.url, "late": now + LATE})
-                found = connection.execute(sql.FIND, (name, host.url)).fetchone()
-                if found:
-                    claimed.append(_delivery(found))
-            return claimed
-
-        return self._database.write(work)
-
-    def settle(
-        self,
-        done: Sequence[Delivery],
-        failed: Sequence[Failure] = (),
-        hosts: Sequence[HostState] = (),
-        present: str | None = None,
-        sha256: str = "",
-    ) -> None:
+    def settle(self, done: Sequence[Delivery], failed: Sequence[Failure] = (), hosts: Sequence[HostState] = ()) -> None:
         """Note what came of an attempt, all in one: deliveries that converged, those that failed, and the hosts.
 
-        What was recorded again meanwhile stays owed as it was recorded. ``present``: hosts hold this name, with
-        this SHA-256 in hexadecimal if it is known, and no master does (mode distributed).
+        What was recorded again meanwhile stays owed as it was recorded.
         """
         now = self._clock()
 
         def work(connection: Connection) -> None:
-            _settle(connection, done, now)
-            for failure in failed:
-                _note_failure(connection, failure)
-            for state in hosts:
-                _note_host(connection, state)
-            if present is not None:
-                connection.execute(sql.PRESENT, (present, sha256))
+            settling.settle_converged(connection, done, now)
+            settling.note_failures(connection, failed)
+            settling.note_hosts(connection, hosts)
 
-        if done or failed or hosts or present is not None:
-            self._database.write(work, durable=self._fsync and present is not None)  # its spool is dropped next
+        if done or failed or hosts:
+            self._database.write(work)
+
+    def note_present(self, name: str, sha256: str = "") -> None:
+        """Note that hosts hold ``name``, with this SHA-256 in hexadecimal if it is known, and no master does (mode
+        distributed); it is on the disk then, for the spool is dropped next.
+        """
+        self._database.write(lambda connection: settling.note_present(connection, name, sha256), durable=self._fsync)
+
+    def note_host(self, state: HostState) -> None:
+        """Replace what is known of a host."""
+        self._database.write(lambda connection: settling.note_hosts(connection, [state]))
 
     def release(self, deliveries: Sequence[Delivery], due: float) -> None:
         """Put back what was claimed and not tried, to be tried at ``due``."""
-        self._database.write(lambda connection: _release(connection, deliveries, due))
+        self._database.write(lambda connection: recording.release(connection, deliveries, due))
 
     def cancel(self, deliveries: Sequence[Delivery]) -> None:
         """Take back what was recorded: nothing was sent, and the master is as it was. What was owed before stays."""
         now = self._clock()
-
-        def work(connection: Connection) -> None:
-            for delivery in deliveries:
-                if delivery.fresh:
-                    connection.execute(sql.REMOVE, _key(delivery))
-            _release(connection, deliveries, now)
-
-        self._database.write(work)
-
-    def note_host(self, state: HostState) -> None:
-        """Replace what is known of a host."""
-        self.settle((), hosts=(state,))
+        self._database.write(lambda connection: recording.cancel(connection, deliveries, now))
 
     def owe(self, host: Host, names: Iterable[str]) -> int:
         """Note that ``host`` is owed all these names, due now, and return how many; they are on the disk then."""
@@ -193,8 +154,7 @@ class Outbox:
         while chunk := list(itertools.islice(iterator, CHUNK)):
 
             def work(connection: Connection, chunk: Sequence[str] = chunk) -> int:
-                generation = _next_generation(connection)
-                connection.executemany(sql.OWE, [(host.url, name, generation, now, now) for name in chunk])
+                recording.owe(connection, host, chunk, now)
                 return len(chunk)
 
             total += self._in_turn(work, durable=self._fsync)
@@ -291,7 +251,7 @@ class Outbox:
 
     def deliveries(self, name: str) -> dict[Host, Delivery]:
         """Return what is owed of one name, by host."""
-        found = (_delivery(row) for row in self._database.read(sql.FIND_ALL, (name,)))
+        found = (delivery_of(row) for row in self._database.read(sql.FIND_ALL, (name,)))
         return {delivery.host: delivery for delivery in found}
 
     def way(self, host: Host, name: str) -> str:
@@ -300,7 +260,7 @@ class Outbox:
 
     def owing(self, host: Host, after: str, limit: int) -> list[Delivery]:
         """Return up to ``limit`` deliveries that a host is owed, of names after ``after``, in the order of names."""
-        return [_delivery(row) for row in self._database.read(sql.FIND_FROM, (after, host.url, limit))]
+        return [delivery_of(row) for row in self._database.read(sql.FIND_FROM, (after, host.url, limit))]
 
     def summary(self) -> list[Owed]:
         """Return what each host is owed, exactly as it was at one moment."""
@@ -361,48 +321,3 @@ class Outbox:
         if (found := self._database.write(work, durable=self._fsync)) != wanted:
             self.close()
             raise OutboxError(self.path, problem.format(found), remedy)
-
-
-def _delivery(row: tuple[Any, ...]) -> Delivery:
-    found = Delivery(Host.of(row[0]), *row[1:])
-    return found._replace(parked=bool(found.parked))
-
-
-def _key(delivery: Delivery) -> dict[str, object]:
-    return {"name": delivery.name, "host": delivery.host.url, "generation": delivery.generation}
-
-
-def _next_generation(connection: Connection) -> int:
-    connection.execute(sql.NEXT_GENERATION)
-    return int(connection.execute(sql.GENERATION).fetchone()[0])
-
-
-def _entomb(connection: Connection, name: str, now: float) -> None:
-    connection.execute(sql.ENTOMB, (name, now))
-
-
-def _settle(connection: Connection, done: Sequence[Delivery], now: float) -> None:
-    more = {"now": now, "late": LATE, "set_back": SET_BACK, "reason": CONVERGED}
-    values = [{**_key(delivery), **more} for delivery in done]
-    if connection.executemany(sql.REMOVE_SURE, values).rowcount < len(done):  # of a row that is gone the rest is true
-        connection.executemany(sql.CLEAR, values)
-        connection.executemany(sql.AGAIN, values)
-
-
-def _note_host(connection: Connection, state: HostState) -> None:
-    known = (state.state, state.since, state.failures, state.retry_at, state.reason, state.latest)
-    connection.execute(sql.NOTE_HOST, (state.host.url, *known))
-
-
-def _note_failure(connection: Connection, failure: Failure) -> None:
-    values = {**vars(failure), **_key(failure.delivery)}
-    del values["delivery"]
-    if not connection.execute(sql.FAIL, values).rowcount:
-        connection.execute(sql.DOUBT, values)
-
-
-def _release(connection: Connection, deliveries: Sequence[Delivery], due: float) -> None:
-    for delivery in deliveries:
-        values = {**_key(delivery), "due": due}
-        connection.execute(sql.RELEASE, values)
-        connection.execute(sql.CLEAR, values)  # where it was begun under this generation, and not by one who died

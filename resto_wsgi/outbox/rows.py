@@ -6,11 +6,11 @@ Times are seconds since 1970. Nothing is decided here and nothing is read; the o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..hosts import Host
 
-__all__ = ["Delivery", "Failure", "HostState", "Owed"]
+__all__ = ["Delivery", "Failure", "HostState", "Owed", "delivery_of", "key_of"]
 
 
 class Delivery(NamedTuple):
@@ -32,6 +32,18 @@ class Delivery(NamedTuple):
     status: int | None
     reason: str
     fresh: bool = False
+
+
+def delivery_of(row: tuple[Any, ...]) -> Delivery:
+    """Return the delivery of a row with the columns of ``tables.COLUMNS``."""
+    url, name, generation, since, due, attempts, parked, unsure_until, status, reason = row
+    values = (name, generation, since, due, attempts, bool(parked), unsure_until, status, reason)
+    return Delivery(Host.of(url), *values)
+
+
+def key_of(delivery: Delivery) -> dict[str, object]:
+    """Return what tells the row of a delivery from all others, and from itself when it was recorded again."""
+    return {"name": delivery.name, "host": delivery.host.url, "generation": delivery.generation}
 
 
 @dataclass(frozen=True)

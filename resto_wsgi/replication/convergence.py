@@ -144,7 +144,7 @@ class Convergence:
                 digest = self._media_root.sha256(name)
             except FileNotFoundError:  # somebody who does not know of the lock has removed it just now
                 return
-        self._outbox.settle((), present=name, sha256=digest)
+        self._outbox.note_present(name, digest)
         self._media_root.drop(name)
 
     def _round(self, work: _Round, at_once: int) -> list[Pair]:

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -233,7 +234,7 @@ def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_file_or_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
+def test_a_file_or_folder_that_may_not_be_written_is_refused() -> None:
     """Root may write everything, so the outbox is opened by a user who may not."""
     script = """
         import os, sys, json
@@ -246,9 +247,9 @@ def test_a_file_or_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> 
         except OutboxError as error:
             print(json.dumps(str(error)))
     """
-    with mounted(tmp_path / "small") as folder:
+    with tempfile.TemporaryDirectory() as reachable, mounted(Path(reachable, "small")) as folder:
+        Path(reachable).chmod(0o711)  # pytest's own folders are closed to others, and every run of it closes them again
         folder.chmod(0o755)
-        reach(folder)
         file = folder / "outbox"
         assert "cannot be opened or made; let the user" in run(script, file)
         Outbox(str(file)).close()
@@ -259,10 +260,3 @@ def test_a_file_or_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> 
         assert "let the user that runs" in run(script, file)
         folder.chmod(0o777)
         assert run(script, file) == "made"
-
-
-def reach(folder: Path) -> None:
-    """Let every user come to the folder, as pytest's own folders do not."""
-    for parent in folder.parents:
-        if parent.owner() == "root" and not os.stat(parent).st_mode & 0o001:
-            parent.chmod(0o711)

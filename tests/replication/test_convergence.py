@@ -639,7 +639,7 @@ def test_a_host_is_filled_from_another(make: Make, kind_of_host: str, media_serv
     path.parent.mkdir()
     path.write_bytes(CAT)
     os.utime(path, (1_234_567_890, 1_234_567_890))
-    party.outbox.settle((), present="a/cat")
+    party.outbox.note_present("a/cat")
     delivery = party.owe(party.hosts[1], name="a/cat", gone=False)[party.hosts[1]]
     assert party.deliver(party.hosts[1], "a/cat") is None
     party.settle(delivery)
@@ -667,7 +667,7 @@ def test_a_host_that_cannot_be_filled_is_not_blamed_for_it(make: Make) -> None:
     transport = Scripted()
     transport.fails["two"] = DeliveryError("two", "cat", "no answer")
     party = make([ONE, TWO], transport, distributed=True)
-    party.outbox.settle((), present="cat")
+    party.outbox.note_present("cat")
     delivery = party.owe(ONE, gone=False)[ONE]
     error = party.deliver(ONE)
     assert error is not None and (error.ours, error.permanent) == (True, False)
