@@ -123,7 +123,8 @@ def cgi(body: bytes, content_type: str) -> Seen:
             seen.texts.append((name, value))
         else:
             seen.files.append((name, value.filename, value.value))
-            value.file.close()
+            if value.file is not None:  # else it is a form in the form
+                value.file.close()
     return seen
 
 
