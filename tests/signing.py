@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import time
 from typing import Any
 
-from node_requests import ask
+from node_requests import ask, digest_of
 
 from resto_wsgi.trust.signatures import Key, sign
 
@@ -19,10 +17,6 @@ NEXT = Key("app-2", b"another-horse-battery-staple-9876")
 
 
 FAR = "198.51.100.7"
-
-
-def digest_of(content: bytes) -> str:
-    return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
 
 
 def signed(method: str, url: str, content: bytes = b"", key: Key = KEY, **options: Any) -> dict[str, str]:
@@ -39,3 +33,19 @@ def send(app: Any, method: str, path: str, content: bytes, headers: dict[str, st
     given |= {"CONTENT_LENGTH": given.pop("HTTP_CONTENT_LENGTH", None), "REMOTE_ADDR": FAR, "HTTP_HOST": "media-01"}
     given["wsgi.input"] = io.BytesIO(content)
     return ask(app, method, path, **{**given, **environ})
+
+
+def put_signed(app: Any, content: bytes = b"x", path: str = "/x", **options: Any) -> int:
+    """Put a file with a signature, with the options of ``signed``; return the status."""
+    headers = signed("PUT", f"http://media-01{path}", content, **options)
+    return int(send(app, "PUT", path, content, headers).status_code)
+
+
+class Clock:
+    """A clock that the test sets, in seconds since 1970."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now

@@ -12,6 +12,8 @@ from typing import Any
 
 from servers import LOOPBACK, Node, Tree, free_port
 
+from resto_wsgi.media_server.tree.catch_up import CatchUp, Progress
+
 
 def ask(node: Any, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Message, bytes]:
     """Send a request; an underscore in the name of a header is a hyphen."""
@@ -33,8 +35,18 @@ def report(node: Any, method: str, path: str, body: bytes | None = None, **heade
     return status, json.loads(answer)["nodes"]
 
 
-def held(node: Node) -> dict[str, bytes]:
-    """Every file of a node that is not hidden."""
+def put(node: Node, name: str, body: bytes, **headers: str) -> None:
+    """Put a file that is taken."""
+    assert ask(node, "PUT", f"/{name}", body, **headers)[0] in (200, 201, 202)
+
+
+def catch_up(app: Any, url: str, **options: Any) -> Progress:
+    """Bring the node of an application up to date from the one at ``url``, without a pause between tries."""
+    return CatchUp(app.role, url, timeout=2, sleep=lambda seconds: None, **options).run()
+
+
+def held(node: Any) -> dict[str, bytes]:
+    """Every file that is not hidden of what has a ``root``: a node, or a store."""
     found = (path for path in Path(node.root).rglob("*") if path.is_file() and ".resto" not in path.parts)
     return {str(path.relative_to(node.root)): path.read_bytes() for path in found}
 

@@ -1,4 +1,4 @@
-"""A request's body, as the WSGI server hands it over: counted, bounded, and read no further than its length.
+"""The file that a request brings, as the WSGI server hands it over: counted, bounded, read no further than its length.
 
 WSGI servers let lengths through that are none, and tell of a client that went away in many ways. Both are judged here.
 ``node`` makes one for each request, so that a body that nobody wanted is read in blocks; the WSGI server would read all
@@ -19,14 +19,14 @@ from .answers import BLOCK_BYTES, Refused
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["RequestBody"]
+__all__ = ["FileBody"]
 
 DISCARDED_BYTES_MAX = 4 * 1024 * 1024  # of a refused body: who sends more has to see the connection end
 LENGTH_DIGITS_MAX = 18  # of a Content-Length: an exabyte
 
 
-class RequestBody:
-    """The body that a request announces; ``length`` is its Content-Length, None if that is no number."""
+class FileBody:
+    """The body of a request. ``length`` is its Content-Length, None if that is no number."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         announced = environ.get("CONTENT_LENGTH", "")

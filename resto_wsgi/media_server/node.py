@@ -1,8 +1,8 @@
 """Our own media server, as a WSGI application: GET, HEAD, PUT, DELETE, MKCOL and OPTIONS of what is below one folder.
 
-It only decides. ``access`` knows who may write, ``request_head`` and ``body`` know what came, ``reading`` knows what a
-reader gets, ``store`` has the files, and a role of ``tree`` is what a node does that is alone or has children. Any WSGI
-server with blocking input runs it.
+It only decides. ``access`` knows who may write, ``name_and_version`` and ``body`` what came, ``reading`` what a reader
+gets, ``store`` has the files, and a role of ``tree`` is what a node does that is alone or has children. Any WSGI server
+with blocking input runs it.
 
 A sender may number the versions of a name with ``Resto-Generation``, on PUT and on DELETE. Then an older version
 never replaces a newer one, whatever arrives first, and a file that was deleted does not come back. The same number
@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 from ..errors import OutboxError, shown
 from .access import Access
 from .answers import Answer, Refused, text_answer
-from .body import RequestBody
+from .body import FileBody
 from .conditions import judge_write
 from .files.own_names import MISSING, OWN, README
 from .files.store import Change, Store
+from .name_and_version import Version, path_of, readable, writable
 from .pages.index import index_page
 from .pages.missing import missing_page
 from .pages.readme import readme_page
@@ -33,7 +34,6 @@ from .paging import page_of, query_of
 from .reading import file_answer, folder_answer
 from .refusals import Refusals
 from .replays import Replays
-from .request_head import Version, path_of, readable, writable
 from .tree.alone import Alone
 from .tree.relay import TIMEOUT, Relay
 from .tree.role import Role
@@ -106,7 +106,7 @@ class MediaServer:
         self.role.close()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        body = RequestBody(environ)
+        body = FileBody(environ)
         self.start()
         try:
             answer = self._answer(environ, body)
@@ -124,13 +124,13 @@ class MediaServer:
         start_response(answer.status, [*answer.headers, *end])
         return () if environ["REQUEST_METHOD"] == "HEAD" else answer.body
 
-    def _answer(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
+    def _answer(self, environ: WSGIEnvironment, body: FileBody) -> Answer:
         method = self._methods.get(environ["REQUEST_METHOD"])
         if method is None:
             raise Refused("405 Method Not Allowed", f"only {self._allow[1]}", [self._allow])
         return method(environ, body)
 
-    def _options(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
+    def _options(self, environ: WSGIEnvironment, body: FileBody) -> Answer:
         return Answer("204 No Content", [self._allow])
 
     def _admit(self, environ: WSGIEnvironment) -> None:
@@ -138,7 +138,7 @@ class MediaServer:
 
     # Reading
 
-    def _get(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
+    def _get(self, environ: WSGIEnvironment, body: FileBody) -> Answer:
         path = path_of(environ, "404 Not Found")
         if not path or path.endswith("/"):
             return self._list(environ, path)
@@ -171,7 +171,7 @@ class MediaServer:
 
     # Writing
 
-    def _put(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
+    def _put(self, environ: WSGIEnvironment, body: FileBody) -> Answer:
         self._admit(environ)
         name = writable(path_of(environ, "400 Bad Request"))
         version = Version.of(environ)
@@ -190,7 +190,7 @@ class MediaServer:
                 lines = self.role.publish(name, change, staged, passing)
         return self.role.answer(environ, name, lines, created=change.status is None)
 
-    def _delete(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
+    def _delete(self, environ: WSGIEnvironment, body: FileBody) -> Answer:
         """DELETE of a file; with a slash at its end and ``Depth: infinity``, of an empty folder; never of a tree.
 
         RFC 4918, section 9.6.1. Said outright, so that no slash by mistake removes what somebody is about to fill.
@@ -220,7 +220,7 @@ class MediaServer:
             lines = self.role.delete(name, change, generation, passing)
         return self.role.answer(environ, name, lines, created=False)
 
-    def _make_folder(self, environ: WSGIEnvironment, body: RequestBody) -> Answer:
+    def _make_folder(self, environ: WSGIEnvironment, body: FileBody) -> Answer:
         """MKCOL (RFC 4918, section 9.3), which a PUT does not need: it makes the folders of its name."""
         self._admit(environ)
         name = writable(path_of(environ, "400 Bad Request").removesuffix("/"))

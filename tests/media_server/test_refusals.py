@@ -21,11 +21,6 @@ from resto_wsgi.trust.signatures import Key
 STRANGER = {"REMOTE_ADDR": FAR}
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> MediaServer:
-    return MediaServer(tmp_path / "root")
-
-
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if record.message.startswith("refused: ")]
 

@@ -12,7 +12,7 @@ from ...outbox.rows import Delivery
 from ...outbox.status import HostStatus
 from ..answers import Answer, Refused, no_such_file, text_answer
 from ..files.store import Change, Staged, Store
-from ..request_head import Version
+from ..name_and_version import Version
 from .hops import Hops
 from .node_transport import Passing
 from .report import Line

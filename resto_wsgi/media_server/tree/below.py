@@ -20,8 +20,8 @@ from ...hosts import Host
 from ...names import quote
 from ...transports.http.connection import AGENT
 from ..answers import UNKEPT, Answer, Header, Refused
+from ..name_and_version import header_of, printable
 from ..reading import presented
-from ..request_head import header_of, printable
 from .hops import FIELD, LOOP, Hops
 from .node_transport import NODE, NodeTransport, Reading
 

@@ -39,7 +39,7 @@ from ..answers import JSON, TEXT, UNKEPT, Answer, Refused, no_such_file, whole_a
 from ..caller import is_library, is_node, own_url, patience, wants_json
 from ..files.own_names import is_own
 from ..files.store import LONGEST, Change, Staged, Store
-from ..request_head import Version
+from ..name_and_version import Version
 from . import report as tree_report
 from .below import Below
 from .early import EARLY_BYTES_MIN, Early

@@ -17,7 +17,7 @@ from ...outbox.rows import Delivery
 from ...outbox.status import HostStatus
 from ..answers import Answer
 from ..files.store import Change, Staged, Store
-from ..request_head import Version
+from ..name_and_version import Version
 from .node_transport import Passing
 from .report import Line
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from servers import LOOPBACK, Node, Tree, eventually
 from trees import ask, held, owed, report, settled
 
@@ -20,13 +19,6 @@ from resto_wsgi.fields.digests import format_digest
 LARGE = os.urandom(6 << 20)
 SECOND = LARGE[::-1]
 RATE = 48 << 20  # bytes per second of a client
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Tree]:
-    """Seven nodes in three levels."""
-    with Tree(tmp_path / "tree") as started:
-        yield started
 
 
 def staged(node: Node) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the head of a request says: the name that is meant, and which version of it. No body is read, no disk touched.
+"""Which name a request means, and which version of it: what its head says. No body is read, no disk touched.
 
 Names are judged by ``names.check`` alone. A read of what can be no name finds nothing (404); a write of it is wrong
 (400), and one of our own page's name is forbidden (403). ``node`` calls this.
