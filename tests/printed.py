@@ -15,15 +15,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import urllib3
+from ports import LOOPBACK, free_port
 from servers import eventually, need
 
-from resto_wsgi.demo import stock
-
-LOOPBACK = "127.0.0.1"
 STRANGER = "127.0.0.2"  # another address of this machine, from which nothing but reading is allowed
 RESTO = [sys.executable, "-c", "from resto_wsgi.cli import main; main()"]
 USER = "www-data"
@@ -85,7 +84,7 @@ class Printed:
         self.folder = folder
         self.root = folder / "root"
         self.run = folder / "run"
-        self.port = port or stock._free_port()
+        self.port = port or free_port()
         self.label = f"{LOOPBACK}:{self.port}"
         self.url = f"{scheme}://{self.label}/media"
         self._process: subprocess.Popen[bytes] | None = None
@@ -158,6 +157,20 @@ class Printed:
         """Every file that is no temporary one."""
         found = [path for path in self.root.rglob("*") if path.is_file()]
         return {str(path.relative_to(self.root)): path.read_bytes() for path in found}
+
+
+def printed_server(stack: ExitStack, kind: str = "nginx", **options: Any) -> Printed:
+    """One server in a folder of its own, not started."""
+    return stack.enter_context(Printed(kind, stack.enter_context(open_folder()), **options))
+
+
+def with_tls(server: Printed, certificates: Path) -> list[str]:
+    """Put certificate and key beside the server, and return the options."""
+    for name in ("server.pem", "server.key", "ca.pem"):
+        own_copy = server.folder / name
+        own_copy.write_bytes((certificates / name).read_bytes())
+        own(own_copy)
+    return ["--certificate", f"{server.folder}/server.pem", "--key", f"{server.folder}/server.key"]
 
 
 def listens(port: int) -> bool:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 from printed import ENVIRON, LOOPBACK, RESTO, Printed, listens, open_folder, printed, resto
 from servers import eventually
-
-from resto_wsgi.demo import stock
 
 KINDS = ("nginx", "lighttpd", "apache")
 MTIME = {"nginx": set(), "lighttpd": {"mtime"}, "apache": {"mtime"}}  # the two take none from a PUT
@@ -87,7 +86,7 @@ def test_who_may_not_write_is_let_in_by_the_option_that_is_named(server: Printed
 @pytest.mark.parametrize(("network", "expected"), [(LOOPBACK, 0), ("192.0.2.1", 1)])
 def test_our_own_media_server_is_safe_as_its_unit_starts_it(network: str, expected: int, tmp_path: Path) -> None:
     """Nothing to warn of, nothing left; and where it admits another, its option is named."""
-    port = stock._free_port()
+    port = free_port()
     place = ["--root", f"{tmp_path}/$a %b", "--listen", f"{LOOPBACK}:{port}", "--user", ""]
     unit = printed("systemd", *place, "--allow", network, "--command", "/resto")
     (line,) = re.findall(r'^ExecStart="/resto" (.*"--root".*)$', unit, re.MULTILINE)

@@ -6,17 +6,16 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from printed import LOOPBACK, STRANGER, Printed, ask, open_folder, own, printed, resto, user
+from printed import LOOPBACK, STRANGER, Printed, ask, printed, printed_server, resto, user, with_tls
 from servers import Node, eventually
 
 from resto_wsgi import Replicator
-from resto_wsgi.demo import stock
 from resto_wsgi.hosts import parse_hosts
 from resto_wsgi.transports.http.transport import HttpTransport
 
@@ -26,20 +25,9 @@ Mesh = Callable[..., "list[Printed]"]
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-def made(stack: ExitStack, kind: str = "nginx", **options: Any) -> Printed:
-    """One server in a folder of its own, not started."""
-    return stack.enter_context(Printed(kind, stack.enter_context(open_folder()), **options))
-
-
-@pytest.fixture
 def mesh(stack: ExitStack) -> list[Printed]:
     """Three nginx, each of which falls back to the other two."""
-    servers = [made(stack) for _ in range(3)]
+    servers = [printed_server(stack) for _ in range(3)]
     labels = " ".join(server.label for server in servers)
     for server in servers:
         server.configure("--host", server.label, RESTO_MEDIA_HOSTS=labels)
@@ -122,7 +110,7 @@ def test_with_one_of_them_dead_nothing_waits(mesh: list[Printed]) -> None:
 def test_one_that_hangs_is_left_soon(stack: ExitStack) -> None:
     """A server that takes connections and says nothing costs some seconds once, then it is left out."""
     hanging = stack.enter_context(socket.create_server((LOOPBACK, 0)))
-    server, other = made(stack), made(stack)
+    server, other = printed_server(stack), printed_server(stack)
     labels = f"{server.label} {LOOPBACK}:{hanging.getsockname()[1]} {other.label}"
     server.configure("--host", server.label, RESTO_MEDIA_HOSTS=labels)
     other.configure("--host", other.label, RESTO_MEDIA_HOSTS=labels)
@@ -155,7 +143,7 @@ def test_servers_with_other_urls_are_no_fall_back() -> None:
 @pytest.fixture
 def tree(stack: ExitStack, tmp_path: Path) -> dict[str, Printed]:
     """The root a, its children b and c, and d below b, as four nginx; the ports of the nodes behind them are free."""
-    servers = {name: made(stack) for name in "abcd"}
+    servers = {name: printed_server(stack) for name in "abcd"}
     text = "{a.label}({b.label}({d.label}),{c.label})".format(**servers)
     for server in servers.values():
         options = ["--tree", text, "--output", str(tmp_path / server.label), "--command", "/usr/bin/resto"]
@@ -242,74 +230,9 @@ def test_a_tree_is_a_file_for_each_node(tmp_path: Path) -> None:
 # TLS
 
 
-def openssl(*arguments: str, folder: Path) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a server's certificate for 127.0.0.1 and media.test, and a writer's."""
-    folder = tmp_path_factory.mktemp("certificates")
-    new = ["req", "-newkey", "rsa:2048", "-nodes", "-keyout"]
-    made = ["-x509", "-days", "9", "-subj", "/CN=authority", "-addext", "keyUsage=critical,keyCertSign"]
-    openssl(*new, "ca.key", *made, "-out", "ca.pem", folder=folder)
-    names = folder / "names"
-    names.write_text("subjectAltName=IP:127.0.0.1,DNS:media.test\nauthorityKeyIdentifier=keyid\n")
-    for name in ("server", "writer"):
-        openssl(*new, f"{name}.key", "-subj", f"/CN={name}", "-out", f"{name}.csr", folder=folder)
-        sign = ["x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
-        openssl(*sign, "-days", "9", "-extfile", str(names), "-out", f"{name}.pem", folder=folder)
-    return folder
-
-
-def with_tls(server: Printed, certificates: Path) -> list[str]:
-    """Put certificate and key beside the server, and return the options."""
-    for name in ("server.pem", "server.key", "ca.pem"):
-        own_copy = server.folder / name
-        own_copy.write_bytes((certificates / name).read_bytes())
-        own(own_copy)
-    return ["--certificate", f"{server.folder}/server.pem", "--key", f"{server.folder}/server.key"]
-
-
-@pytest.mark.parametrize("kind", ["nginx", "lighttpd", "apache"])
-def test_tls(kind: str, stack: ExitStack, certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saved and read back over TLS, with the certificate verified; nothing is answered in the clear."""
-    if kind == "lighttpd" and not Path(stock.LIGHTTPD_MODULES, "mod_openssl.so").exists():
-        pytest.skip("lighttpd needs apt install lighttpd-mod-openssl")
-    server = made(stack, kind, scheme="https")
-    server.configure(*with_tls(server, certificates))
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
-    trusted = {"ca_certs": str(certificates / "ca.pem")}
-    with Replicator(media_root=tmp_path / "media", media_hosts=[server.url], background=False) as replicator:
-        replicator.save("a/cat", b"cat")
-        assert ask("GET", f"{server.url}/a/cat", source=STRANGER, **trusted).data == b"cat"
-        replicator.delete("a/cat")
-    assert server.files() == {}
-    assert ask("PUT", f"{server.url}/evil", b"evil", source=STRANGER, **trusted).status == 403
-    try:
-        assert ask("GET", f"http://{server.label}/media/a/cat").status == 400
-    except Exception as error:
-        assert "Connection" in str(error)
-
-
-@pytest.mark.parametrize("kind", ["nginx", "apache"])
-def test_a_writer_shows_its_certificate(kind: str, stack: ExitStack, certificates: Path) -> None:
-    """Where an authority is given: readers need none, and an address alone is not enough to write."""
-    server = made(stack, kind, scheme="https")
-    server.configure(*with_tls(server, certificates), "--client-ca", f"{server.folder}/ca.pem")
-    trusted = {"ca_certs": str(certificates / "ca.pem")}
-    mine = trusted | {"cert_file": str(certificates / "writer.pem"), "key_file": str(certificates / "writer.key")}
-    assert ask("PUT", f"{server.url}/a", b"cat", **trusted).status == 403
-    assert ask("PUT", f"{server.url}/a", b"cat", **mine).status == 201
-    assert ask("PUT", f"{server.url}/a", b"evil", source=STRANGER, **mine).status == 403
-    assert ask("GET", f"{server.url}/a", source=STRANGER, **trusted).data == b"cat"
-    assert ask("DELETE", f"{server.url}/a", headers={"Depth": "0"}, **trusted).status == 403
-    assert ask("DELETE", f"{server.url}/a", headers={"Depth": "0"}, **mine).status == 204
-
-
 def test_the_fall_back_verifies_certificates(stack: ExitStack, certificates: Path) -> None:
     """It goes over TLS to the name that all of them have, and not to one whose certificate bears another."""
-    servers = [made(stack, scheme="https") for _ in range(2)]
+    servers = [printed_server(stack, scheme="https") for _ in range(2)]
     urls = " ".join(server.url for server in servers)
     servers[1].put("cat", b"cat")
     trusted = {"ca_certs": str(certificates / "ca.pem")}
@@ -323,18 +246,9 @@ def test_the_fall_back_verifies_certificates(stack: ExitStack, certificates: Pat
             server.stop()
 
 
-def test_lighttpd_cannot_ask_writers_alone() -> None:
-    """One line says so, and what can."""
-    tls = ["--certificate", "/c", "--key", "/k", "--client-ca", "/a"]
-    done = resto("config", "lighttpd", "--root", "/srv/media", *tls)
-    assert done.stderr == (
-        "resto: client_ca: lighttpd cannot ask writers alone for certificates; use nginx or Apache, or --allow\n"
-    )
-
-
 def test_a_part_is_taken_up_by_an_nginx_of_its_own(stack: ExitStack) -> None:
     """``--part`` fits into http { }, beside other servers."""
-    server = made(stack)
+    server = printed_server(stack)
     part = printed("nginx", *server.options(), "--listen", server.label, "--part")
     who = f"user {user()};" if user() else ""
     around = "".join(f'{each}_temp_path "{server.run}/{each}";' for each in ("proxy", "fastcgi", "uwsgi", "scgi"))
