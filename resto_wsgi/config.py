@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
-from .errors import ConfigError, shown
+from . import names
+from .errors import ConfigError, NameRejected, shown
 from .hosts import Host, parse_hosts, public_url
 
 __all__ = ["Settings", "settings_table"]
@@ -64,6 +65,15 @@ def _host_list(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _folders(value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise _wrong("a list of folders below media_root, such as ['uploads']", value)
+    try:
+        return tuple(sorted({names.check(each.strip("/") if isinstance(each, str) else each) for each in value}))
+    except NameRejected as error:
+        raise ValueError(f"takes folders below media_root, and {shown(error.name)} {error.reason}") from None
+
+
 def _mode(value: Any) -> str:
     if not isinstance(value, str) or value not in MODES:
         raise _wrong(f"{', '.join(MODES[:-1])} or {MODES[-1]}", value)
@@ -108,6 +118,10 @@ def _read_bool(text: str) -> bool:
 
 def _read_hosts(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[^\s,]+", text))
+
+
+def _read_folders(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def _read_word(text: str) -> str:
@@ -206,6 +220,18 @@ class Settings:
             "Absolute path of the outbox; put it on a local disk where the media root is on NFS.",
             _optional_path,
             default="MEDIA_ROOT/.resto/outbox.sqlite3",
+        ),
+    )
+    # None: whoever can make a link in the folder of uploads must not choose what is sent to the media servers.
+    linked_folders: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            "RESTO_LINKED_FOLDERS",
+            "Folders below media_root, separated by commas, that may be symbolic links or on disks of their own; "
+            "no other link is followed.",
+            _folders,
+            read=_read_folders,
+            default="none",
         ),
     )
     # What was acknowledged survives a power cut; it costs 0.4 ms for a small file.

@@ -127,7 +127,9 @@ _REMEDIES = {
     errno.EFBIG: "raise the file size limit there",
     errno.EPERM: "it must be writable and on a file system with hard links",
     errno.EOPNOTSUPP: "it must be on a file system with hard links",
-    errno.EXDEV: "a folder in it is another file system; mount that one elsewhere",
+    errno.EXDEV: "a folder in it is another file system; name that folder in RESTO_LINKED_FOLDERS",
+    errno.ELOOP: "put a file or a folder in its place, or name a linked folder in RESTO_LINKED_FOLDERS",
+    errno.ENODEV: "see that its disk is mounted",
     errno.EEXIST: "save it under another name, or with overwrite=True",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }

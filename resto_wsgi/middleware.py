@@ -150,9 +150,9 @@ class UploadMiddleware:
             return None
         if self._authorize is not None and not self._authorize(environ):
             raise UploadRejected("You may not upload here.", 403)
-        form = receive(environ, self.limits, lambda: self.replicator.stage(FILE_IN_MEMORY), self._admit)
+        dated = self._dated()
+        form = receive(environ, self.limits, lambda: self.replicator.stage(FILE_IN_MEMORY, near=dated), self._admit)
         try:
-            dated = self._dated()
             uploads = {id(part): self._upload(part, dated, environ) for part in form.files}
             if self._handoff == "reference":
                 content_type, parts, pieces = referenced(form, self._fields, lambda part: uploads[id(part)].name)

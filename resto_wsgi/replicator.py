@@ -21,7 +21,9 @@ from . import names
 from .config import Settings
 from .errors import ConfigError, DeliveryError, RestoError
 from .hosts import Host
-from .master.media_root import MediaRoot, Publication, Staged
+from .master.media_root import MediaRoot
+from .master.publication import Publication
+from .master.staged import Staged
 from .outbox.outbox import Outbox
 from .outbox.status import NameStatus, Status, status_of, status_of_name
 from .replication.convergence import Convergence
@@ -92,8 +94,10 @@ class Replicator:
         clock, chance, self._sleep = parts.clock, parts.chance, parts.sleep
         self._clock = clock
         self._swept = 0.0  # when all was swept, not staging alone
-        root = self._media_root = parts.media_root or MediaRoot(settings.media_root, fsync=settings.fsync)
-        path = settings.outbox or os.path.join(settings.media_root, ".resto", "outbox.sqlite3")
+        root = self._media_root = parts.media_root or MediaRoot(
+            settings.media_root, fsync=settings.fsync, linked=settings.linked_folders
+        )
+        path = settings.outbox or os.path.join(root.root, ".resto", "outbox.sqlite3")
         kind = "no master" if settings.mode == "distributed" else "a master"
         outbox = self._outbox = parts.outbox or Outbox(
             path, identity=root.identity, kind=kind, fsync=settings.fsync, clock=clock
@@ -122,7 +126,7 @@ class Replicator:
         is withdrawn and what it replaced is back.
         """
         wanted = candidate = names.check(name)
-        staged = self.stage()
+        staged = self.stage(near=wanted)
         try:
             _copy(source, staged)
             while (published := self._publish_if_free(staged, candidate, overwrite)) is None:
@@ -294,9 +298,12 @@ class Replicator:
 
     # The parts of a save, for callers that stage and decide in their own time
 
-    def stage(self, hold: int = 0) -> Staged:
-        """Begin a file that nobody sees, of which ``hold`` bytes may stay in memory; publish it or discard it."""
-        return self._media_root.stage(hold)
+    def stage(self, hold: int = 0, *, near: str = "") -> Staged:
+        """Begin a file that nobody sees, of which ``hold`` bytes may stay in memory; publish it or discard it.
+
+        ``near`` is its name or its folder, if that is known, for a folder on another disk (``linked_folders``).
+        """
+        return self._media_root.stage(hold, near=near)
 
     def publish(self, staged: Staged, name: str, *, overwrite: bool = False) -> tuple[Stored, Publication]:
         """Give a staged file its name (already checked) on the master and every host.

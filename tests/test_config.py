@@ -43,6 +43,7 @@ def test_defaults():
         "show_traceback": False,
         "timeout": 2.0,
         "outbox": None,
+        "linked_folders": (),
         "fsync": True,
         "tombstone_days": 90.0,
         "background": True,
@@ -179,6 +180,11 @@ def test_a_timeout_is_kept_as_seconds(timeout):
         ("timeout", None, "takes seconds, above 0 and at most 3600, not 'None' (NoneType)"),
         ("outbox", "outbox.sqlite3", "takes an absolute path, such as /srv/media, not 'outbox.sqlite3' (str)"),
         ("outbox", False, "takes an absolute path, such as /srv/media, not 'False' (bool)"),
+        ("linked_folders", "up", "takes a list of folders below media_root, such as ['uploads'], not 'up' (str)"),
+        ("linked_folders", 1, "takes a list of folders below media_root, such as ['uploads'], not '1' (int)"),
+        ("linked_folders", [1], "takes folders below media_root, and '1' is not a string"),
+        ("linked_folders", ["../x"], "takes folders below media_root, and '../x' has a part that is . or .."),
+        ("linked_folders", ["/"], "takes folders below media_root, and '' is empty"),
     ],
 )
 def test_an_ill_typed_value_is_refused(keyword, value, line):
@@ -213,7 +219,7 @@ def test_an_unknown_keyword_that_is_close_to_none_is_refused_with_all():
     """The error says what there is."""
     assert refusal(settings, xyzzy=1) == (
         "xyzzy: is not a setting; the settings are media_root, media_url, media_hosts, mode, fatal_exceptions, "
-        "required, show_traceback, timeout, outbox, fsync, tombstone_days, "
+        "required, show_traceback, timeout, outbox, linked_folders, fsync, tombstone_days, "
         "background, ca_bundle, client_cert, client_key, credentials_file"
     )
 
@@ -250,6 +256,7 @@ ENVIRON = {
     "RESTO_SHOW_TRACEBACK": "On",
     "RESTO_TIMEOUT": "0.5",
     "RESTO_OUTBOX": "/var/lib/outbox.sqlite3",
+    "RESTO_LINKED_FOLDERS": "uploads/, a b/c , uploads,",
     "RESTO_FSYNC": "0",
     "RESTO_CA_BUNDLE": "/etc/ca.pem",
     "RESTO_CLIENT_CERT": "/etc/cert.pem",
@@ -266,6 +273,7 @@ PARSED = Settings(
     show_traceback=True,
     timeout=0.5,
     outbox="/var/lib/outbox.sqlite3",
+    linked_folders=("a b/c", "uploads"),
     fsync=False,
     ca_bundle="/etc/ca.pem",
     client_cert="/etc/cert.pem",
@@ -283,6 +291,7 @@ TYPED = {
     "RESTO_SHOW_TRACEBACK": True,
     "RESTO_TIMEOUT": 0.5,
     "RESTO_OUTBOX": "/var/lib/outbox.sqlite3",
+    "RESTO_LINKED_FOLDERS": ["uploads", "a b/c"],
     "RESTO_FSYNC": False,
     "RESTO_CA_BUNDLE": pathlib.Path("/etc/ca.pem"),
     "RESTO_CLIENT_CERT": "/etc/cert.pem",
@@ -350,6 +359,7 @@ SOURCES = [Settings.from_environ, Settings.from_mapping, Settings.from_ini]
         ("RESTO_REQUIRED", "most", "takes all, majority, or a number of media servers from 1 on, not 'most' (str)"),
         ("RESTO_REQUIRED", "4", "takes at most 0, the number of media servers, not 4"),
         ("RESTO_MODE", "", "takes hybrid, async or distributed, not '' (str)"),
+        ("RESTO_LINKED_FOLDERS", "a, .b", "takes folders below media_root, and '.b' has a part that begins with a dot"),
         ("RESTO_OUTBOX", "o.db", "takes an absolute path, such as /srv/media, not 'o.db' (str)"),
         ("RESTO_MEDIA_HOSTS", "m ftp://n", "'ftp://n' has a scheme other than http and https"),
         ("MEDIA_URL", "media", "'media' is neither a path that begins with / nor an http:// or https:// URL"),
@@ -410,6 +420,7 @@ def test_the_table_lists_each_setting_once():
         ("show_traceback", "RESTO_SHOW_TRACEBACK", "False"),
         ("timeout", "RESTO_TIMEOUT", "2"),
         ("outbox", "RESTO_OUTBOX", "MEDIA_ROOT/.resto/outbox.sqlite3"),
+        ("linked_folders", "RESTO_LINKED_FOLDERS", "none"),
         ("fsync", "RESTO_FSYNC", "True"),
         ("tombstone_days", "RESTO_TOMBSTONE_DAYS", "90"),
         ("background", "RESTO_BACKGROUND", "True"),
@@ -426,6 +437,6 @@ def test_the_defaults_in_the_table_are_the_defaults():
     texts = {
         name: default
         for keyword, name, default, _ in settings_table()
-        if keyword not in ("media_root", "outbox", "media_hosts", *FILES)
+        if keyword not in ("media_root", "outbox", "media_hosts", "linked_folders", *FILES)
     }
     assert Settings.from_environ({"MEDIA_ROOT": "/srv/media", **texts}) == settings()

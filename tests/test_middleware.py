@@ -575,10 +575,10 @@ def test_a_disk_that_fails_at_publication_withdraws(
 ) -> None:
     """The application said yes, the disk says no."""
 
-    def broken(*args: Any) -> None:
+    def broken(*args: Any, **where: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("resto_wsgi.master.media_root.os.link", broken)
+    monkeypatch.setattr(os, "link", broken)
     assert post(UploadMiddleware(Application(), replicator), ("f", "a.jpg", CAT)).status_code == status
     assert nothing_left(replicator, hosts)
 

@@ -12,12 +12,12 @@ import errno
 import os
 import re
 import secrets
-import stat
 
 from ..errors import MediaRootError
-from .staging import Staging, disk
+from .disk import disk
+from .staging import Staging
 
-__all__ = ["identity_of", "identity_state", "make_private", "read_identity"]
+__all__ = ["identity_of", "identity_state", "read_identity"]
 
 NAME = ".resto/id"
 FORM = re.compile(rb"[0-9a-f]{32}\n?")  # 128 random bits; editors like a line to end
@@ -54,20 +54,6 @@ def identity_state(own: str) -> tuple[int, int, int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
-
-
-def make_private(own: str) -> None:
-    """Shut group and others out of a folder of ours that somebody made or left open to them. Raises MediaRootError."""
-    with disk("look at", ".resto"):
-        mode = stat.S_IMODE(os.stat(own).st_mode)
-        if not mode & 0o077:
-            return
-        with contextlib.suppress(OSError):
-            os.chmod(own, mode & ~0o077)
-        mode = stat.S_IMODE(os.stat(own).st_mode)  # some file systems take a chmod and do nothing
-    if mode & 0o077:
-        problem = f"others may enter it and it cannot be changed from here; run chmod 700 {own} as its owner"
-        raise MediaRootError("use", ".resto", OSError(errno.EACCES, problem))
 
 
 def _make(own: str, staging: str) -> None:

@@ -1,8 +1,7 @@
-"""The media root: the only module that touches the master's files.
+"""The media root: the only module that changes the master's files, for applications and for our own media server.
 
-A file is staged under ``.resto/staging/``, where no web server looks, and gets its name by a hard link: a
-reader sees the whole file or none, and of two writers of one name exactly one wins. Nothing is ever written
-in place. ``.resto`` is 0700.
+A file is staged under ``.resto/staging/``, where no web server looks, and gets its name by a hard link or a rename: a
+reader sees the whole file or none, and of two writers of one name exactly one wins. Nothing is ever written in place.
 
     state        on disk                           after a crash
     staged       a file in this process's room     the room is swept when the next process opens one
@@ -10,13 +9,15 @@ in place. ``.resto`` is 0700.
     durable      the same, after fsync             the file is whole, also after a power cut
     replaced     the name is the new version, the  the new version is whole; the room is swept
                  old one is kept in the room
+    put          the name is the new version, and  as it is
+                 the staged file is gone
     removed      the name is gone, durable         as it is
     dropped      the same, and the folders above   as it is; an empty folder may be left
                  it that are empty
 
-Where staged files lie, and who sweeps them, is the matter of ``staging``. A name is locked (a place in one file for
-each) while it is published, replaced or removed and its hosts converge. ``.resto/id`` tells this media root from
-the empty folder that is seen where its disk is not mounted. The replicator calls this.
+A name is locked (a place in one file for each) while it is published, replaced or removed and its hosts converge.
+``.resto/id`` tells this media root from the empty folder that is seen where its disk is not mounted. No symbolic link
+is followed (``folders``). The replicator calls this, and ``media_server.files``.
 """
 
 from __future__ import annotations
@@ -24,65 +25,62 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import itertools
 import os
-import shutil
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from io import FileIO
-from typing import BinaryIO
+from collections.abc import Callable, Collection, Iterator
 
+from .. import names
 from ..errors import MediaRootError, NameRejected
-from .hashing import blocks_of, sha256_of
-from .identity import identity_of, identity_state, make_private, read_identity
+from .disk import disk, unlink
+from .files import Files, Master
+from .folders import Place
+from .hidden import HIDDEN, make_hidden, make_private
+from .identity import identity_of, identity_state, read_identity
 from .locks import name_lock
-from .staging import KEPT, Staged, Staging, disk, make_hidden, unlink
-from .state import State
-from .walk import walk
+from .publication import Publication, link, put, replace
+from .staged import KEPT, Staged
+from .staging import Staging
 
-__all__ = ["Master", "MediaRoot", "Publication", "Staged"]
+__all__ = ["Master", "MediaRoot", "Publication"]
 
-ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})  # ENXIO: a socket
 FOLDERS_MADE = 50  # times that the folder of a name is made, because another process found it empty and pruned it
+NO_NAME = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # what is found where a name is not that of a file
 
 
-@dataclass(frozen=True)
-class Master:
-    """The master's copy of a name, open for reading: ``size`` in bytes, ``mtime`` in seconds since 1970."""
+class MediaRoot(Files):
+    """The files under one directory, which is made if it is missing. Raises MediaRootError.
 
-    file: BinaryIO
-    size: int
-    mtime: float
-    state: State
+    ``linked`` are the folders that may be symbolic links, or other disks; ``longest`` is how many bytes of UTF-8 a name
+    may have; ``without`` is what at the top of the root is shown to nobody. Any thread or forked process may call.
+    """
 
-
-@dataclass(frozen=True)
-class Publication:
-    """One name given to one staged file, which ``status`` identifies; ``previous`` is the path of what it replaced."""
-
-    name: str
-    staged: Staged
-    status: os.stat_result
-    previous: str | None
-
-
-class MediaRoot:
-    """The files under one directory. Names were checked by ``names.check``; any thread or process may call."""
-
-    def __init__(self, path: str, *, fsync: bool = True) -> None:
-        self.root = os.path.abspath(path)
+    def __init__(
+        self,
+        path: str,
+        *,
+        fsync: bool = True,
+        linked: Collection[str] = (),
+        longest: int = names.MAX_NAME,
+        without: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__(path, linked=linked, fsync=fsync, longest=longest, without=without)
         self._fsync = fsync
-        self._own = os.path.join(self.root, ".resto")
+        self._own = os.path.join(self.root, HIDDEN)
         self._staging = Staging(os.path.join(self._own, "staging"), fsync=fsync)
-        with disk("make", ".resto"):
+        # Those on other disks, by the folder that they are for; of two that are for a name the deeper one comes later.
+        self._elsewhere = {
+            each: Staging(os.path.join(self.path(each), HIDDEN, "staging"), fsync=fsync) for each in sorted(linked)
+        }
+        with disk("make", HIDDEN):
             os.makedirs(self.root, 0o755, exist_ok=True)
             make_hidden(self._staging.path)
         make_private(self._own)
         self.identity = identity_of(self._own, self._staging.path)
         self._seen: object = None  # the state of the file that was found to hold it
-        with disk("make", ".resto"):
-            self._sync_folder(os.path.join(self._own, "id"))
-            self._sync_folder(self._own)
+        with disk("make", HIDDEN):
+            for entry in (f"{HIDDEN}/id", HIDDEN):
+                self._folders.sync(entry)
 
     def check_here(self) -> None:
         """Raise MediaRootError where this is no longer the media root that it was at start.
@@ -99,149 +97,104 @@ class MediaRoot:
             raise MediaRootError("find", ".resto/id", OSError(errno.ENOENT if found is None else errno.ESTALE, problem))
         self._seen = state
 
-    # Reading
+    # Staging
 
-    def path(self, name: str) -> str:
-        """Return the absolute path of ``name``."""
-        return os.path.join(self.root, name)
+    def stage(self, hold: int = 0, *, near: str = "", digest: bool = True) -> Staged:
+        """Begin a file that nobody sees, of which ``hold`` bytes may stay in memory.
 
-    def open(self, name: str) -> Master:
-        """Open the master's copy; the caller closes ``file``. Raises FileNotFoundError where there is none."""
-        try:
-            # A FIFO would block the open. An interruption would leave a bare descriptor open for good.
-            file = FileIO(self.path(name), opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
-        except OSError as error:
-            if error.errno in ABSENT:
-                raise FileNotFoundError(errno.ENOENT, "not in MEDIA_ROOT", name) from None
-            raise MediaRootError("read", name, error) from error
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            file.close()
-            raise FileNotFoundError(errno.ENOENT, "not a file in MEDIA_ROOT", name)
-        return Master(file, status.st_size, status.st_mtime, State.of(status))
-
-    def state(self, name: str) -> State | None:
-        """Return what ``open`` would find, without opening it; None where there is no file."""
-        try:
-            status = os.stat(self.path(name))
-        except OSError as error:
-            if error.errno in ABSENT:
-                return None
-            raise MediaRootError("read", name, error) from error
-        return State.of(status) if stat.S_ISREG(status.st_mode) else None
-
-    def size(self, name: str) -> int:
-        """Return the size in bytes. Raises FileNotFoundError where there is no such file."""
-        with self.open(name).file as file:
-            return os.fstat(file.fileno()).st_size
-
-    def sha256(self, name: str) -> str:
-        """Return the SHA-256 in hexadecimal. Raises FileNotFoundError where there is no such file."""
-        with self.open(name).file as file, disk("read", name):
-            return sha256_of(blocks_of(file.fileno())).hex()
-
-    def exists(self, name: str) -> bool:
-        """True where ``name`` is a file."""
-        return os.path.isfile(self.path(name))
-
-    def listdir(self, folder: str) -> tuple[list[str], list[str]]:
-        """Return the sorted names of the folders and of the files in ``folder`` ("" is the root), hidden ones left out.
-
-        Raises FileNotFoundError or NotADirectoryError.
+        ``near`` is its name, or its folder, as far as that is known: it is staged on that disk, and is there at once
+        when it gets its name. Without ``digest`` its SHA-256 is not computed.
         """
-        folders: list[str] = []
-        files: list[str] = []
-        with os.scandir(os.path.join(self.root, folder)) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                with contextlib.suppress(OSError):  # a symbolic link to itself is neither
-                    if entry.is_dir():
-                        folders.append(entry.name)
-                    elif entry.is_file():
-                        files.append(entry.name)
-        return sorted(folders), sorted(files)
-
-    def names(self) -> Iterator[str]:
-        """Yield every name that has a file, in no order, in constant memory; nothing hidden. Raises MediaRootError."""
-        return walk(self.root)
-
-    # Writing
-
-    def stage(self, hold: int = 0) -> Staged:
-        """Begin a file that nobody sees, of which ``hold`` bytes may stay in memory."""
-        return self._staging.stage(hold)
-
-    def publish(self, staged: Staged, name: str) -> Publication:
-        """Give a sealed file its name. Raises FileExistsError where the name is taken."""
-        with disk("save", name, but=FileExistsError):
-            status = os.stat(staged.path)
-            self._in_folder(name, lambda target: os.link(staged.path, target))
-        return Publication(name, staged, status, None)
-
-    def replace(self, staged: Staged, name: str) -> Publication:
-        """Give a sealed file a name that may be taken; what was there is kept until it is forgotten.
-
-        The caller holds the lock of the name. Raises NameRejected where the name is a folder.
-        """
-        target = self.path(name)
-        if os.path.isdir(target):
-            raise NameRejected(name, "is a folder in MEDIA_ROOT")
-        kept, waiting = f"{staged.path}{KEPT}", f"{staged.path}.next"
-        staged.keeps = True
-        try:
-            with disk("save", name):
-                previous = kept if _keep(target, kept) else None
-                status = os.stat(staged.path)
-                os.link(staged.path, waiting)
-                self._in_folder(name, lambda target: os.replace(waiting, target))
-            return Publication(name, staged, status, previous)
-        except BaseException:
-            unlink(waiting)
-            unlink(kept)
-            raise
-
-    def make_durable(self, publication: Publication) -> None:
-        """Return when the new name survives a power cut. Where this raises, the caller takes the name back."""
-        with disk("save", publication.name):
-            self._sync_folder(self.path(publication.name))
-
-    def is_published(self, publication: Publication) -> bool:
-        """True while the name still is that very file. The caller holds the lock of the name."""
-        return _names_a_file(self.path(publication.name), publication.status)
-
-    def keeps_previous(self, publication: Publication) -> bool:
-        """True where a publication that is taken back leaves the version that it replaced."""
-        return publication.previous is not None and os.path.exists(publication.previous)
+        return self._staging_of(near).stage(hold, digest=digest)
 
     def is_staged(self, name: str) -> bool:
         """True while the staged file of a name is there as well, so that its publisher may still take it back."""
         try:
-            return os.stat(self.path(name)).st_nlink > 1
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+            return self._status(name).st_nlink > 1
+        except OSError as error:
+            if error.errno in NO_NAME:
+                return False
+            raise
+
+    def sweep(self) -> None:
+        """Remove what dead processes left staged or kept; what belongs to the living is not touched."""
+        with disk("sweep", ".resto/staging"):
+            for staging in self._stagings():
+                staging.sweep()
+
+    def close(self) -> None:
+        """Give up this process's rooms, with whatever is still staged in them."""
+        for staging in self._stagings():
+            staging.close()
+
+    # Publishing
+
+    def publish(self, staged: Staged, name: str) -> Publication:
+        """Give a sealed file its name. Raises FileExistsError where the name is taken, NameRejected below a file."""
+
+        with disk("save", name, but=FileExistsError):
+            return self._give(staged, name, link)
+
+    def replace(self, staged: Staged, name: str, *, keep: bool = True) -> Publication:
+        """Give a sealed file a name that may be taken. The caller holds the lock of the name.
+
+        What was there is kept until it is forgotten, so that it can be put back, and the file stays staged. Without
+        ``keep`` neither is so, and a symbolic link is replaced too. Raises NameRejected where the name is a folder, or
+        below a file.
+        """
+
+        def give(publication: Publication, place: Place) -> Publication:
+            if _is_folder(place):
+                raise NameRejected(name, "is a folder in MEDIA_ROOT")
+            return (replace if keep else put)(publication, place)
+
+        with disk("save", name):
+            return self._give(staged, name, give)
+
+    def make_durable(self, publication: Publication) -> None:
+        """Return when the new name survives a power cut. Where this raises, the caller takes the name back."""
+        with disk("save", publication.name):
+            if publication.folder is not None:
+                with publication.folder as folder:
+                    os.fsync(folder.fd)
+
+    def is_published(self, publication: Publication) -> bool:
+        """True while the name still is that very file. The caller holds the lock of the name."""
+        with disk("read", publication.name):
+            try:
+                return os.path.samestat(self._status(publication.name), publication.status)
+            except OSError as error:
+                if error.errno in NO_NAME:
+                    return False
+                raise
+
+    def keeps_previous(self, publication: Publication) -> bool:
+        """True where a publication that is taken back leaves the version that it replaced."""
+        return publication.previous is not None and os.path.exists(publication.previous)
 
     def take_back(self, publication: Publication) -> bool:
         """Undo a publication where the name still is that very file; return False where somebody replaced it since.
 
         The caller holds the lock of the name.
         """
-        target = self.path(publication.name)
-        with disk("withdraw", publication.name):
-            if not self.is_published(publication):
+        if not self.is_published(publication):
+            with disk("withdraw", publication.name):
                 self._drop_from_those_who_replaced(publication)
-                return False
-            if publication.previous is not None and self.keeps_previous(publication):
-                os.replace(publication.previous, target)
-            else:
-                os.unlink(target)
-            self._sync_removal(target)
+            return False
+        with disk("withdraw", publication.name):
+            with self._folders.place(publication.name) as place:
+                if publication.previous is not None and self.keeps_previous(publication):
+                    os.replace(publication.previous, place.last, dst_dir_fd=place.fd)
+                else:
+                    os.unlink(place.last, dir_fd=place.fd)
+            self._folders.sync_removal(publication.name)
         return True
 
     def _drop_from_those_who_replaced(self, publication: Publication) -> None:
         """Whoever replaced this version keeps it, to put it back if he fails too; give him what came before it."""
-        for kept in glob.iglob(os.path.join(glob.escape(self._staging.path), "*", f"*{KEPT}")):
-            if kept != publication.previous and _names_a_file(kept, publication.status):
+        rooms = [os.path.join(glob.escape(each.path), "*", f"*{KEPT}") for each in self._stagings()]
+        for kept in itertools.chain.from_iterable(map(glob.iglob, rooms)):
+            if kept != publication.previous and _is_that_file(kept, publication.status):
                 if publication.previous is not None and self.keeps_previous(publication):
                     os.replace(publication.previous, kept)
                 else:
@@ -252,24 +205,30 @@ class MediaRoot:
         if publication.previous is not None:
             unlink(publication.previous)
 
+    # Removing
+
     def check_no_folder(self, name: str) -> None:
-        """Raise NameRejected where the name is a folder: a replica of it could be a whole tree."""
-        if os.path.isdir(self.path(name)):
-            raise NameRejected(name, "is a folder in MEDIA_ROOT; only files are deleted")
+        """Raise NameRejected where the name is a folder: a replica of it could be a whole tree.
+
+        Raises MediaRootError where a folder of the name is a symbolic link.
+        """
+        absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with disk("delete", name), absent, self._folders.place(name) as place:
+            _check_no_folder(place, name)
 
     def remove(self, name: str) -> bool:
         """Remove a name, durably; return False where there was none. The caller holds the lock of the name.
 
-        Raises NameRejected where the name is a folder.
+        A symbolic link is removed, and not what it leads to. Raises what ``check_no_folder`` raises.
         """
-        self.check_no_folder(name)
-        target = self.path(name)
         with disk("delete", name):
             try:
-                os.unlink(target)
+                with self._folders.place(name) as place:
+                    _check_no_folder(place, name)
+                    os.unlink(place.last, dir_fd=place.fd)
             except (FileNotFoundError, NotADirectoryError):
                 return False
-            self._sync_removal(target)
+            self._folders.sync_removal(name)
         return True
 
     def drop(self, name: str) -> None:
@@ -277,17 +236,34 @@ class MediaRoot:
 
         The caller holds the lock of the name. Whoever publishes in such a folder meanwhile makes it again.
         """
-        if not os.path.isdir(self.path(name)):
+        with contextlib.suppress(NameRejected):
             self.remove(name)
         folder = os.path.dirname(name)
         while folder:
             try:
-                os.rmdir(self.path(folder))
+                with self._folders.place(folder) as place:
+                    os.rmdir(place.last, dir_fd=place.fd)
             except FileNotFoundError:
                 pass  # another process pruned it, and may have been killed before it came to the one above
             except OSError:
                 return  # not empty, or none that we may remove
             folder = os.path.dirname(folder)
+
+    # Folders
+
+    def make_folder(self, name: str) -> None:
+        """Make one folder, durably. Raises FileExistsError, and FileNotFoundError or NotADirectoryError above it."""
+        with disk("make", name, but=(FileExistsError, FileNotFoundError, NotADirectoryError)):
+            with self._folders.place(name) as place:
+                os.mkdir(place.last, 0o755, dir_fd=place.fd)
+            self._folders.sync(name)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove one folder that is empty, durably. Raises FileNotFoundError, and MediaRootError where it is not."""
+        with disk("delete", name, but=FileNotFoundError):
+            with self._folders.place(name) as place:
+                os.rmdir(place.last, dir_fd=place.fd)
+            self._folders.sync_removal(name)
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
@@ -308,84 +284,60 @@ class MediaRoot:
         finally:
             lock.release()
 
-    def sweep(self) -> None:
-        """Remove what dead processes left staged or kept; what belongs to the living is not touched."""
-        with disk("sweep", ".resto/staging"):
-            self._staging.sweep()
+    def _staging_of(self, name: str) -> Staging:
+        """Return the staging on the disk of a name, whose folder is made if it is missing. Raises MediaRootError."""
+        if not self._elsewhere:
+            return self._staging
+        above = [each for each in self._elsewhere if name == each or name.startswith(f"{each}/")]
+        if not above:
+            return self._staging
+        with disk("save", name):
+            self._folders.folder(above[-1], make=True).close()
+        return self._elsewhere[above[-1]]
 
-    def close(self) -> None:
-        """Give up this process's room, with whatever is still staged in it."""
-        self._staging.close()
+    def _stagings(self) -> list[Staging]:
+        return [self._staging, *self._elsewhere.values()]
 
-    def _in_folder(self, name: str, act: Callable[[str], None]) -> None:
-        """Give ``act`` the path of ``name``, and make the folders above it where they are missing.
+    def _give(self, staged: Staged, name: str, act: Callable[[Publication, Place], Publication]) -> Publication:
+        """Have ``act`` give a file its name in the open folder of it, which is made if it is missing.
 
-        More than once, where another process prunes them between the two.
+        Once more if another process prunes the folder between the two, and if the file had to be moved to that disk.
         """
-        for _ in range(FOLDERS_MADE):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                act(self.path(name))
-                return
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                self._make_folder(name)
-        act(self.path(name))
-
-    def _make_folder(self, name: str) -> None:
-        """Make the folders above ``name``, durably."""
-        missing = []
-        folder = os.path.dirname(self.path(name))
-        while not os.path.isdir(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        for folder in reversed(missing):
+        left, moved = FOLDERS_MADE, False
+        while True:
             try:
-                os.mkdir(folder, 0o755)
-            except FileExistsError:
-                if _is_no_folder(folder):
-                    raise NameRejected(name, "a folder of it is a file in MEDIA_ROOT") from None
-            self._sync_folder(folder)
-
-    def _sync_removal(self, path: str) -> None:
-        """Make durable that ``path`` is gone. Where its folder was pruned since, that one's own removal counts."""
-        while os.path.dirname(path) != self.root:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                self._sync_folder(path)
-                return
-            path = os.path.dirname(path)
-        self._sync_folder(path)
-
-    def _sync_folder(self, path: str) -> None:
-        """Make the entry ``path`` durable: fsync of the folder that holds it."""
-        if not self._fsync:
-            return
-        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+                with self._folders.place(name, make=True) as place:
+                    folder = place.listed() if self._fsync else None
+                    return act(Publication(name, staged, os.stat(staged.path), folder=folder), place)
+            except FileNotFoundError:  # noqa: PERF203 - what failed is tried again
+                left -= 1
+                if not left:
+                    raise
+            except NotADirectoryError:
+                raise NameRejected(name, "a folder of it is a file in MEDIA_ROOT") from None
+            except OSError as error:
+                if error.errno != errno.EXDEV or moved or not self._elsewhere:
+                    raise
+                staged.move(self._staging_of(name).create)
+                moved = True
 
 
-def _keep(target: str, kept: str) -> bool:
-    """Keep what is at ``target`` under another name; return whether there was something."""
-    try:
-        os.link(target, kept)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except PermissionError:  # a file of another user, which Linux does not let us link (protected_hardlinks)
-        shutil.copy2(target, kept)
-    return True
+def _is_folder(place: Place) -> bool:
+    """True where the name is a folder, or a symbolic link to one: on a host that one may be a whole tree."""
+    kind = place.kind()
+    if kind == stat.S_IFLNK:
+        with contextlib.suppress(OSError):
+            return stat.S_ISDIR(os.stat(place.last, dir_fd=place.fd).st_mode)
+    return kind == stat.S_IFDIR
 
 
-def _names_a_file(path: str, status: os.stat_result) -> bool:
+def _check_no_folder(place: Place, name: str) -> None:
+    if _is_folder(place):
+        raise NameRejected(name, "is a folder in MEDIA_ROOT; only files are deleted")
+
+
+def _is_that_file(path: str, status: os.stat_result) -> bool:
     try:
         return os.path.samestat(os.stat(path), status)
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def _is_no_folder(path: str) -> bool:
-    """True where there is something else, a symbolic link to nothing included; False where there is nothing."""
-    try:
-        return not stat.S_ISDIR(os.stat(path).st_mode)
-    except OSError:
-        return os.path.islink(path)

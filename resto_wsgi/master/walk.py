@@ -1,76 +1,129 @@
 """Every name under a media root, folder by folder, while others write there.
 
-One open folder for each level of the path is all the memory it takes, whatever the tree holds. Shown is what
-``listdir`` shows folder by folder: nothing hidden, and symbolic links are followed, to folders only inside the root
-and not back to where the walk came from. What ``names.check`` would refuse is no name and is left out.
-The media root calls this.
+Two descriptors for each level of the path are all that it takes, whatever the tree holds. Shown is what ``listing``
+shows folder by folder: nothing hidden or special, and no symbolic link is followed, but for folders that the site has
+declared. What ``names.check`` would refuse is no name and is left out. ``files`` calls this.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 from .. import names
-from ..errors import MediaRootError, NameRejected
+from ..errors import MediaRootError, NameRejected, shown
+from .folders import Folders, Place, text
+from .listing import FILE, FOLDER, LINK, kind_of
 
-__all__ = ["walk"]
+__all__ = ["LINKS", "Skipped", "Tally", "walk"]
 
+LINKS = "symbolic links"
+FEW = 10  # names that a tally keeps of each kind
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # removed, or replaced, since its entry was read
 
 
 @dataclass(frozen=True)
-class _Folder:
-    """A folder that is being read: ``path`` as the walk came to it, ``real`` with no symbolic link in it."""
+class Skipped:
+    """What a walk has passed over: ``name`` is as it is on the disk, ``kind`` says what it is, in the plural."""
 
     name: str
-    path: str
-    real: str
+    kind: str
+
+
+class Tally:
+    """How much a walk has passed over, by kind, with the names of a few: as many as a line of the log takes."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._few: dict[str, list[str]] = {}
+
+    def add(self, skipped: Skipped) -> None:
+        """Count one."""
+        self._counts[skipped.kind] += 1
+        few = self._few.setdefault(skipped.kind, [])
+        if len(few) < FEW:
+            few.append(skipped.name)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{count} {kind} ({self._named(kind, count)})" for kind, count in self._counts.items())
+
+    def _named(self, kind: str, count: int) -> str:
+        return ", ".join(map(shown, self._few[kind])) + (", ..." if count > FEW else "")
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A folder that is being read; ``name`` is "" for the root."""
+
+    name: str
+    place: Place
     entries: os._ScandirIterator[str]
 
+    def close(self) -> None:
+        self.entries.close()
+        self.place.close()
 
-def walk(root: str, longest: int = names.MAX_NAME) -> Iterator[str]:
-    """Yield each name under ``root`` once, in the order of the disk; what changes meanwhile is seen or not.
 
-    ``longest`` is how many bytes of UTF-8 a name may have.
+def walk(
+    folders: Folders,
+    *,
+    longest: int = names.MAX_NAME,
+    without: Container[str] = (),
+    skipped: Callable[[Skipped], None] = lambda skipped: None,
+) -> Iterator[str]:
+    """Yield each name under the root once, in the order of the disk; what changes meanwhile is seen or not.
 
-    Raises MediaRootError where the root is not there, or where a folder cannot be read.
+    ``longest`` is how many bytes of UTF-8 a name may have, ``without`` what is left out at the top of the root.
+    ``skipped`` is told of each symbolic link that is not followed. Raises MediaRootError where the root is not there,
+    or where a folder cannot be read.
     """
-    stack = [_open("", root, os.path.realpath(root))]
+    stack = [_begin(folders)]
     try:
         while stack:
             entry = _next(stack[-1])
             if entry is None:
-                stack.pop().entries.close()
+                stack.pop().close()
                 continue
-            name = f"{stack[-1].name}/{entry.name}".lstrip("/")
-            if not _is_name(name, longest):
+            here = stack[-1].name
+            name = f"{here}/{text(entry.name)}" if here else text(entry.name)
+            if not _is_name(name, longest) or name in without:
                 continue
-            kind = _kind(entry)
-            if kind == "file":
+            kind = kind_of(entry, folders, name)
+            if kind == FILE:
                 yield name
-            elif kind == "folder":
-                _descend(stack, entry, name)
+            elif kind == FOLDER:
+                _descend(stack, folders, name)
+            elif kind == LINK:
+                skipped(Skipped(name, LINKS))
     finally:
-        for folder in stack:
-            folder.entries.close()
+        for level in stack:
+            level.close()
 
 
-def _open(name: str, path: str, real: str) -> _Folder:
+def _begin(folders: Folders) -> _Level:
     try:
-        return _Folder(name, path, real, os.scandir(path))
+        with folders.folder("") as root:
+            return _level("", root.listed())
     except OSError as error:
-        raise MediaRootError("list", name or ".", error) from error
+        raise MediaRootError("list", ".", error) from error
 
 
-def _next(folder: _Folder) -> os.DirEntry[str] | None:
+def _level(name: str, place: Place) -> _Level:
     try:
-        return next(folder.entries, None)
+        return _Level(name, place, os.scandir(place.fd))
+    except BaseException:
+        place.close()
+        raise
+
+
+def _next(level: _Level) -> os.DirEntry[str] | None:
+    try:
+        return next(level.entries, None)
     except OSError as error:
-        raise MediaRootError("list", folder.name or ".", error) from error
+        raise MediaRootError("list", level.name or ".", error) from error
 
 
 def _is_name(name: str, longest: int) -> bool:
@@ -80,30 +133,10 @@ def _is_name(name: str, longest: int) -> bool:
         return False
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
-    with contextlib.suppress(OSError):  # a symbolic link to itself is neither
-        if entry.is_dir():
-            return "folder"
-        if entry.is_file():
-            return "file"
-    return ""
-
-
-def _descend(stack: list[_Folder], entry: os.DirEntry[str], name: str) -> None:
-    """Begin to read a folder, unless it is gone or a symbolic link that must not be followed."""
-    real = os.path.join(stack[-1].real, entry.name)
-    if entry.is_symlink():
-        real = os.path.realpath(entry.path)
-        if not _is_below(stack[0].real, real) or any(folder.real == real for folder in stack):
-            return
+def _descend(stack: list[_Level], folders: Folders, name: str) -> None:
+    """Begin to read a folder, unless it is gone."""
     try:
-        stack.append(_open(name, entry.path, real))
-    except MediaRootError as error:
+        stack.append(_level(name, folders.inner(stack[-1].place, name)))
+    except OSError as error:
         if error.errno not in GONE:
-            raise
-
-
-def _is_below(root: str, path: str) -> bool:
-    """True where ``path`` is in the root, and not in what is hidden there."""
-    inside = os.path.relpath(path, root)
-    return not any(part.startswith(".") for part in inside.split(os.sep))
+            raise MediaRootError("list", name, error) from error

@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 
-from ..master.staging import make_hidden
+from ..master.hidden import make_hidden
 from ..trust.signatures import MAX_AGE, MAX_SKEW, Verified
 
 __all__ = ["Replays"]

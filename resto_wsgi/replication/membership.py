@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from ..errors import ConfigError
 from ..hosts import Host
 from ..master.media_root import MediaRoot
+from ..master.walk import Tally
 from ..outbox.outbox import Outbox
 
 __all__ = ["Membership"]
@@ -33,6 +34,7 @@ class Membership:
         self._outbox = outbox
         self._hosts = tuple(hosts)
         self._spooling = spooling
+        self._told = ""
         if hosts and not outbox.members() and not outbox.joining() and self._is_new_site():
             for host in hosts:
                 outbox.admit(host)
@@ -83,6 +85,19 @@ class Membership:
         present = self._outbox.names() if self._spooling else iter(())
         elsewhere = itertools.chain(present, self._outbox.tombstones())
         absent = (name for name in elsewhere if not self._media_root.exists(name))
-        count = self._outbox.owe(host, itertools.chain(self._media_root.names(), absent))
+        links = Tally()
+        count = self._outbox.owe(host, itertools.chain(self._media_root.names(links.add), absent))
         self._media_root.check_here()  # a disk that went away under the walk has shortened it
+        self._tell(links)
         return count
+
+    def _tell(self, links: Tally) -> None:
+        """Say what no host gets, once for all hosts that are new."""
+        told = str(links)
+        if told and told != self._told:
+            log.warning(
+                "%s in the media root: not followed, so that nothing behind them is on a media server; "
+                "put files and folders in their place, or name linked folders in RESTO_LINKED_FOLDERS",
+                told,
+            )
+        self._told = told

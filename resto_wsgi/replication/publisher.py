@@ -26,7 +26,7 @@ from ..config import Settings
 from ..errors import DeliveryError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError
 from ..hosts import Host
 from ..master.media_root import MediaRoot, Publication
-from ..master.staging import Staged
+from ..master.staged import Staged
 from ..outbox.outbox import Delivery, HostState, Outbox
 from . import breaker
 from .convergence import Convergence

@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 from ..errors import DeliveryError, ReplicationError
 from ..hosts import Host
 from ..master.media_root import MediaRoot
-from ..master.staging import Staged
+from ..master.staged import Staged
 from ..outbox.outbox import Outbox
 from ..transports import Transport
 from . import breaker
@@ -162,7 +162,7 @@ class Replicas:
         return [host for host in holders if host not in last], last
 
     def _fetch_from(self, host: Host, name: str) -> Copy | None:
-        staged = self._media_root.stage()
+        staged = self._media_root.stage(near=name)
         try:
             mtime = self._transport.get(host, name, staged.write)
             staged.seal()

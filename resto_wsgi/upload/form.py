@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..master.staging import Staged
+from ..master.staged import Staged
 
 __all__ = ["EmptyPart", "FilePart", "Form", "Part", "Piece", "TextPart"]
 

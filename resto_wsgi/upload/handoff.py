@@ -21,7 +21,7 @@ from webob.compat import cgi_FieldStorage
 from webob.multidict import MultiDict
 
 from ..errors import UploadRejected, shown
-from ..master.staging import Staged
+from ..master.staged import Staged
 from .form import EmptyPart, FilePart, Form, Part, Piece, TextPart
 
 __all__ = ["hand_over", "referenced"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, UploadRejected
-from ..master.staging import Staged
+from ..master.staged import Staged
 from .form import EmptyPart, FilePart, Form, TextPart
 from .part_head import PartHead, read_head
 from .request_body import RequestBody, in_words

@@ -14,7 +14,7 @@ import pytest
 from servers import eventually
 
 from resto_wsgi.master import hashing
-from resto_wsgi.master.hashing import DEPTH, LEAST, START, Hasher, blocks_of, sha256_of
+from resto_wsgi.master.hashing import DEPTH, LEAST, START, Hasher, NoHasher, blocks_of, sha256_of
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 ENOUGH = START // len(BLOCK) + 1  # blocks, the last of which goes to the thread
@@ -198,3 +198,15 @@ def test_an_open_file_is_hashed_whole_wherever_it_stands(tmp_path: Path) -> None
             file.seek(2)
             assert sha256_of(blocks_of(file.fileno())) == hashlib.sha256(content).digest()
             assert file.tell() == 2
+
+
+def test_where_nobody_wants_a_digest_none_is_computed() -> None:
+    """Whatever the size, there is no thread, and no digest that could be taken for one."""
+    hasher = NoHasher()
+    for _ in range(ENOUGH):
+        hasher.update(BLOCK)
+    assert not threads()
+    hasher.wait()
+    with pytest.raises(ValueError, match="nobody asked for"):
+        hasher.hexdigest()
+    hasher.end()

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import os
 import shutil
 import signal
 import stat
 import subprocess
-import sys
-import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import command, descriptors, other_disk, publish, read, replace, run, stage, staged_files
 
 from resto_wsgi.errors import MediaRootError, NameRejected
-from resto_wsgi.master.media_root import MediaRoot, Publication, Staged
+from resto_wsgi.master.media_root import MediaRoot
+from resto_wsgi.master.staged import Staged
 
 
 @pytest.fixture
@@ -31,48 +29,6 @@ def media_root(tmp_path: Path) -> Iterator[MediaRoot]:
     media_root = MediaRoot(str(tmp_path / "media"), fsync=False)
     yield media_root
     media_root.close()
-
-
-def stage(media_root: MediaRoot, content: bytes) -> Staged:
-    staged = media_root.stage()
-    staged.write(content)
-    staged.seal()
-    return staged
-
-
-def publish(media_root: MediaRoot, name: str, content: bytes) -> Publication:
-    return media_root.publish(stage(media_root, content), name)
-
-
-def replace(media_root: MediaRoot, name: str, content: bytes) -> Publication:
-    return media_root.replace(stage(media_root, content), name)
-
-
-def read(media_root: MediaRoot, name: str) -> bytes:
-    with media_root.open(name).file as file:
-        return file.read()
-
-
-def staged_files(root: str | Path) -> list[str]:
-    """The paths of all files in the rooms under a media root."""
-    return sorted(str(path) for path in Path(root, ".resto/staging").glob("*/*"))
-
-
-def descriptors() -> int:
-    gc.collect()  # what other tests have left to it is not ours to count
-    return len(os.listdir("/proc/self/fd"))
-
-
-def command(script: str, *arguments: object) -> list[str]:
-    """Return the command that runs a script in an interpreter of its own."""
-    return [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), *map(str, arguments)]
-
-
-def run(script: str, *arguments: object) -> Any:
-    """Run a script to its end and return the JSON that it printed."""
-    done = subprocess.run(command(script, *arguments), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 # Staging
@@ -112,336 +68,7 @@ def test_discard_removes_the_staged_file_and_may_be_repeated(media_root: MediaRo
     assert descriptors() <= before
 
 
-# Publishing
-
-
-@pytest.mark.parametrize("fsync", [True, False])
-def test_a_published_name_is_whole_and_outlives_its_staged_file(tmp_path: Path, fsync: bool) -> None:
-    """The folders above the name are made, and the public may read the file."""
-    media_root = MediaRoot(str(tmp_path / "deep" / "media"), fsync=fsync)
-    publication = publish(media_root, "a/b/c.txt", b"content")
-    media_root.make_durable(publication)
-    publication.staged.discard()
-    assert read(media_root, "a/b/c.txt") == b"content"
-    assert media_root.path("a/b/c.txt") == str(tmp_path / "deep/media/a/b/c.txt")
-    assert stat.S_IMODE(os.stat(media_root.path("a/b/c.txt")).st_mode) & 0o444 == 0o444
-    assert (media_root.size("a/b/c.txt"), media_root.exists("a/b/c.txt")) == (7, True)
-    media_root.close()
-
-
-def test_publish_never_overwrites(media_root: MediaRoot) -> None:
-    """A name that is taken, by a file or a folder, stays as it is."""
-    publish(media_root, "a/cat", b"first")
-    for name in ("a/cat", "a"):
-        with pytest.raises(FileExistsError):
-            publish(media_root, name, b"second")
-    assert read(media_root, "a/cat") == b"first"
-
-
-def test_twenty_threads_that_want_one_name_get_one_winner_each(media_root: MediaRoot) -> None:
-    """Every content is under exactly one name and no bytes are mixed."""
-
-    def save(number: int) -> str:
-        staged = stage(media_root, bytes([number]) * 100_000)
-        barrier.wait(10)
-        for attempt in range(50):
-            try:
-                media_root.publish(staged, f"new/folder/cat-{attempt}")
-            except FileExistsError:
-                continue
-            return f"new/folder/cat-{attempt}"
-        raise AssertionError("no name was free")
-
-    barrier = threading.Barrier(20)
-    with ThreadPoolExecutor(20) as pool:
-        names = list(pool.map(save, range(20)))
-    assert sorted(names) == sorted(f"new/folder/cat-{number}" for number in range(20))
-    for number, name in enumerate(names):
-        assert read(media_root, name) == bytes([number]) * 100_000
-
-
-def test_several_processes_that_want_one_name_get_one_winner_each(media_root: MediaRoot) -> None:
-    """The link decides, so processes exclude each other as threads do."""
-    script = """
-        import json, sys
-        from resto_wsgi.master.media_root import MediaRoot
-        media_root, mark, names = MediaRoot(sys.argv[1], fsync=False), sys.argv[2].encode(), []
-        print("ready", flush=True)
-        sys.stdin.readline()
-        for number in range(40):
-            staged, attempt = media_root.stage(), 0
-            staged.write(mark * 50_000)
-            while True:
-                try:
-                    media_root.publish(staged, f"cat-{attempt}")
-                    break
-                except FileExistsError:
-                    attempt += 1
-            names.append(f"cat-{attempt}")
-            staged.discard()
-        print(json.dumps(names))
-    """
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    savers = {mark: subprocess.Popen(command(script, media_root.root, mark), **pipes) for mark in "abc"}
-    for saver in savers.values():
-        assert saver.stdout.readline() == "ready\n"
-    for saver in savers.values():
-        saver.stdin.write("go\n")
-        saver.stdin.flush()
-    names = {mark: json.loads(saver.communicate(timeout=60)[0]) for mark, saver in savers.items()}
-    assert sorted(name for each in names.values() for name in each) == sorted(f"cat-{number}" for number in range(120))
-    for mark in "abc":
-        assert all(read(media_root, name) == mark.encode() * 50_000 for name in names[mark])
-
-
-def test_a_folder_of_the_name_that_is_a_file_is_a_rejected_name(media_root: MediaRoot) -> None:
-    """Below a file there can be nothing, at any depth."""
-    publish(media_root, "file", b"x")
-    for name in ("file/a", "file/a/b/c"):
-        with pytest.raises(NameRejected, match="is a file in MEDIA_ROOT"):
-            publish(media_root, name, b"y")
-        with pytest.raises(NameRejected, match="is a file in MEDIA_ROOT"):
-            replace(media_root, name, b"y")
-        with pytest.raises(FileNotFoundError):
-            media_root.open(name)
-        assert media_root.remove(name) is False
-        assert not media_root.exists(name)
-
-
-def test_a_folder_that_another_makes_meanwhile_is_used(media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two uploads of a new day make the day's folder at once, and neither fails."""
-    mkdir = os.mkdir
-
-    def late(path: str, mode: int = 0o777) -> None:
-        if path.endswith("day"):
-            mkdir(path, mode)
-        mkdir(path, mode)
-
-    staged = stage(media_root, b"x")
-    monkeypatch.setattr(os, "mkdir", late)
-    media_root.publish(staged, "day/cat")
-    assert read(media_root, "day/cat") == b"x"
-
-
-# Replacing and taking back
-
-
-def test_replace_gives_the_new_version_and_keeps_the_old(media_root: MediaRoot) -> None:
-    """The old version waits in the room until it is forgotten, which may be repeated."""
-    publish(media_root, "cat", b"old").staged.discard()
-    publication = replace(media_root, "cat", b"new")
-    assert read(media_root, "cat") == b"new"
-    assert publication.previous is not None
-    assert Path(publication.previous).read_bytes() == b"old"
-    media_root.forget(publication)
-    media_root.forget(publication)
-    publication.staged.discard()
-    assert staged_files(media_root.root) == []
-
-
-def test_take_back_restores_what_was_replaced(media_root: MediaRoot) -> None:
-    """The old version has its name again, and nothing is left in the room."""
-    publish(media_root, "cat", b"old").staged.discard()
-    publication = replace(media_root, "cat", b"new")
-    assert media_root.take_back(publication) is True
-    assert read(media_root, "cat") == b"old"
-    publication.staged.discard()
-    assert staged_files(media_root.root) == []
-
-
-@pytest.mark.parametrize("give", [publish, replace])
-def test_take_back_of_a_new_name_removes_it(media_root: MediaRoot, give: Any) -> None:
-    """A name that did not exist does not exist again; a second time there is nothing to take back."""
-    publication = give(media_root, "a/cat", b"new")
-    assert publication.previous is None
-    media_root.forget(publication)
-    assert media_root.take_back(publication) is True
-    assert not media_root.exists("a/cat")
-    assert media_root.take_back(publication) is False
-
-
-def test_take_back_leaves_a_name_that_somebody_replaced_since(media_root: MediaRoot) -> None:
-    """The later writer wins, even one that wrote the same bytes."""
-    first = publish(media_root, "cat", b"same")
-    replace(media_root, "cat", b"same")
-    assert media_root.take_back(first) is False
-    assert read(media_root, "cat") == b"same"
-
-
-def test_take_back_leaves_a_name_whose_folder_became_a_file(media_root: MediaRoot) -> None:
-    """Whoever put a file there replaced the name as well."""
-    publication = publish(media_root, "a/cat", b"x")
-    media_root.remove("a/cat")
-    os.rmdir(media_root.path("a"))
-    publish(media_root, "a", b"y")
-    assert media_root.take_back(publication) is False
-    assert read(media_root, "a") == b"y"
-
-
-def test_replace_refuses_a_folder(media_root: MediaRoot) -> None:
-    """What is below the folder stays, and nothing is left in the room."""
-    publish(media_root, "a/cat", b"x").staged.discard()
-    staged = stage(media_root, b"y")
-    with pytest.raises(NameRejected, match="is a folder"):
-        media_root.replace(staged, "a")
-    assert read(media_root, "a/cat") == b"x"
-    assert staged_files(media_root.root) == [staged.path]
-
-
-def test_a_replace_that_the_disk_refuses_changes_nothing(
-    media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The old version keeps its name, and of the attempt only the staged file is left."""
-
-    def refuse(source: str, target: str) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    publish(media_root, "cat", b"old").staged.discard()
-    staged = stage(media_root, b"new")
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(MediaRootError, match=r"cannot save 'cat' in MEDIA_ROOT: Read-only file system") as caught:
-        media_root.replace(staged, "cat")
-    assert (caught.value.errno, caught.value.full) == (errno.EROFS, False)
-    assert read(media_root, "cat") == b"old"
-    assert staged_files(media_root.root) == [staged.path]
-
-
-def test_no_reader_sees_a_torn_file_during_200_replacements(media_root: MediaRoot) -> None:
-    """Each read gives one whole version, and never no file."""
-    publish(media_root, "cat", bytes(200_000)).staged.discard()
-    over = threading.Event()
-    seen: set[int] = set()
-
-    def reader() -> int:
-        reads = 0
-        while not over.is_set():
-            content = read(media_root, "cat")
-            assert len(content) == 200_000 and content == content[:1] * 200_000
-            seen.add(content[0])
-            reads += 1
-        return reads
-
-    with ThreadPoolExecutor(3) as pool:
-        readers = [pool.submit(reader) for _ in range(3)]
-        try:
-            for number in range(200):
-                publication = replace(media_root, "cat", bytes([number]) * 200_000)
-                media_root.forget(publication)
-                publication.staged.discard()
-        finally:
-            over.set()
-        assert sum(each.result() for each in readers) >= 10
-    assert len(seen) >= 3
-    assert read(media_root, "cat") == bytes([199]) * 200_000
-    assert staged_files(media_root.root) == []
-
-
-# Reading and removing
-
-
-def test_open_tells_size_and_mtime_of_the_very_file(media_root: MediaRoot) -> None:
-    """They are those of the open descriptor, whatever has the name by now."""
-    publish(media_root, "cat", b"old")
-    os.utime(media_root.path("cat"), (1_000_000_000, 1_000_000_000))
-    master = media_root.open("cat")
-    replace(media_root, "cat", b"newer")
-    with master.file:
-        assert (master.size, master.mtime, master.file.read()) == (3, 1_000_000_000, b"old")
-
-
-def test_what_is_no_file_is_not_found(media_root: MediaRoot) -> None:
-    """A missing name, a folder and a device look the same to a reader, and leave no descriptor."""
-    os.mkdir(media_root.path("folder"))
-    os.symlink("/dev/null", media_root.path("device"))
-    before = descriptors()
-    for name in ("missing", "folder", "device"):
-        with pytest.raises(FileNotFoundError):
-            media_root.open(name)
-        with pytest.raises(FileNotFoundError):
-            media_root.size(name)
-        assert not media_root.exists(name)
-    assert descriptors() <= before
-
-
-def test_a_file_that_cannot_be_opened_is_an_error_of_the_media_root(media_root: MediaRoot) -> None:
-    """What the disk cannot even look up is neither found nor missing."""
-    with pytest.raises(MediaRootError, match="cannot read 'xxx") as caught:
-        media_root.open("x" * 300)
-    assert caught.value.errno == errno.ENAMETOOLONG
-
-
-def test_what_is_no_file_is_absent_and_not_waited_for(media_root: MediaRoot) -> None:
-    """A FIFO would block, a link to itself leads nowhere; neither is listed, and the folder around them is."""
-    os.mkfifo(media_root.path("pipe"))
-    os.symlink("loop", media_root.path("loop"))
-    publish(media_root, "file", b"x")
-    for name in ("pipe", "loop"):
-        with pytest.raises(FileNotFoundError):
-            media_root.open(name)
-    assert media_root.listdir("") == ([], ["file"])
-
-
-def test_of_versions_that_are_all_taken_back_none_stays(media_root: MediaRoot) -> None:
-    """In whatever order: who replaced a version that is refused must not put it back."""
-    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]):
-        versions = []
-        for _ in range(3):
-            staged = stage(media_root, b"same")
-            versions.append(media_root.replace(staged, f"name-{order}"))
-        for each in order:
-            media_root.take_back(versions[each])
-        assert not media_root.exists(f"name-{order}")
-
-
-def test_a_version_that_stands_comes_back_when_those_after_it_are_taken_back(media_root: MediaRoot) -> None:
-    """The first was acknowledged; the second and the third fail in the order in which they came."""
-    kept, second, third = (media_root.replace(stage(media_root, content), "name") for content in (b"1", b"2", b"3"))
-    media_root.forget(kept)
-    assert not media_root.take_back(second)
-    assert media_root.take_back(third)
-    assert read(media_root, "name") == b"1"
-
-
-def test_staging_that_somebody_removed_is_made_again(media_root: MediaRoot) -> None:
-    """A clean-up that was too thorough does not stop uploads until a restart."""
-    own = os.path.join(media_root.root, ".resto")
-    stage(media_root, b"x")
-    shutil.rmtree(own)
-    stage(media_root, b"y")
-    assert stat.S_IMODE(os.stat(own).st_mode) == 0o700
-    shutil.rmtree(own)
-    with media_root.lock("name"):
-        assert stat.S_IMODE(os.stat(own).st_mode) == 0o700
-
-
-def test_a_room_that_cannot_be_made_leaves_nothing(media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a lock file nor a descriptor for each upload that is refused meanwhile."""
-
-    def full(*arguments: object, **keywords: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    before = descriptors()
-    monkeypatch.setattr("resto_wsgi.master.staging.os.mkdir", full)
-    for _ in range(3):
-        with pytest.raises(MediaRootError) as caught:
-            media_root.stage()
-        assert caught.value.full
-    monkeypatch.undo()
-    assert os.listdir(os.path.join(media_root.root, ".resto/staging")) == []
-    assert descriptors() <= before
-
-
-def test_listdir_is_sorted_and_shows_nothing_hidden(media_root: MediaRoot) -> None:
-    """Folders and files are told apart; a file or nothing is no folder."""
-    for name in ("b", "a", "d/x", "c/x"):
-        publish(media_root, name, b"")
-    Path(media_root.path(".hidden")).touch()
-    assert media_root.listdir("") == (["c", "d"], ["a", "b"])
-    assert media_root.listdir("c") == ([], ["x"])
-    with pytest.raises(FileNotFoundError):
-        media_root.listdir("missing")
-    with pytest.raises(NotADirectoryError):
-        media_root.listdir("a")
+# Removing, and folders
 
 
 @pytest.mark.parametrize("fsync", [True, False])
@@ -455,33 +82,6 @@ def test_remove_says_whether_there_was_a_file_and_refuses_a_folder(tmp_path: Pat
     assert media_root.remove("a/cat") is False
     assert media_root.listdir("a") == ([], [])
     media_root.close()
-
-
-def test_the_state_tells_one_version_from_another(media_root: MediaRoot) -> None:
-    """That of the open file, and that which the name has now, with or without a change of size or time."""
-    publish(media_root, "cat", b"old")
-    os.utime(media_root.path("cat"), ns=(1, 1))
-    master = media_root.open("cat")
-    master.file.close()
-    assert media_root.state("cat") == master.state
-    assert master.state[2:] == (3, 1)
-    replace(media_root, "cat", b"new")
-    os.utime(media_root.path("cat"), ns=(1, 1))
-    assert media_root.state("cat") not in (None, master.state)
-    seen = media_root.state("cat")
-    os.utime(media_root.path("cat"), ns=(1, 2))
-    assert media_root.state("cat") not in (None, seen)
-
-
-def test_what_is_no_file_has_no_state(media_root: MediaRoot) -> None:
-    """Whatever open does not find; what cannot be looked up is an error."""
-    publish(media_root, "folder/file", b"x")
-    os.mkfifo(media_root.path("pipe"))
-    os.symlink("loop", media_root.path("loop"))
-    for name in ("missing", "folder", "pipe", "loop", "folder/file/below"):
-        assert media_root.state(name) is None
-    with pytest.raises(MediaRootError, match="cannot read 'xxx"):
-        media_root.state("x" * 300)
 
 
 @pytest.mark.parametrize("fsync", [True, False])
@@ -505,7 +105,7 @@ def test_drop_removes_a_name_and_the_folders_that_it_leaves_empty(tmp_path: Path
 
 
 def test_drop_of_what_is_not_there_still_prunes(media_root: MediaRoot) -> None:
-    """Another process was killed between the two; a folder of that name is no copy of it and stays, as do links."""
+    """Another process was killed between the two; a folder of that name is no copy of it and stays."""
     os.makedirs(media_root.path("a/b"))
     media_root.drop("a/b/c/name")
     assert not os.path.exists(media_root.path("a"))
@@ -513,10 +113,7 @@ def test_drop_of_what_is_not_there_still_prunes(media_root: MediaRoot) -> None:
     media_root.drop("folder")
     media_root.drop("folder/name/below")
     assert read(media_root, "folder/name") == b"x"
-    os.makedirs(media_root.path("real/deep"))
-    os.symlink("real", media_root.path("link"))
-    media_root.drop("link/deep/name")
-    assert media_root.listdir("") == (["folder", "link", "real"], [])
+    assert media_root.listdir("") == (["folder"], [])
 
 
 def test_a_removal_is_made_durable_though_its_folder_was_pruned_meanwhile(
@@ -526,9 +123,9 @@ def test_a_removal_is_made_durable_though_its_folder_was_pruned_meanwhile(
     real, gone, synced = os.unlink, ["a/b"], []
     media_root = MediaRoot(str(tmp_path / "media"))
 
-    def pruned(path: str) -> None:
-        real(path)
-        if path.endswith("/name"):
+    def pruned(path: str | bytes, **where: Any) -> None:
+        real(path, **where)
+        if path == b"name":
             for folder in gone:
                 os.rmdir(media_root.path(folder))
 
@@ -541,7 +138,7 @@ def test_a_removal_is_made_durable_though_its_folder_was_pruned_meanwhile(
     assert synced == [media_root.path("a")]
     monkeypatch.undo()
     publish(media_root, "name", b"x").staged.discard()
-    monkeypatch.setattr(os, "unlink", lambda path: os.rename(media_root.root, tmp_path / "aside"))
+    monkeypatch.setattr(os, "unlink", lambda path, **_: os.rename(media_root.root, tmp_path / "aside"))
     with pytest.raises(MediaRootError, match="cannot delete 'name'"):
         media_root.remove("name")
 
@@ -554,14 +151,13 @@ def test_a_folder_that_is_pruned_before_it_is_used_is_made_again(
     """Three times here, and for ever only if the disk is at fault; a file in its place is a rejected name."""
 
     def prune(real: Any) -> Any:
-        def call(*arguments: Any) -> None:
-            target = str(arguments[-1] if at == "link" else arguments[0])
-            if "/a/b" in target and "/.resto/" not in target and left:
+        def call(*arguments: Any, **where: Any) -> None:
+            if arguments[-1 if at == "link" else 0] in (b"b", b"name") and left:
                 left.pop()
-                shutil.rmtree(media_root.path("a"), ignore_errors=True)  # the first time it is not there
+                shutil.rmtree(media_root.path("a"))
                 if len(left) == 99:
                     Path(media_root.path("a")).touch()
-            real(*arguments)
+            real(*arguments, **where)
 
         return call
 
@@ -587,19 +183,16 @@ def test_a_folder_that_another_makes_and_prunes_meanwhile_is_made_again(
     """It existed when it was to be made, and is neither a folder nor a file a moment later."""
     real, seen = os.mkdir, []
 
-    def brief(path: str, mode: int = 0o777) -> None:
-        if path.endswith("day") and not seen:
+    def brief(path: str | bytes, mode: int = 0o777, **where: Any) -> None:
+        if path == b"day" and not seen:
             seen.append(path)
             raise FileExistsError(errno.EEXIST, "File exists")
-        real(path, mode)
+        real(path, mode, **where)
 
     staged = stage(media_root, b"x")
     monkeypatch.setattr(os, "mkdir", brief)
     media_root.publish(staged, "day/cat")
     assert seen and read(media_root, "day/cat") == b"x"
-    os.symlink("nowhere", media_root.path("night"))
-    with pytest.raises(NameRejected, match="is a file in MEDIA_ROOT"):
-        publish(media_root, "night/cat", b"x")
 
 
 def test_processes_that_publish_and_drop_in_one_folder_do_not_fail_each_other(media_root: MediaRoot) -> None:
@@ -632,213 +225,235 @@ def test_a_media_root_that_cannot_be_made_is_an_error_at_start(tmp_path: Path) -
         MediaRoot(str(tmp_path / "file" / "media"))
 
 
-# Rooms
+# Links
 
 
-SLEEPER = """
-    import sys
-    from resto_wsgi.master.media_root import MediaRoot
-    media_root = MediaRoot(sys.argv[1])
-    staged = media_root.stage()
-    staged.write(b"half an upload")
-    print(staged.path, flush=True)
-    sys.stdin.readline()
-"""
+@pytest.mark.parametrize("give", [publish, replace], ids=["publish", "replace"])
+@pytest.mark.parametrize("name", ["link/new", "link/sub/new", "out/new", "nowhere/new", "loop/new", "a/up/new"])
+def test_nothing_is_saved_through_a_linked_folder(media_root: MediaRoot, tmp_path: Path, give: Any, name: str) -> None:
+    """The error names the link and says what to do; nothing is written, and nothing left in the room."""
+    (tmp_path / "outside").mkdir()
+    os.makedirs(media_root.path("a/real"))
+    targets = {"link": "a/real", "out": "../outside", "nowhere": "x", "loop": "loop", "a/up": ".."}
+    for link, target in targets.items():
+        os.symlink(target, media_root.path(link))
+    before = sorted(tmp_path.rglob("*"))
+    link = "up" if name == "a/up/new" else name.partition("/")[0]
+    with pytest.raises(MediaRootError) as caught:
+        give(media_root, name, b"x")
+    assert str(caught.value) == (
+        f"cannot save '{name}' in MEDIA_ROOT: its folder '{link}' is a symbolic link, which is not followed; "
+        "put a file or a folder in its place, or name a linked folder in RESTO_LINKED_FOLDERS"
+    )
+    del caught
+    assert [each for each in sorted(tmp_path.rglob("*")) if "staging" not in each.parts] == [
+        each for each in before if "staging" not in each.parts
+    ]
+    for refused in (media_root.remove, media_root.check_no_folder, media_root.drop):
+        with pytest.raises(MediaRootError, match="is a symbolic link, which is not followed"):
+            refused(name)
 
 
-def test_a_sweep_removes_the_rooms_of_the_killed_and_leaves_those_of_the_living(media_root: MediaRoot) -> None:
-    """A room is abandoned when the kernel released its lock, and not a moment sooner."""
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    killed, living = (subprocess.Popen(command(SLEEPER, media_root.root), **pipes) for _ in range(2))
-    assert killed.stdout and living.stdout
-    abandoned, used = killed.stdout.readline().strip(), living.stdout.readline().strip()
-    killed.kill()
-    assert killed.wait(10) == -signal.SIGKILL
-    assert os.path.exists(abandoned)
-    own = media_root.stage()
-    assert staged_files(media_root.root) == sorted([used, own.path])
-    assert not os.path.exists(os.path.dirname(abandoned) + ".lock")
-    living.communicate("\n", timeout=10)
-    killed.communicate()
+@pytest.mark.parametrize("target", ["file", "../outside", "/etc/passwd", "nowhere", "link"])
+def test_a_link_is_no_version_of_a_file(media_root: MediaRoot, tmp_path: Path, target: str) -> None:
+    """Its name is taken; an overwrite is refused if the old version is to be kept, and else replaces the link."""
+    (tmp_path / "outside").write_bytes(b"outside")
+    publish(media_root, "file", b"file").staged.discard()
+    os.symlink(target, media_root.path("link"))
+    with pytest.raises(FileExistsError):
+        publish(media_root, "link", b"new")
+    with pytest.raises(MediaRootError, match="cannot save 'link' in MEDIA_ROOT: it is a symbolic link, which is not"):
+        replace(media_root, "link", b"new")
+    assert os.readlink(media_root.path("link")) == target
+    staged = stage(media_root, b"new")
+    media_root.make_durable(media_root.replace(staged, "link", keep=False))
+    assert (read(media_root, "link"), read(media_root, "file")) == (b"new", b"file")
+    assert not os.path.islink(media_root.path("link"))
+    assert (tmp_path / "outside").read_bytes() == b"outside"
 
 
-def test_what_is_no_room_is_not_swept(media_root: MediaRoot) -> None:
-    """A sweep touches nothing but folders that have a lock file beside them."""
-    stray = Path(media_root.root, ".resto/staging/stray")
-    stray.touch()
-    media_root.stage()
-    assert stray.exists()
+def test_a_link_is_removed_and_not_what_it_leads_to(media_root: MediaRoot, tmp_path: Path) -> None:
+    """Unless it leads to a folder: on a host that name may be a whole tree."""
+    publish(media_root, "folder/file", b"x").staged.discard()
+    for link, target in (("alias", "folder/file"), ("nowhere", "x"), ("linked", "folder")):
+        os.symlink(target, media_root.path(link))
+    assert media_root.remove("alias") is media_root.remove("nowhere") is True
+    for refused in (media_root.remove, media_root.check_no_folder):
+        with pytest.raises(NameRejected, match="only files are deleted"):
+            refused("linked")
+    staged = stage(media_root, b"new")
+    for keep in (True, False):
+        with pytest.raises(NameRejected, match="is a folder"):
+            media_root.replace(staged, "linked", keep=keep)
+    assert sorted(os.listdir(media_root.root)) == [".resto", "folder", "linked"]
+    assert read(media_root, "folder/file") == b"x"
 
 
-def test_a_room_that_a_sweep_took_while_it_was_made_is_made_again(
-    media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch
+def test_a_root_whose_own_folder_is_a_link_is_refused(tmp_path: Path) -> None:
+    """Nobody knows who else writes there."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "media").mkdir()
+    os.symlink("../elsewhere", tmp_path / "media/.resto")
+    with pytest.raises(MediaRootError, match=r"its folder '\.resto' is a symbolic link"):
+        MediaRoot(str(tmp_path / "media"))
+
+
+# Folders on other disks
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system."""
+    folder = other_disk(tmp_path)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def large(tmp_path: Path, disk: Path) -> Iterator[MediaRoot]:
+    """A media root with ``uploads`` on that file system, and with a plain ``other/uploads`` that is declared too."""
+    (tmp_path / "media").mkdir()
+    os.symlink(disk, tmp_path / "media/uploads")
+    large = MediaRoot(str(tmp_path / "media"), linked=["uploads", "other/uploads"])
+    yield large
+    large.close()
+
+
+def aside(folder: str | Path) -> list[str]:
+    return [str(path) for path in Path(folder, ".resto/staging").glob("*/*")]
+
+
+@pytest.mark.parametrize("near", ["", "uploads", "uploads/a/cat", "other/uploads", "uploadsx"])
+@pytest.mark.parametrize("name", ["uploads/a/cat", "uploads/cat", "other/uploads/cat", "cat", "uploadsx/cat"])
+def test_a_declared_folder_on_another_disk_is_a_folder_in_every_respect(
+    large: MediaRoot, disk: Path, name: str, near: str
 ) -> None:
-    """Between the making of a lock file and the lock there is a moment in which it looks abandoned."""
-    real, taken = os.open, []
+    """Wherever a file was staged: it is published, replaced, put back, read, listed, removed, and leaves nothing."""
+    room = {"": "", "uploadsx": "", "uploads/a/cat": "uploads/"}.get(near, f"{near}/") + ".resto/staging/"
 
-    def swept(path: str, flags: int, mode: int = 0o777) -> int:
-        fd = real(path, flags, mode)
-        if path.endswith(".lock") and not taken:
-            taken.append(path)
-            os.unlink(path)
-        return fd
+    def staged(content: bytes) -> Staged:
+        found = large.stage(near=near)
+        found.write(content)
+        found.seal()
+        assert os.path.relpath(found.path, large.root).startswith(room)
+        return found
 
-    monkeypatch.setattr(os, "open", swept)
-    before = descriptors()
-    staged = media_root.stage()
-    staged.seal()
-    assert taken and staged.path.startswith(media_root.root) and taken[0].removesuffix(".lock") not in staged.path
-    assert descriptors() <= before + 1  # the lock of the room
+    with large.lock(name):
+        first = large.publish(staged(b"1"), name)
+        large.make_durable(first)
+        assert large.is_staged(name) and large.is_published(first)
+        second = large.replace(staged(b"22"), name)
+        large.make_durable(second)
+        assert read(large, name) == b"22"
+        assert large.keeps_previous(second) and large.take_back(second)
+        assert read(large, name) == b"1" and large.state(name)
+        third = large.replace(staged(b"333"), name)
+        large.forget(third)
+        for each in (first, second, third):
+            each.staged.discard()
+    fourth = staged(b"4444")
+    large.make_durable(large.replace(fourth, name, keep=False))
+    fourth.discard()
+    assert (read(large, name), large.size(name), list(large.names())) == (b"4444", 4, [name])
+    assert [aside(each) for each in (large.root, disk, large.path("other/uploads"))] == [[], [], []]
+    with pytest.raises(FileExistsError):
+        large.publish(staged(b"5"), name)
+    large.drop(name)
+    assert list(large.names()) == []
+    assert large.listdir("")[0] in (["uploads"], ["other", "uploads"]) and os.path.islink(large.path("uploads"))
 
 
-def test_threads_that_open_the_first_room_at_once_share_it(media_root: MediaRoot) -> None:
-    """The rooms that came too late are given up."""
-    barrier = threading.Barrier(8)
-
-    def begin(_: int) -> str:
-        barrier.wait(10)
-        return media_root.stage().path
-
-    with ThreadPoolExecutor(8) as pool:
-        paths = list(pool.map(begin, range(8)))
-    assert len({os.path.dirname(path) for path in paths}) == 1
-    assert len(os.listdir(os.path.join(media_root.root, ".resto/staging"))) == 2
+def test_of_versions_on_another_disk_that_are_all_taken_back_none_stays(large: MediaRoot) -> None:
+    """Who replaced a version that is refused must not put it back, wherever it is kept."""
+    versions = [replace(large, "uploads/cat", content) for content in (b"1", b"2", b"3")]
+    assert [large.take_back(each) for each in versions] == [False, False, True]
+    assert not large.exists("uploads/cat")
 
 
-def test_a_forked_process_gets_its_own_room(tmp_path: Path) -> None:
-    """Neither process removes what the other stages."""
+def test_a_folder_that_is_declared_is_not_replaced_nor_removed(large: MediaRoot) -> None:
+    """Whatever it is on the disk."""
+    publish(large, "uploads/cat", b"x")
+    large.drop("uploads/cat")
+    for keep in (True, False):
+        with pytest.raises(NameRejected, match="is a folder"):
+            large.replace(stage(large, b"x"), "uploads", keep=keep)
+    with pytest.raises(NameRejected, match="only files are deleted"):
+        large.remove("uploads")
+    with pytest.raises(MediaRootError):
+        large.remove_folder("uploads")
+    assert os.path.islink(large.path("uploads"))
+
+
+def test_rooms_on_another_disk_are_swept_too(large: MediaRoot, disk: Path) -> None:
+    """What a process that was killed had staged there; what the living have stays."""
     script = """
-        import json, os, sys
+        import os, signal, sys
         from resto_wsgi.master.media_root import MediaRoot
-        media_root = MediaRoot(sys.argv[1])
-        mine = media_root.stage()
-        out, into = os.pipe()
-        if not os.fork():
-            staged = media_root.stage()
-            os.write(into, staged.path.encode())
-            media_root.close()
-            os._exit(0)
-        os.wait()
-        theirs = os.read(out, 4096).decode()
-        there = os.path.exists(mine.path), os.path.exists(theirs)
-        print(json.dumps([os.path.dirname(mine.path), os.path.dirname(theirs), there]))
+        root = MediaRoot(sys.argv[1], linked=["uploads"])
+        staged = root.stage(near="uploads/x")
+        staged.write(b"x")
+        os.kill(os.getpid(), signal.SIGKILL)
     """
-    mine, theirs, there = run(script, tmp_path)
-    assert mine != theirs
-    assert there == [True, False]
+    killed = subprocess.run(command(script, large.root), timeout=30)
+    assert killed.returncode == -signal.SIGKILL and len(aside(disk)) == 1
+    own = large.stage(near="uploads")
+    large.sweep()
+    assert [os.path.basename(os.path.dirname(each)) for each in aside(disk)] == [
+        os.path.basename(os.path.dirname(own.path))
+    ]
+    large.close()
+    assert aside(disk) == [] and os.listdir(disk / ".resto/staging") == []
 
 
-def test_a_room_ends_with_its_process_though_a_child_of_it_lives_on(media_root: MediaRoot) -> None:
-    """The parent is killed with -9 and its room swept; the child has a room of its own, which stays."""
-    script = """
-        import os, sys
-        from resto_wsgi.master.media_root import MediaRoot
-        media_root = MediaRoot(sys.argv[1])
-        staged = media_root.stage()
-        if not os.fork():
-            staged = media_root.stage()
-        os.write(1, f"{staged.path}\\n".encode())  # at once, as print does not
-        sys.stdin.read()
-    """
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    parent = subprocess.Popen(command(script, media_root.root), **pipes)
-    assert parent.stdout and parent.stdin
-    paths = {parent.stdout.readline().strip() for _ in range(2)}
-    staged = media_root.stage()
-    own = staged.path
-    media_root.sweep()
-    assert set(staged_files(media_root.root)) == paths | {own}
-    parent.kill()
-    assert parent.wait(10) == -signal.SIGKILL
-    media_root.sweep()
-    (theirs,) = (path for path in paths if not Path(path).parent.name.startswith(f"{parent.pid}-"))
-    assert set(staged_files(media_root.root)) == {theirs, own}
-    parent.stdin.close()
-    assert parent.stdout.read() == ""  # the child ends
-    parent.stdout.close()
-    deadline = time.monotonic() + 10
-    while staged_files(media_root.root) != [own]:  # it closes its descriptors one after the other
-        assert time.monotonic() < deadline
-        media_root.sweep()
+def test_a_declared_folder_whose_disk_is_away_is_an_error_and_nothing_is_written(large: MediaRoot, disk: Path) -> None:
+    """Neither there nor in the root; the rest of the site goes on, and so does this when it is back."""
+    publish(large, "uploads/cat", b"x").staged.discard()
+    large.close()
+    aside_ = disk.rename(f"{disk}-away")
+    problem = "its folder 'uploads' is a symbolic link that leads to no folder; see that its disk is mounted"
+    for ask in (large.open, large.state, large.remove, lambda name: publish(large, name, b"y"), large.check_no_folder):
+        with pytest.raises(MediaRootError, match=problem):
+            ask("uploads/cat")
+    with pytest.raises(MediaRootError, match=problem):
+        large.stage(near="uploads/cat")
+    publish(large, "cat", b"z")
+    large.sweep()
+    assert not disk.exists() and not large.exists("uploads/cat")
+    aside_.rename(disk)
+    assert read(large, "uploads/cat") == b"x"
 
 
-def test_a_child_that_closes_leaves_the_room_of_its_parent(tmp_path: Path) -> None:
-    """It has none of its own unless it stages, also where nobody told Python of the fork."""
-    script = """
-        import ctypes, json, os, sys
-        from resto_wsgi.master.media_root import MediaRoot
-        found = []
-        for fork in (os.fork, ctypes.PyDLL(None).fork):
-            media_root = MediaRoot(sys.argv[1])
-            staged = media_root.stage()
-            child = fork()
-            if not child:
-                media_root.close()
-                os._exit(0)
-            os.waitpid(child, 0)
-            MediaRoot(sys.argv[1]).sweep()
-            found.append(os.path.exists(staged.path))
-            media_root.close()
-        print(json.dumps([found, os.listdir(sys.argv[1] + "/.resto/staging")]))
-    """
-    assert run(script, tmp_path) == [[True, True], []]
+def test_another_disk_that_is_not_declared_is_told_what_to_do(large: MediaRoot, tmp_path: Path, disk: Path) -> None:
+    """A save into it is refused, with the setting that makes it work."""
+    (disk / "deep").mkdir()
+    bare = MediaRoot(str(disk))
+    os.symlink(tmp_path / "media", disk / "deep/media")
+    root = MediaRoot(str(disk), linked=["deep/media"])
+    root._elsewhere.clear()  # as if it were a mount that nobody has named
+    with pytest.raises(MediaRootError, match="another file system; name that folder in RESTO_LINKED_FOLDERS"):
+        publish(root, "deep/media/cat", b"x")
+    bare.close()
+    root.close()
 
 
-def test_a_room_that_cannot_be_swept_is_swept_later(media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lock file stays as long as the room does, for without one nobody would look at it again."""
-    staging = Path(media_root.root, ".resto/staging")
-    (staging / "1-dead").mkdir()
-    (staging / "1-dead.lock").touch()
-    (staging / "2-dead.lock").touch()
-    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
-    media_root.sweep()
-    assert sorted(os.listdir(staging)) == ["1-dead", "1-dead.lock"]
-    monkeypatch.undo()
-    media_root.sweep()
-    assert os.listdir(staging) == []
-
-
-def test_a_sweep_without_staging_or_of_what_is_no_folder(media_root: MediaRoot) -> None:
-    """Nothing to do is no error; what cannot be looked at is one."""
-    staging = os.path.join(media_root.root, ".resto/staging")
-    os.rmdir(staging)
-    media_root.sweep()
-    Path(staging).touch()
-    with pytest.raises(MediaRootError, match="cannot sweep"):
-        media_root.sweep()
-
-
-def test_threads_that_find_staging_removed_share_the_new_room(media_root: MediaRoot) -> None:
-    """None of them gives up the room that another has just made, and no descriptor is left of the old one."""
-
-    def begin(_: int) -> Staged:
-        barrier.wait(10)
-        staged = media_root.stage()
-        staged.seal()
-        return staged
-
-    media_root.stage().seal()
-    barrier, before = threading.Barrier(8), descriptors()
-    with ThreadPoolExecutor(8) as pool:
-        for _ in range(20):
-            shutil.rmtree(os.path.join(media_root.root, ".resto/staging"))
-            begun = list(pool.map(begin, range(8)))
-            paths = [staged.path for staged in begun]
-            assert len({os.path.dirname(path) for path in paths}) == 1
-            assert staged_files(media_root.root) == sorted(paths)
-    assert descriptors() <= before
-
-
-def test_close_gives_up_the_room_and_may_be_repeated(media_root: MediaRoot) -> None:
-    """Nothing is left in staging, no descriptor is open, and a later stage opens a new room."""
-    before = descriptors()
-    staged = stage(media_root, b"x")
-    media_root.close()
-    media_root.close()
-    assert os.listdir(os.path.join(media_root.root, ".resto/staging")) == []
-    assert descriptors() <= before
-    staged = media_root.stage()
-    assert os.path.exists(staged.path)
+def test_folders_are_made_and_removed_one_by_one(media_root: MediaRoot) -> None:
+    """Only empty ones are removed, and no file; each answer has its own error."""
+    media_root.make_folder("a")
+    media_root.make_folder("a/b")
+    publish(media_root, "a/file", b"")
+    for name, error in (("a", FileExistsError), ("a/file", FileExistsError), ("x/y", FileNotFoundError)):
+        with pytest.raises(error):
+            media_root.make_folder(name)
+    with pytest.raises(NotADirectoryError):
+        media_root.make_folder("a/file/x")
+    for name, number in (("a", errno.ENOTEMPTY), ("a/file", errno.ENOTDIR)):
+        with pytest.raises(MediaRootError) as caught:
+            media_root.remove_folder(name)
+        assert caught.value.errno == number
+    with pytest.raises(FileNotFoundError):
+        media_root.remove_folder("missing")
+    media_root.remove_folder("a/b")
+    assert media_root.listdir("a") == ([], ["file"])
 
 
 # Locks
@@ -1067,7 +682,9 @@ KILLED = """
             publication = media_root.replace(stage(media_root, b"n"), "a/cat")
         if "copy" in action:  # a version of another user, which cannot be linked
             real = os.link
-            os.link = lambda source, target: refuse() if target.endswith(".previous") else real(source, target)
+            os.link = lambda source, target, **where: (
+                refuse() if str(target).endswith(".previous") else real(source, target, **where)
+            )
         die_before(step)
         with media_root.lock("a/cat"):
             if action == "take back":
@@ -1144,22 +761,3 @@ def test_kill_9_before_any_call_to_the_disk_leaves_a_whole_file_or_none(
         assert left == []
         assert in_own_room == 1
         assert visible == (content is not None)
-
-
-def test_a_version_of_another_user_can_be_replaced_and_put_back(
-    media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Linux does not let a user link what another owns (protected_hardlinks), so it is copied."""
-    publish(media_root, "name", b"old")
-    whole = os.link
-
-    def link(source: str, target: str) -> None:
-        if target.endswith(".previous"):
-            raise PermissionError(errno.EPERM, "Operation not permitted")
-        whole(source, target)
-
-    monkeypatch.setattr("resto_wsgi.master.media_root.os.link", link)
-    publication = media_root.replace(stage(media_root, b"new"), "name")
-    assert read(media_root, "name") == b"new"
-    assert media_root.take_back(publication)
-    assert read(media_root, "name") == b"old"

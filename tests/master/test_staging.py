@@ -1,267 +1,266 @@
-"""A small file may wait in memory, and is whole on the disk, and durable, once anybody can find it there."""
+"""The rooms in which files are staged: whose they are, and who sweeps them."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import hashlib
 import os
+import shutil
+import signal
+import stat
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import command, descriptors, run, stage, staged_files
 
 from resto_wsgi.errors import MediaRootError
-from resto_wsgi.master.hashing import START
-from resto_wsgi.master.staging import KEPT, Staging
+from resto_wsgi.master.media_root import MediaRoot
+from resto_wsgi.master.staged import Staged
 
 
-@pytest.fixture(params=[False, True], ids=["fsync=False", "fsync=True"])
-def staging(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Staging]:
-    staging = Staging(str(tmp_path / "staging"), fsync=request.param)
-    staging.stage().discard()  # opens the room
-    yield staging
-    staging.close()
-    assert os.listdir(staging.path) == []
+@pytest.fixture
+def media_root(tmp_path: Path) -> Iterator[MediaRoot]:
+    """An empty media root."""
+    media_root = MediaRoot(str(tmp_path / "media"), fsync=False)
+    yield media_root
+    media_root.close()
 
 
-def files(staging: Staging) -> list[str]:
-    return [str(path) for path in Path(staging.path).glob("*/*")]
+SLEEPER = """
+    import sys
+    from resto_wsgi.master.media_root import MediaRoot
+    media_root = MediaRoot(sys.argv[1])
+    staged = media_root.stage()
+    staged.write(b"half an upload")
+    print(staged.path, flush=True)
+    sys.stdin.readline()
+"""
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def test_a_sweep_removes_the_rooms_of_the_killed_and_leaves_those_of_the_living(media_root: MediaRoot) -> None:
+    """A room is abandoned when the kernel released its lock, and not a moment sooner."""
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    killed, living = (subprocess.Popen(command(SLEEPER, media_root.root), **pipes) for _ in range(2))
+    assert killed.stdout and living.stdout
+    abandoned, used = killed.stdout.readline().strip(), living.stdout.readline().strip()
+    killed.kill()
+    assert killed.wait(10) == -signal.SIGKILL
+    assert os.path.exists(abandoned)
+    own = media_root.stage()
+    assert staged_files(media_root.root) == sorted([used, own.path])
+    assert not os.path.exists(os.path.dirname(abandoned) + ".lock")
+    living.communicate("\n", timeout=10)
+    killed.communicate()
 
 
-def test_a_small_file_waits_in_memory_until_its_path_is_asked_for(staging: Staging) -> None:
-    """It costs no file before, and is sealed and discarded there as on the disk."""
-    staged = staging.stage(10)
-    staged.write(b"01234")
-    staged.write(memoryview(b"56789"))
-    staged.seal()
-    staged.seal()
-    assert (staged.held, staged.size, files(staging)) == (b"0123456789", 10, [])
-    assert staged.sha256 == hashlib.sha256(b"0123456789").hexdigest()
-    before = descriptors()
-    path = staged.path
-    assert files(staging) == [path] == [staged.path]
-    assert (staged.held, Path(staged.path).read_bytes(), descriptors()) == (None, b"0123456789", before)
-    with staged.open() as file:
-        assert file.read() == b"0123456789"
-    staged.discard()
-    staged.discard()
-    assert files(staging) == []
+def test_what_is_no_room_is_not_swept(media_root: MediaRoot) -> None:
+    """A sweep touches nothing but folders that have a lock file beside them."""
+    stray = Path(media_root.root, ".resto/staging/stray")
+    stray.touch()
+    media_root.stage()
+    assert stray.exists()
 
 
-def test_what_grows_over_the_limit_goes_on_on_the_disk(staging: Staging) -> None:
-    """The bytes and their digest are the same, whatever of them was in memory; and so above START."""
-    pieces = [b"x" * 10, b"", b"y", bytearray(b"z" * 70_000), b"w" * (START + 70_000), b"v" * 70_000]
-    staged = staging.stage(10)
-    held = []
-    for piece in pieces:
-        staged.write(piece)
-        held.append(staged.held is not None)
-    staged.seal()
-    assert held == [True, True, False, False, False, False]
-    content = b"".join(pieces)
-    assert Path(staged.path).read_bytes() == content
-    assert (staged.size, staged.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-    staged.discard()
-
-
-def test_an_empty_file_is_one(staging: Staging) -> None:
-    """It has no byte in memory and none on the disk, and a path all the same."""
-    staged = staging.stage(10)
-    staged.seal()
-    assert (staged.held, os.path.getsize(staged.path)) == (b"", 0)
-    staged.discard()
-
-
-def test_one_that_is_discarded_in_memory_never_was_on_the_disk(staging: Staging) -> None:
-    """A refused upload of small files costs the disk nothing."""
-    staged = staging.stage(10)
-    staged.write(b"x")
-    staged.discard()
-    assert (staged.held, staged.path, files(staging)) == (None, "", [])
-
-
-def test_the_path_is_told_when_the_file_is_durable(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever gives it a name from there gives it to what survives a power cut."""
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
-    staged = staging.stage(10)
-    staged.write(b"x")
-    staged.seal()
-    assert synced == []
-    assert staged.path and synced == ([1] if staging._fsync else [])
-    staged.discard()
-
-
-@pytest.mark.parametrize("fails", ["open", "write", "fsync"])
-def test_a_disk_that_refuses_what_was_in_memory_leaves_nothing_and_may_be_asked_again(
-    staging: Staging, monkeypatch: pytest.MonkeyPatch, fails: str
+def test_a_room_that_a_sweep_took_while_it_was_made_is_made_again(
+    media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bytes stay in memory: an application that only reads its request never hears of it."""
-    if fails == "fsync" and not staging._fsync:
-        staging._fsync = True
-    staged = staging.stage(10)
-    staged.write(b"0123456789")
-    staged.seal()
-    before = descriptors()
+    """Between the making of a lock file and the lock there is a moment in which it looks abandoned."""
+    real, taken = os.open, []
 
-    def full(*_: Any) -> int:
+    def swept(path: str, flags: int, mode: int = 0o777, **where: Any) -> int:
+        fd = real(path, flags, mode, **where)
+        if str(path).endswith(".lock") and not taken:
+            taken.append(path)
+            os.unlink(path)
+        return fd
+
+    monkeypatch.setattr(os, "open", swept)
+    before = descriptors()
+    staged = media_root.stage()
+    staged.seal()
+    assert taken and staged.path.startswith(media_root.root) and taken[0].removesuffix(".lock") not in staged.path
+    assert descriptors() <= before + 1  # the lock of the room
+
+
+def test_threads_that_open_the_first_room_at_once_share_it(media_root: MediaRoot) -> None:
+    """The rooms that came too late are given up."""
+    barrier = threading.Barrier(8)
+
+    def begin(_: int) -> str:
+        barrier.wait(10)
+        return media_root.stage().path
+
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(begin, range(8)))
+    assert len({os.path.dirname(path) for path in paths}) == 1
+    assert len(os.listdir(os.path.join(media_root.root, ".resto/staging"))) == 2
+
+
+def test_a_forked_process_gets_its_own_room(tmp_path: Path) -> None:
+    """Neither process removes what the other stages."""
+    script = """
+        import json, os, sys
+        from resto_wsgi.master.media_root import MediaRoot
+        media_root = MediaRoot(sys.argv[1])
+        mine = media_root.stage()
+        out, into = os.pipe()
+        if not os.fork():
+            staged = media_root.stage()
+            os.write(into, staged.path.encode())
+            media_root.close()
+            os._exit(0)
+        os.wait()
+        theirs = os.read(out, 4096).decode()
+        there = os.path.exists(mine.path), os.path.exists(theirs)
+        print(json.dumps([os.path.dirname(mine.path), os.path.dirname(theirs), there]))
+    """
+    mine, theirs, there = run(script, tmp_path)
+    assert mine != theirs
+    assert there == [True, False]
+
+
+def test_a_room_ends_with_its_process_though_a_child_of_it_lives_on(media_root: MediaRoot) -> None:
+    """The parent is killed with -9 and its room swept; the child has a room of its own, which stays."""
+    script = """
+        import os, sys
+        from resto_wsgi.master.media_root import MediaRoot
+        media_root = MediaRoot(sys.argv[1])
+        staged = media_root.stage()
+        if not os.fork():
+            staged = media_root.stage()
+        os.write(1, f"{staged.path}\\n".encode())  # at once, as print does not
+        sys.stdin.read()
+    """
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    parent = subprocess.Popen(command(script, media_root.root), **pipes)
+    assert parent.stdout and parent.stdin
+    paths = {parent.stdout.readline().strip() for _ in range(2)}
+    staged = media_root.stage()
+    own = staged.path
+    media_root.sweep()
+    assert set(staged_files(media_root.root)) == paths | {own}
+    parent.kill()
+    assert parent.wait(10) == -signal.SIGKILL
+    media_root.sweep()
+    (theirs,) = (path for path in paths if not Path(path).parent.name.startswith(f"{parent.pid}-"))
+    assert set(staged_files(media_root.root)) == {theirs, own}
+    parent.stdin.close()
+    assert parent.stdout.read() == ""  # the child ends
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while staged_files(media_root.root) != [own]:  # it closes its descriptors one after the other
+        assert time.monotonic() < deadline
+        media_root.sweep()
+
+
+def test_a_child_that_closes_leaves_the_room_of_its_parent(tmp_path: Path) -> None:
+    """It has none of its own unless it stages, also where nobody told Python of the fork."""
+    script = """
+        import ctypes, json, os, sys
+        from resto_wsgi.master.media_root import MediaRoot
+        found = []
+        for fork in (os.fork, ctypes.PyDLL(None).fork):
+            media_root = MediaRoot(sys.argv[1])
+            staged = media_root.stage()
+            child = fork()
+            if not child:
+                media_root.close()
+                os._exit(0)
+            os.waitpid(child, 0)
+            MediaRoot(sys.argv[1]).sweep()
+            found.append(os.path.exists(staged.path))
+            media_root.close()
+        print(json.dumps([found, os.listdir(sys.argv[1] + "/.resto/staging")]))
+    """
+    assert run(script, tmp_path) == [[True, True], []]
+
+
+def test_a_room_that_cannot_be_swept_is_swept_later(media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock file stays as long as the room does, for without one nobody would look at it again."""
+    staging = Path(media_root.root, ".resto/staging")
+    (staging / "1-dead").mkdir()
+    (staging / "1-dead.lock").touch()
+    (staging / "2-dead.lock").touch()
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+    media_root.sweep()
+    assert sorted(os.listdir(staging)) == ["1-dead", "1-dead.lock"]
+    monkeypatch.undo()
+    media_root.sweep()
+    assert os.listdir(staging) == []
+
+
+def test_a_sweep_without_staging_or_of_what_is_no_folder(media_root: MediaRoot) -> None:
+    """Nothing to do is no error; what cannot be looked at is one."""
+    staging = os.path.join(media_root.root, ".resto/staging")
+    os.rmdir(staging)
+    media_root.sweep()
+    Path(staging).touch()
+    with pytest.raises(MediaRootError, match="cannot sweep"):
+        media_root.sweep()
+
+
+def test_threads_that_find_staging_removed_share_the_new_room(media_root: MediaRoot) -> None:
+    """None of them gives up the room that another has just made, and no descriptor is left of the old one."""
+
+    def begin(_: int) -> Staged:
+        barrier.wait(10)
+        staged = media_root.stage()
+        staged.seal()
+        return staged
+
+    media_root.stage().seal()
+    barrier, before = threading.Barrier(8), descriptors()
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            shutil.rmtree(os.path.join(media_root.root, ".resto/staging"))
+            begun = list(pool.map(begin, range(8)))
+            paths = [staged.path for staged in begun]
+            assert len({os.path.dirname(path) for path in paths}) == 1
+            assert staged_files(media_root.root) == sorted(paths)
+    assert descriptors() <= before
+
+
+def test_close_gives_up_the_room_and_may_be_repeated(media_root: MediaRoot) -> None:
+    """Nothing is left in staging, no descriptor is open, and a later stage opens a new room."""
+    before = descriptors()
+    staged = stage(media_root, b"x")
+    media_root.close()
+    media_root.close()
+    assert os.listdir(os.path.join(media_root.root, ".resto/staging")) == []
+    assert descriptors() <= before
+    staged = media_root.stage()
+    assert os.path.exists(staged.path)
+
+
+def test_staging_that_somebody_removed_is_made_again(media_root: MediaRoot) -> None:
+    """A clean-up that was too thorough does not stop uploads until a restart."""
+    own = os.path.join(media_root.root, ".resto")
+    stage(media_root, b"x")
+    shutil.rmtree(own)
+    stage(media_root, b"y")
+    assert stat.S_IMODE(os.stat(own).st_mode) == 0o700
+    shutil.rmtree(own)
+    with media_root.lock("name"):
+        assert stat.S_IMODE(os.stat(own).st_mode) == 0o700
+
+
+def test_a_room_that_cannot_be_made_leaves_nothing(media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a lock file nor a descriptor for each upload that is refused meanwhile."""
+
+    def full(*arguments: object, **keywords: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, fails, full)
-        for ask in (lambda: staged.path, staged.open):
-            with pytest.raises(MediaRootError, match="stage 'an upload'") as caught:
-                ask()
-            assert caught.value.full
-    assert (staged.held, files(staging), descriptors()) == (b"0123456789", [], before)
-    assert Path(staged.path).read_bytes() == b"0123456789"
-    staged.discard()
-
-
-def test_an_interruption_while_it_is_written_leaves_nothing(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may come at any moment."""
-    staged = staging.stage(10)
-    staged.write(b"x")
-
-    def interrupt(*_: Any) -> int:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, "write", interrupt)
-        staged.spill()
-    assert (staged.held, files(staging)) == (b"x", [])
-    staged.discard()
-
-
-def test_threads_that_ask_for_the_path_at_once_get_the_same(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is written once, and nobody is told of a part of it."""
-    together, real, found = threading.Barrier(4), os.write, []
-
-    def slow(fd: int, data: bytes) -> int:
-        with contextlib.suppress(threading.BrokenBarrierError):
-            together.wait(0.05)  # whoever else would write comes here meanwhile
-        return real(fd, data)
-
-    def ask() -> None:
-        path = staged.path
-        found.append((path, os.path.getsize(path)))
-
-    staged = staging.stage(10)
-    staged.write(b"0123456789")
-    staged.seal()
-    monkeypatch.setattr(os, "write", slow)
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert found == [(staged.path, 10)] * 3 and files(staging) == [staged.path]
-    staged.discard()
-
-
-def test_one_is_not_discarded_while_another_thread_writes_it(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The descriptor would be closed under the writer, and its number could be that of another file by then."""
-    writing, real, found = threading.Event(), os.write, []
-
-    def slow(fd: int, data: bytes) -> int:
-        writing.set()
-        discarding.join(0.1)
-        return real(fd, data)
-
-    staged = staging.stage(10)
-    staged.write(b"0123456789")
-    staged.seal()
-    monkeypatch.setattr(os, "write", slow)
-    discarding = threading.Thread(target=lambda: (writing.wait(10), staged.discard()))
-    discarding.start()
-    found.append(staged.path)
-    discarding.join(10)
-    assert len(found) == 1 and (staged.held, files(staging)) == (None, [])
-
-
-def test_staging_that_was_removed_is_made_again_when_it_is_needed(staging: Staging) -> None:
-    """What waits in memory outlives the folder."""
-    staged = staging.stage(10)
-    staged.write(b"x")
-    for path in Path(staging.path).iterdir():
-        path.rmdir() if path.is_dir() else path.unlink()
-    os.rmdir(staging.path)
-    assert Path(staged.path).read_bytes() == b"x"
-    staged.discard()
-
-
-def test_one_may_be_discarded_by_a_signal_handler_amid_its_writing(
-    staging: Staging, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It runs in the thread that writes, which would wait for itself."""
-    staged, real, ended = staging.stage(10), os.write, []
-    staged.write(b"x")
-
-    def interrupted(fd: int, data: bytes) -> int:
-        staged.discard()
-        return real(fd, data)
-
-    def ask() -> None:
-        with contextlib.suppress(MediaRootError):
-            ended.append(staged.path)
-        ended.append("")
-
-    monkeypatch.setattr(os, "write", interrupted)
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(5)
-    assert ended == [""] and files(staging) == []
-
-
-def test_a_staged_file_that_is_forgotten_is_removed_with_what_it_replaced(staging: Staging) -> None:
-    """An interruption may come before the block that discards it; nobody could put the old version back then."""
     before = descriptors()
-    staged, other = staging.stage(), staging.stage()
-    staged.keeps = True
-    Path(f"{staged.path}{KEPT}").write_bytes(b"old")
-    staged.write(b"x")
-    del staged
-    assert (files(staging), descriptors()) == ([other.path], before + 1)
-    other.discard()
-
-
-def test_a_forked_process_that_forgets_a_staged_file_leaves_it_to_its_parent(staging: Staging) -> None:
-    """The child has copies of all objects, and lets go of them where it ends as any program does."""
-    staged = staging.stage()
-    staged.keeps = True
-    kept = Path(f"{staged.path}{KEPT}")
-    kept.write_bytes(b"old")
-    child = os.fork()
-    if not child:
-        try:
-            del staged
-        finally:
-            os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    assert Path(staged.path).exists() and kept.exists()
-    staged.discard()
-    kept.unlink()
-
-
-@pytest.mark.parametrize("refused", [KeyboardInterrupt, OSError(errno.EIO, "Input/output error")])
-def test_a_file_whose_making_ends_early_is_not_left(
-    staging: Staging, monkeypatch: pytest.MonkeyPatch, refused: Any
-) -> None:
-    """Neither the file nor its descriptor, though nobody has been told of them."""
-    before, real = descriptors(), os.open
-
-    def made(*arguments: Any) -> int:
-        os.close(real(*arguments))
-        raise refused
-
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, MediaRootError)):
-        patch.setattr(os, "open", made)
-        staging.stage()
-    assert (files(staging), descriptors()) == ([], before)
+    monkeypatch.setattr("resto_wsgi.master.staging.os.mkdir", full)
+    for _ in range(3):
+        with pytest.raises(MediaRootError) as caught:
+            media_root.stage()
+        assert caught.value.full
+    monkeypatch.undo()
+    assert os.listdir(os.path.join(media_root.root, ".resto/staging")) == []
+    assert descriptors() <= before

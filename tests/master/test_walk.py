@@ -1,4 +1,4 @@
-"""All names of a media root, on a real disk, in deep, wide, looping and vanishing trees."""
+"""All names of a media root, on a real disk, in deep, wide, linked and vanishing trees."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from resto_wsgi.errors import MediaRootError
 from resto_wsgi.master.media_root import MediaRoot
+from resto_wsgi.master.walk import LINKS, Skipped, Tally
 
 
 @pytest.fixture
@@ -62,48 +63,76 @@ def test_what_is_hidden_or_no_name_is_left_out(media_root: MediaRoot) -> None:
     assert list(media_root.names()) == ["good"]
 
 
-def test_links_to_files_and_to_folders_inside_are_followed_as_listdir_does(
-    media_root: MediaRoot, tmp_path: Path
-) -> None:
-    """As listdir does: a name that can be opened by way of a link is a name."""
-    touch(media_root, "real/deep/file")
-    (tmp_path / "outside").touch()
-    os.symlink("real", media_root.path("link"))
-    os.symlink("../real/deep", media_root.path("real/near"))
-    os.symlink(tmp_path / "outside", media_root.path("file"))
-    names = list(media_root.names())
-    assert sorted(names) == ["file", "link/deep/file", "link/near/file", "real/deep/file", "real/near/file"]
-    assert set(names) == listed(media_root)
+def test_links_are_passed_over_and_named(media_root: MediaRoot, tmp_path: Path) -> None:
+    """To files and folders, inside and outside, to nothing and to themselves; one that is hidden is nobody's matter."""
+    touch(media_root, "real/deep/file", ".hidden/secret")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").touch()
+    targets = {
+        "file": "real/deep/file",
+        "passwd": "/etc/passwd",
+        "folder": "real",
+        "real/up": "..",
+        "out": "../outside",
+    }
+    targets |= {"nowhere": "nothing", "loop": "loop", "own": ".resto/staging", "hidden": ".hidden", ".link": "real"}
+    for name, target in targets.items():
+        os.symlink(target, media_root.path(name))
+    found: list[Skipped] = []
+    assert list(media_root.names(found.append)) == ["real/deep/file"]
+    assert {each.name for each in found} == targets.keys() - {".link"}
+    assert {each.kind for each in found} == {LINKS}
+    assert listed(media_root) == {"real/deep/file"}
 
 
-def test_links_out_of_the_root_and_into_what_is_hidden_are_not_followed(media_root: MediaRoot, tmp_path: Path) -> None:
-    """Neither to a folder beside it, nor above it, nor to the uploads that are not published yet."""
-    touch(media_root, "file", ".hidden/secret")
-    (tmp_path / "media-of-another").mkdir()
-    (tmp_path / "media-of-another/secret").touch()
-    media_root.stage()
-    for number, target in enumerate(("../media-of-another", "..", "/", ".resto/staging", ".hidden", "nowhere")):
-        os.symlink(target, media_root.path(f"link-{number}"))
-    assert list(media_root.names()) == ["file"]
+def test_folders_that_are_declared_are_walked_though_they_are_links(tmp_path: Path) -> None:
+    """And so is a root that is a link itself; a link in them is not followed, and nothing is walked for ever."""
+    (tmp_path / "disk/below").mkdir(parents=True)
+    for path in ("disk/a", "disk/below/b"):
+        (tmp_path / path).touch()
+    os.symlink("/etc", tmp_path / "disk/etc")
+    (tmp_path / "real/folder").mkdir(parents=True)
+    os.symlink("real", tmp_path / "media")
+    os.symlink("../disk", tmp_path / "real/uploads")
+    os.symlink("../../disk/below", tmp_path / "real/folder/inner")
+    os.symlink(".", tmp_path / "real/self")
+    root = MediaRoot(str(tmp_path / "media"), linked=["uploads", "folder/inner", "self", "missing"])
+    found: list[Skipped] = []
+    names = sorted(root.names(found.append))
+    assert [each for each in names if not each.startswith("self/")] == [
+        "folder/inner/b",
+        "uploads/a",
+        "uploads/below/b",
+    ]
+    assert {each.name for each in found} >= {"uploads/etc", "self/uploads", "self/self", "self/folder/inner"}
+    assert set(names) == listed(root)
+    root.close()
 
 
-def test_a_root_that_is_a_link_itself_is_walked(media_root: MediaRoot, tmp_path: Path) -> None:
-    """What counts is where it leads."""
-    touch(media_root, "real/file")
-    os.symlink("real", media_root.path("link"))
-    os.symlink("media", tmp_path / "alias")
-    assert sorted(MediaRoot(str(tmp_path / "alias")).names()) == ["link/file", "real/file"]
+def test_a_declared_folder_whose_disk_is_away_is_an_error_and_not_an_empty_folder(tmp_path: Path) -> None:
+    """Who concludes from the names that one is gone must not be told half of them."""
+    (tmp_path / "media").mkdir()
+    os.symlink("../disk", tmp_path / "media/uploads")
+    root = MediaRoot(str(tmp_path / "media"), linked=["uploads"])
+    with pytest.raises(
+        MediaRootError, match=r"cannot list 'uploads' in MEDIA_ROOT: .* leads to no folder; see that its"
+    ):
+        list(root.names())
+    root.close()
 
 
-def test_loops_end(media_root: MediaRoot) -> None:
-    """To itself, to the root, to a folder above, and two folders to one another."""
-    touch(media_root, "a/file", "b/file")
-    os.symlink("loop", media_root.path("loop"))
-    os.symlink("..", media_root.path("a/root"))
-    os.symlink(".", media_root.path("a/same"))
-    os.symlink("../b", media_root.path("a/other"))
-    os.symlink("../a", media_root.path("b/other"))
-    assert sorted(media_root.names()) == ["a/file", "a/other/file", "b/file", "b/other/file"]
+def test_a_tally_counts_all_and_names_a_few() -> None:
+    """A line of the log holds no more, and is ASCII whatever a name is."""
+    tally = Tally()
+    assert not str(tally)
+    tally.add(Skipped("a/na\u00efve", LINKS))
+    assert str(tally) == r"1 symbolic links ('a/na\xefve')"
+    for number in range(100):
+        tally.add(Skipped(f"{number}", LINKS))
+    tally.add(Skipped("other", "sockets"))
+    assert str(tally) == (
+        r"101 symbolic links ('a/na\xefve', '0', '1', '2', '3', '4', '5', '6', '7', '8', ...); 1 sockets ('other')"
+    )
 
 
 def test_what_vanishes_meanwhile_is_tolerated(media_root: MediaRoot) -> None:
@@ -129,10 +158,10 @@ def test_what_cannot_be_read_is_an_error_and_not_an_empty_folder(
     touch(media_root, "a/file")
     real = os.scandir
 
-    def refuse(path: str) -> object:
-        if path.endswith("/a"):
+    def refuse(fd: int) -> object:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/a"):
             raise PermissionError(errno.EACCES, "Permission denied")
-        return real(path)
+        return real(fd)
 
     before = descriptors()
     monkeypatch.setattr(os, "scandir", refuse)
@@ -162,7 +191,7 @@ def test_a_wide_tree_takes_no_more_memory_than_a_narrow_one(media_root: MediaRoo
         tracemalloc.stop()
 
 
-def test_a_deep_tree_takes_one_descriptor_a_level_and_gives_them_back(media_root: MediaRoot) -> None:
+def test_a_deep_tree_takes_two_descriptors_a_level_and_gives_them_back(media_root: MediaRoot) -> None:
     """Also where nobody wants the rest of the names."""
     deep = "/".join("x" * 200)
     touch(media_root, f"{deep}/file", "/".join("y" * 510), "z")
@@ -170,7 +199,7 @@ def test_a_deep_tree_takes_one_descriptor_a_level_and_gives_them_back(media_root
     names = media_root.names()
     for name in names:
         if name == f"{deep}/file":
-            assert before < len(os.listdir("/proc/self/fd")) <= before + 202
+            assert before < len(os.listdir("/proc/self/fd")) <= before + 402
             break
     else:
         raise AssertionError("not found")

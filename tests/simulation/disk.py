@@ -13,12 +13,14 @@ import errno
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from resto_wsgi.errors import MediaRootError, NameRejected
 from resto_wsgi.master.media_root import Master, Publication
+from resto_wsgi.master.state import State
+from resto_wsgi.master.walk import Skipped
 
 from .kernel import Kernel, Process
 
@@ -36,9 +38,9 @@ class Inode:
     number: int
 
     @property
-    def state(self) -> tuple[int, int, int, int]:
+    def state(self) -> State:
         """What ``MediaRoot.state`` returns."""
-        return (1, self.number, len(self.content), int(self.mtime * 1e9))
+        return State(1, self.number, len(self.content), int(self.mtime * 1e9))
 
 
 @dataclass
@@ -159,7 +161,7 @@ class MemoryMediaRoot:
         inode = self._inode(name)
         return Master(file=io.BytesIO(inode.content), size=len(inode.content), mtime=inode.mtime, state=inode.state)
 
-    def state(self, name: str) -> tuple[int, int, int, int] | None:
+    def state(self, name: str) -> State | None:
         self.step(f"state {name}", may_fail=f"read {name}")
         inode = self.disk.seen.get(name)
         return None if inode is None else inode.state
@@ -181,7 +183,7 @@ class MemoryMediaRoot:
         folders = {rest.partition("/")[0] for rest in below if "/" in rest}
         return sorted(folders), sorted(rest for rest in below if "/" not in rest)
 
-    def names(self) -> Iterator[str]:
+    def names(self, skipped: Callable[[Skipped], None] = lambda skipped: None) -> Iterator[str]:
         self.step("names")
         for name in sorted(self.disk.seen):
             if name in self.disk.seen:
@@ -190,7 +192,7 @@ class MemoryMediaRoot:
 
     # Writing
 
-    def stage(self, hold: int = 0) -> MemoryStaged:
+    def stage(self, hold: int = 0, *, near: str = "", digest: bool = True) -> MemoryStaged:
         self._write("stage", "stage", "an upload")
         self._staged += 1
         return MemoryStaged(self, f"{ROOT}/.resto/staging/{self.process.label}/{self._staged}")
@@ -202,7 +204,8 @@ class MemoryMediaRoot:
             raise FileExistsError(errno.EEXIST, "File exists", name)
         return self._put(staged, name, None)
 
-    def replace(self, staged: MemoryStaged, name: str) -> Publication:
+    def replace(self, staged: MemoryStaged, name: str, *, keep: bool = True) -> Publication:
+        assert keep, "only a media server does without"
         self._write(f"replace {name}", "save", name)
         self._check_folders(name)
         if self.disk.is_folder(name):

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterator
 
 from ...master.hashing import blocks_of, sha256_of
-from ...master.staging import make_hidden
+from ...master.hidden import make_hidden
 
 __all__ = ["Generations", "compute_digest", "mark_digest", "mark_generation", "read_digest", "read_generation"]
 

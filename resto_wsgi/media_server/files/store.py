@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ... import names
+from ...master.hidden import make_hidden
 from ...master.locks import name_lock
-from ...master.staging import make_hidden
 from . import marks
 from .own_names import is_own
 
@@ -69,8 +69,7 @@ class Store:
         self._own = own
         self._generations = marks.Generations(os.path.join(own, "generations"))
         self._swept = 0.0
-        os.makedirs(self.root, 0o755, exist_ok=True)
-        make_hidden(self._staging)
+        self._make_staging()
         self._sweep_staging()
         self.sweep()
 
@@ -112,7 +111,7 @@ class Store:
     @contextlib.contextmanager
     def stage(self) -> Iterator[Staged]:
         """Open a file that nobody sees; it is gone afterwards, unless it was published."""
-        make_hidden(self._staging)  # somebody may have emptied the root meanwhile
+        self._make_staging()  # somebody may have emptied the root meanwhile
         path = os.path.join(self._staging, f"{STAGED}{secrets.token_hex(8)}")
         fd = self._open_staged(path)
         try:
@@ -125,7 +124,7 @@ class Store:
     @contextlib.contextmanager
     def change(self, name: str) -> Iterator[Change]:
         """Hold a name, against all other threads and processes, that is to be published or deleted. Raises OSError."""
-        make_hidden(self._staging)  # and with it where the locks are
+        self._make_staging()  # and with it where the locks are
         lock = name_lock(self._own, name)
         lock.acquire()
         try:
@@ -191,6 +190,10 @@ class Store:
             yield fd
         finally:
             os.close(fd)
+
+    def _make_staging(self) -> None:
+        os.makedirs(self.root, 0o755, exist_ok=True)
+        make_hidden(self._staging)
 
     def _open_staged(self, path: str) -> int:
         """Make a file and lock it while it is written, so that a sweep knows who lives."""

@@ -30,8 +30,8 @@ from ...errors import DeliveryError
 from ...fields.digests import parse_digest
 from ...hosts import parse_hosts
 from ...master.hashing import blocks_of, sha256_of
+from ...master.hidden import make_hidden
 from ...master.locks import FileLock
-from ...master.staging import make_hidden
 from ...master.state import State
 from ...transports.http.security import Security
 from ..answers import Refused

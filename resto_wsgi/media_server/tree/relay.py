@@ -25,9 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ...config import Settings
 from ...errors import OutboxError
 from ...hosts import Host
-from ...master.media_root import Master, MediaRoot
-from ...master.state import State
-from ...master.walk import walk
+from ...master.media_root import MediaRoot
 from ...outbox.outbox import Outbox
 from ...outbox.rows import Delivery
 from ...outbox.status import HostStatus
@@ -37,7 +35,7 @@ from ...replicator import Parts, Replicator
 from ...transports.http.security import Security
 from ..answers import JSON, TEXT, UNKEPT, Answer, Refused, no_such_file, whole_answer
 from ..caller import is_library, is_node, own_url, patience, wants_json
-from ..files.own_names import is_own
+from ..files.own_names import OWN
 from ..files.store import LONGEST, Change, Staged, Store
 from ..name_and_version import Version
 from . import report as tree_report
@@ -90,7 +88,7 @@ class Relay:
         self.children: Sequence[Host] = settings.hosts
         self.store = store
         self._clock = clock
-        root = _Root(store)
+        root = MediaRoot(store.root, longest=LONGEST, without=OWN)
         self.node_id = Hops.own(root.identity)
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
         self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
@@ -249,28 +247,3 @@ class Relay:
             else:
                 for line in passing.reports.get(host.url) or [done]:
                     yield line.below(parent)
-
-
-class _Root(MediaRoot):
-    """The master as the node sees it: no symbolic link is followed, so none can make a child hold other files."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store.root)
-        self._store = store
-
-    def open(self, name: str) -> Master:
-        found = self._store.open(name)
-        if found is None:
-            raise FileNotFoundError(name)
-        file, status = found
-        return Master(file, status.st_size, status.st_mtime, State.of(status))
-
-    def state(self, name: str) -> State | None:
-        status = self._store.status(name)
-        return None if status is None else State.of(status)
-
-    def exists(self, name: str) -> bool:
-        return self.state(name) is not None
-
-    def names(self) -> Iterator[str]:
-        return (name for name in walk(self.root, LONGEST) if self.exists(name) and not is_own(name))

@@ -1,0 +1,131 @@
+"""The files of a media root for who reads them: opened, looked at and listed. Nothing is changed here.
+
+``open`` tells a name that is missing from one that cannot be seen for another reason, a symbolic link on its way for
+instance: what is missing may be deleted elsewhere, and nothing else may. ``media_root`` stands on this.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+from io import FileIO
+from typing import BinaryIO
+
+from ..errors import MediaRootError
+from .disk import disk
+from .folders import UTF8, Folders, native
+from .hashing import blocks_of, sha256_of
+from .listing import Entry, listdir, page
+from .state import State
+from .walk import Skipped, walk
+
+__all__ = ["Files", "Master"]
+
+ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})  # ENXIO: a socket
+
+
+@dataclass(frozen=True)
+class Master:
+    """The master's copy of a name, open for reading: ``size`` in bytes, ``mtime`` in seconds since 1970."""
+
+    file: BinaryIO
+    size: int
+    mtime: float
+    state: State
+
+
+class Files:
+    """The files below ``root``. Names were checked by ``names.check``; any thread or process may call.
+
+    ``linked`` are the folders that may be symbolic links, ``longest`` is how many bytes of UTF-8 a name may have, and
+    ``without`` is what at the top of the root belongs to somebody else and is never shown.
+    """
+
+    def __init__(self, root: str, *, linked: Iterable[str], fsync: bool, longest: int, without: Container[str]) -> None:
+        self.root = native(os.path.abspath(root))
+        self._folders = Folders(self.root, linked, fsync=fsync)
+        self._longest = longest
+        self._without = without
+
+    def path(self, name: str) -> str:
+        """Return the absolute path of ``name``, as ``open`` takes it in this locale."""
+        return os.path.join(self.root, name if UTF8 else os.fsdecode(name.encode()))
+
+    def open(self, name: str) -> Master:
+        """Open the master's copy; the caller closes ``file``.
+
+        Raises FileNotFoundError where there is none, and MediaRootError where that cannot be told, as with a symbolic
+        link.
+        """
+        try:
+            with self._folders.place(name) as place:
+                # Not a bare descriptor, which an interruption would leave open for good.
+                file = FileIO(self.path(name), opener=place.open)
+        except OSError as error:
+            if error.errno in ABSENT:
+                raise FileNotFoundError(errno.ENOENT, "not in MEDIA_ROOT", name) from None
+            raise MediaRootError("read", name, error) from error
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            file.close()
+            raise FileNotFoundError(errno.ENOENT, "not a file in MEDIA_ROOT", name)
+        return Master(file, status.st_size, status.st_mtime, State.of(status))
+
+    def state(self, name: str) -> State | None:
+        """Return what ``open`` would find, without opening it; None where it would find nothing, or a symbolic link."""
+        try:
+            status = self._status(name)
+        except OSError as error:
+            if error.errno in ABSENT or error.errno == errno.ELOOP:
+                return None
+            raise MediaRootError("read", name, error) from error
+        return State.of(status) if stat.S_ISREG(status.st_mode) else None
+
+    def size(self, name: str) -> int:
+        """Return the size in bytes. Raises what ``open`` raises."""
+        master = self.open(name)
+        master.file.close()
+        return master.size
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 in hexadecimal. Raises what ``open`` raises."""
+        with self.open(name).file as file, disk("read", name):
+            return sha256_of(blocks_of(file.fileno())).hex()
+
+    def exists(self, name: str) -> bool:
+        """True where ``name`` is a file."""
+        try:
+            os.lstat(self.path(name))  # most names that are asked for are free, whatever is followed
+            return stat.S_ISREG(self._status(name).st_mode)
+        except OSError:
+            return False
+
+    def listdir(self, folder: str) -> tuple[list[str], list[str]]:
+        """Return the sorted names of the folders and of the files in ``folder`` ("" is the root), hidden ones left out.
+
+        Raises FileNotFoundError or NotADirectoryError, and MediaRootError.
+        """
+        with disk("list", folder or ".", but=(FileNotFoundError, NotADirectoryError)):
+            return listdir(self._folders, folder)
+
+    def entries(self, folder: str, after: str, limit: int) -> list[Entry]:
+        """Return at most ``limit`` entries of a folder ("" is the root) whose names come after ``after``, sorted.
+
+        Raises what ``listdir`` raises.
+        """
+        with disk("list", folder or ".", but=(FileNotFoundError, NotADirectoryError)):
+            return page(self._folders, folder, after, limit, () if folder else self._without)
+
+    def names(self, skipped: Callable[[Skipped], None] = lambda skipped: None) -> Iterator[str]:
+        """Yield every name that has a file, in no order, in constant memory; nothing hidden. Raises MediaRootError.
+
+        ``skipped`` is told of each symbolic link, which is not followed.
+        """
+        return walk(self._folders, longest=self._longest, without=self._without, skipped=skipped)
+
+    def _status(self, name: str) -> os.stat_result:
+        with self._folders.place(name) as place:
+            return place.status()
