@@ -1,9 +1,12 @@
 """``python tests/chaos``: run the parts, print the table, and exit with 1 where one of them found something.
 
---short                 what ``make test`` runs, in about 90 s; without it about half an hour
---only PART[,PART]      simulation, kill, partitions, disk, outage
+--short                 what ``make test`` runs, in about 90 s; without it about three quarters of an hour
+--only PART[,PART]      simulation, kill, partitions, disk, outage, model
 --seed N                draw the same; what the machine makes of it may differ
---kills N, --seconds N, --owed N, --histories N    how much of kill, partitions, outage, simulation
+--kills N, --seconds N, --owed N, --histories N, --model-seconds N
+                        how much of kill, partitions, outage, simulation, model
+--lines N[,N]           draw the events of known defects too (model): see LINES in tests/chaos/model/events.py
+--steps N[-N][,...]     play these steps alone of history SEED, and tell all that happened (model)
 --json FILE             the figures, for other programs
 --keep                  do not remove the files of the run
 """

@@ -7,7 +7,7 @@
     host              one host's whole folder  ReplicationError, whose DeliveryError for it has status 500 or 507
 
 First each error is looked for by itself; then threads save and delete while the disk is filled and emptied at random.
-With space again all must converge. The process has mounts of its own, so that nothing of this is seen outside.
+With space again all must converge.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from webob import Request
 from resto_wsgi import MediaRootError, OutboxError, ReplicationError, Replicator, UploadMiddleware
 
 from . import aftermath, bodies
+from .disks import Disk
 from .judge import judge, owed
 from .ledger import Effect, Ledger
 from .report import Figures
@@ -84,28 +84,6 @@ def _play(kind: str, folder: str, seed: int) -> Figures:
     return figures
 
 
-class _Disk:
-    """A tmpfs of some KiB, and the file that fills it."""
-
-    def __init__(self, path: str, size: int) -> None:
-        self.path = path
-        self._filler = os.path.join(path, "filler")
-        os.makedirs(path)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k,mode=755", "tmpfs", path], check=True)
-
-    def fill(self) -> None:
-        """Leave not a byte."""
-        with open(self._filler, "ab", buffering=0) as file:
-            for size in (4096, 1):
-                with contextlib.suppress(OSError):
-                    while True:
-                        file.write(bytes(size))
-
-    def empty(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._filler)
-
-
 class _Scene:
     """One full disk, three hosts, and a replicator with a worker in this process."""
 
@@ -121,7 +99,7 @@ class _Scene:
     def __enter__(self) -> _Scene:
         os.makedirs(self._folder)
         small = os.path.join(self._folder, "small")
-        self._disk = _Disk(small, DISK[self._kind])
+        self._disk = Disk(small, DISK[self._kind])
         large = os.path.join(self._folder, "large")
         self._master = os.path.join(small if "master" in self._kind else large, "media")
         outbox = os.path.join(small if "outbox" in self._kind else large, "outbox")

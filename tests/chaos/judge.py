@@ -18,7 +18,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .bodies import TORN, identify
@@ -62,16 +62,18 @@ def judge(
     outbox: str | None,
     *,
     now: float | None = None,
+    but: Container[str] = (),
 ) -> Verdict:
     """Compare the ``master`` root and those of the ``hosts`` (by a label) with the ledger and with each other.
 
-    ``now`` in seconds since 1970 is what temporary files are old against. Nothing may be under way meanwhile.
+    ``now`` in seconds since 1970 is what temporary files are old against; names in ``but`` are not judged. Nothing may
+    be under way meanwhile.
     """
     verdict = Verdict()
-    truth = read_root(master)
-    _against_ledger(verdict, ledger, truth)
+    truth = _without(read_root(master), but)
+    _against_ledger(verdict, ledger, truth, but)
     for label, root in hosts.items():
-        _against_master(verdict, ledger, label, truth, read_root(root))
+        _against_master(verdict, ledger, label, truth, _without(read_root(root), but))
     verdict.left_over += left_over(master, time.time() if now is None else now)
     verdict.owed += [] if outbox is None else owed(outbox)
     return verdict
@@ -81,8 +83,10 @@ def read_root(root: str) -> dict[str, str]:
     """Return the id of the content, or TORN, of every file under ``root``, our own folder left out."""
     found = {}
     for name in _files(root):
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(root, name), "rb") as file:
-            found[name] = identify(file.read())
+        path = os.path.join(root, name)
+        if not os.path.islink(path):  # what it leads to is no file of this root
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                found[name] = identify(file.read())
     return found
 
 
@@ -110,8 +114,12 @@ def owed(outbox: str) -> list[str]:
         return [str(dict(row)) for row in connection.execute("SELECT * FROM deliveries")]
 
 
-def _against_ledger(verdict: Verdict, ledger: Ledger, truth: Mapping[str, str]) -> None:
-    for name in ledger.names():
+def _without(found: Mapping[str, str], but: Container[str]) -> dict[str, str]:
+    return {name: value for name, value in found.items() if name not in but}
+
+
+def _against_ledger(verdict: Verdict, ledger: Ledger, truth: Mapping[str, str], but: Container[str]) -> None:
+    for name in _without(dict.fromkeys(ledger.names(), ""), but):
         legal, value = ledger.legal(name), truth.get(name)
         if value in legal:
             continue
@@ -123,7 +131,7 @@ def _against_ledger(verdict: Verdict, ledger: Ledger, truth: Mapping[str, str]) 
             verdict.lost.append(f"{name} on the master holds {value}, may hold {_shown(legal)}")
     for name in truth.keys() - set(ledger.names()):
         operation = ledger.operation_of(truth[name])
-        if operation is None or operation.name is not None or truth[name] == TORN:
+        if operation is None or not _is_a_content_of(ledger, name, truth[name]):
             _strange(verdict, ledger, "master", name, truth[name])
         elif operation.effect is Effect.NONE:
             verdict.resurrected.append(f"{name} on the master holds {truth[name]}, which was refused")

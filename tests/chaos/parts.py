@@ -24,29 +24,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .model.broken import MUTANTS
+from .model.plan import numbers
 from .report import Figures, print_table
 from .rig import TESTS, environment
 
 __all__ = ["PARTS", "Run", "Sizes", "main"]
 
-PARTS = ("simulation", "kill", "partitions", "disk", "outage")
+PARTS = ("simulation", "kill", "partitions", "disk", "outage", "model")
+MOUNTING = ("disk", "model")
 END_WITHIN = 20.0  # seconds from SIGTERM to SIGKILL
-LIMIT_SHORT, LIMIT_FULL = 150.0, 1500.0  # seconds for one part
+LIMIT_SHORT, LIMIT_FULL = 150.0, 1800.0  # seconds for one part
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much each part does. ``seconds`` are of partitions; ``short`` leaves out what takes waiting."""
+    """How much each part does. ``seconds`` are of partitions; ``short`` leaves out what takes waiting.
+
+    ``lines``, ``steps`` and ``mutants`` are the model's.
+    """
 
     short: bool = False
     kills: int = 1000
     seconds: int = 180
     owed: int = 100_000
     histories: int = 2000
+    model_seconds: int = 600
+    lines: tuple[int, ...] = ()
+    steps: tuple[int, ...] | None = None
+    mutants: tuple[str, ...] = tuple(MUTANTS)
 
     @classmethod
     def small(cls) -> Sizes:
-        return cls(True, 20, 12, 2000, 100)
+        return cls(True, 20, 12, 2000, 100, 25, mutants=())
 
 
 class Run:
@@ -124,7 +134,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.inside:
         return _inside(json.loads(options.inside))
     base = Sizes.small() if options.short else Sizes()
-    given = {key: getattr(options, key) for key in ("kills", "seconds", "owed", "histories")}
+    given = {
+        key: getattr(options, key)
+        for key in ("kills", "seconds", "owed", "histories", "model_seconds", "lines", "steps")
+    }
     sizes = Sizes(**{**vars(base), **{key: value for key, value in given.items() if value is not None}})
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     print(f"seed {seed}")
@@ -175,9 +188,27 @@ def _do(part: str, folder: str, seed: int, sizes: Sizes, own_mounts: bool) -> Fi
         from . import full_disk
 
         return full_disk.run(folder, seed=seed, own_mounts=own_mounts)
+    if part == "model":
+        return _model(folder, seed, sizes, own_mounts)
     from . import outage
 
     return outage.run(folder, seed=seed, count=sizes.owed)
+
+
+def _model(folder: str, seed: int, sizes: Sizes, own_mounts: bool) -> Figures:
+    from .model import part as model
+
+    alone = sizes.steps is not None  # one history is looked at
+    return model.run(
+        folder,
+        seed=seed,
+        seconds=sizes.model_seconds,
+        own_mounts=own_mounts,
+        lines=sizes.lines,
+        steps=sizes.steps,
+        mutants=() if alone else sizes.mutants,
+        patient=not sizes.short,
+    )
 
 
 def _available() -> list[str]:
@@ -186,7 +217,7 @@ def _available() -> list[str]:
 
 def _own_mounts(part: str) -> list[str]:
     """Return what to put before the command of a part that mounts: nothing of that is seen outside or stays."""
-    return ["unshare", "--mount", "--propagation=private"] if part == "disk" and _may_mount() else []
+    return ["unshare", "--mount", "--propagation=private"] if part in MOUNTING and _may_mount() else []
 
 
 def _may_mount() -> bool:
@@ -221,6 +252,10 @@ def _part(text: str) -> list[str]:
     return parts
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(sorted(numbers(text)))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("chaos", description="Break everything, and see that nothing is lost.")
     parser.add_argument("--short", action="store_true", help="what `make test` runs")
@@ -230,6 +265,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=int, help="of partitions")
     parser.add_argument("--owed", type=int, help="deliveries in the outage")
     parser.add_argument("--histories", type=int, help="of the simulation")
+    parser.add_argument("--model-seconds", type=int, help="of the model")
+    parser.add_argument("--lines", type=_numbers, help="known defects whose events the model draws, too")
+    parser.add_argument("--steps", type=_numbers, help="play these alone of one history of the model, such as 3,7-9")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     parser.add_argument("--keep", action="store_true", help="do not remove the files")
     parser.add_argument("--inside", help=argparse.SUPPRESS)

@@ -5,6 +5,7 @@
     refuse                              nobody listens on the port, and every open connection is reset
     silent                              connections are taken, nothing goes through and nothing is said
     delay, seconds                      each block arrives that much later, in both directions
+    slow, rate                          so many bytes a second go through, in each direction; who sends faster waits
     cut, after, direction="request"     of this direction that many bytes go through, then both sides are reset
     answer_then_cut                     the server gets the request and does it; instead of its answer comes a reset
     late, seconds                       the request is held; that long after the client gave up the server gets it
@@ -28,21 +29,25 @@ from ports import LOOPBACK, free_port
 
 BLOCK = 64 * 1024  # bytes
 PATIENCE = 10.0  # seconds in which a block is taken by the side that it is for
+PIECE = 4096  # bytes that a slow link passes on at a time
+LENGTH = 16 * 1024  # bytes that are on a slow link; it is read from no faster than they leave it
 ANSWER_WITHIN = 2.0  # seconds of silence after which nobody waits for the answer to a late request any more
-MODES = ("pass", "refuse", "silent", "delay", "cut", "answer_then_cut", "late")
+MODES = ("pass", "refuse", "silent", "delay", "slow", "cut", "answer_then_cut", "late")
 
 
 @dataclass(frozen=True)
 class Mode:
-    """What happens to what is sent; ``after`` is in bytes."""
+    """What happens to what is sent; ``after`` is in bytes, ``rate`` in bytes a second."""
 
     kind: str = "pass"
     seconds: float = 0.0
     after: int = 0
     direction: str = "request"
+    rate: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in MODES or self.direction not in ("request", "reply"):
+        known = self.kind in MODES and self.direction in ("request", "reply")
+        if not known or (self.kind == "slow") != (self.rate > 0):
             raise ValueError(f"no such mode: {self}")
 
 
@@ -82,10 +87,18 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def set(self, kind: str, *, seconds: float = 0.0, after: int = 0, direction: str = "request") -> None:
+    @property
+    def under_way(self) -> bool:
+        """True while something that was sent has yet to come out at the other end."""
+        with self._lock:
+            return any(link.held or link.waiting for link in self._links)
+
+    def set(
+        self, kind: str, *, seconds: float = 0.0, after: int = 0, direction: str = "request", rate: float = 0.0
+    ) -> None:
         """Switch the mode, for open connections too."""
         with self._switch:
-            self._mode = Mode(kind, seconds, after, direction)
+            self._mode = Mode(kind, seconds, after, direction, rate)
             if kind == "refuse":
                 self._end()
             elif self._listener is None and not self.stopped.is_set():
@@ -183,6 +196,7 @@ class _Link:
         self._done = self._reset = False
         self._wakened, self._waker = socket.socketpair()
         self._late_by = 0.0  # seconds
+        self._free = {"request": 0.0, "reply": 0.0}  # when a slow link has passed on what it was given
         self._at_end: set[socket.socket] = set()  # the sides that have closed
         self._since = Mode()  # the mode whose bytes are counted
         self._passed = {"request": 0, "reply": 0}
@@ -202,6 +216,11 @@ class _Link:
                 else:
                     self._reply(block)
             self._flush()
+
+    @property
+    def waiting(self) -> int:
+        """The number of pieces that are on the link."""
+        return len(self._queue)
 
     def abort(self) -> None:
         """Have the thread end with a reset of both sides; also called by other threads, so nothing is closed here."""
@@ -230,10 +249,13 @@ class _Link:
         return self._server
 
     def _ready(self) -> list[socket.socket]:
-        """Wait until a side has something, or until a delayed block is due."""
+        """Wait until a side has something that there is room for, or until a delayed block is due."""
         poll = select.poll()
-        both = (self._client, self._server)
-        sides = {side.fileno(): side for side in both if side is not None and side not in self._at_end}
+        full = {to for to in (self._client, self._server) if self._is_full(to)}
+        both = [(self._client, self._server), (self._server, self._client)]
+        sides = {
+            side.fileno(): side for side, to in both if side is not None and side not in self._at_end and to not in full
+        }
         for descriptor in sides:
             poll.register(descriptor, select.POLLIN)
         poll.register(self._wakened, select.POLLIN)
@@ -241,9 +263,18 @@ class _Link:
         found = poll.poll(None if wait is None else wait * 1000 + 1)
         return [sides[descriptor] for descriptor, _ in found if descriptor in sides and not self._done]
 
+    def _is_full(self, to: socket.socket | None) -> bool:
+        """True where a slow link takes no more in that direction."""
+        if self._proxy.mode.kind != "slow":
+            return False
+        return sum(len(block) for _, side, block in self._queue if side is to) >= LENGTH
+
     def _receive(self, side: socket.socket) -> bytes | None:
         """Return what came, b"" at the end, None where the side reset the connection."""
         try:
+            if self._proxy.mode.kind == "slow":
+                side.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BLOCK)  # or the kernel takes far more than we do
+                return side.recv(PIECE)
             return side.recv(BLOCK)
         except OSError:
             return None
@@ -298,6 +329,8 @@ class _Link:
         due = time.monotonic()
         if mode.kind == "delay":
             due += mode.seconds
+        elif mode.kind == "slow":
+            due = self._free[direction] = max(due, self._free[direction]) + len(block) / mode.rate
         if mode.kind != "pass":
             self._proxy.touch(self, mode)
         cut = mode.kind == "cut" and mode.direction == direction

@@ -14,7 +14,7 @@ from typing import Any
 
 from .judge import Verdict
 
-__all__ = ["Figures", "print_table"]
+__all__ = ["COUNTED", "Figures", "print_table"]
 
 COUNTED = ("lost", "resurrected", "torn", "unsent", "left_over", "owed")
 SHOWN = 20  # problems that are printed of each part
@@ -22,7 +22,10 @@ SHOWN = 20  # problems that are printed of each part
 
 @dataclass
 class Figures:
-    """``converged`` in seconds from the last fault, None where that took too long; ``took`` in seconds."""
+    """``converged`` in seconds from the last fault, None where that took too long; ``took`` in seconds.
+
+    ``story`` tells step by step how something failed, and is printed as it is.
+    """
 
     part: str
     seed: int
@@ -44,6 +47,7 @@ class Figures:
     answers: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -87,6 +91,8 @@ def print_table(parts: Iterable[Figures]) -> None:
             print(f"{figures.part}: FOUND {_in_one_line(problem)}")
         if len(figures.problems) > SHOWN:
             print(f"{figures.part}: and {len(figures.problems) - SHOWN} more")
+        for line in figures.story:
+            print(f"    {line}")
 
 
 def _rows(parts: list[Figures]) -> list[list[str]]:

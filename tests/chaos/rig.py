@@ -30,7 +30,7 @@ EXCEPTION = re.compile(r"[A-Za-z_.]+(Error|Exception|Exit|Warning)\b")  # how th
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PRODUCT = os.path.dirname(TESTS)
 
-__all__ = ["Gunicorn", "Nginx", "environment", "kill_child", "wait_until"]
+__all__ = ["Gunicorn", "Nginx", "connects", "defects_in", "environment", "kill_child", "wait_until"]
 
 
 class Nginx(StockServer):
@@ -102,7 +102,7 @@ class Gunicorn:
         if process is not None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            wait_until(lambda: not _connects(self.port), STOP_WITHIN, "a killed gunicorn listens")
+            wait_until(lambda: not connects(self.port), STOP_WITHIN, "a killed gunicorn listens")
 
     def stop(self) -> None:
         """End it in order, and by force where that takes too long."""
@@ -114,26 +114,31 @@ class Gunicorn:
             self.kill()
 
     def defects(self) -> list[str]:
-        """Return the lines of its log that tell of what nobody foresaw, with the exception that each ends in."""
-        found = []
-        with open(self.log, encoding="utf-8", errors="replace") as log:
-            defect = ""
-            for line in log:
-                if "defect" in line or "housekeeping failed" in line:
-                    defect = line.strip()
-                elif defect and EXCEPTION.match(line):
-                    found.append(f"{defect}: {line.strip()}")
-                    defect = ""
-        return found
+        """Return what its log tells of that nobody foresaw."""
+        return defects_in(self.log)
 
     def _listens(self) -> bool:
         if self._ended():
             raise RuntimeError(f"gunicorn ended while starting; see {self.log}")
-        return _connects(self.port)
+        return connects(self.port)
 
     def _ended(self) -> bool:
         process = self._process
         return process is None or bool(os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+
+
+def defects_in(path: str) -> list[str]:
+    """Return the lines of a log that tell of what nobody foresaw, with the exception that each ends in."""
+    found = []
+    with open(path, encoding="utf-8", errors="replace") as log:
+        defect = ""
+        for line in log:
+            if "defect" in line or "housekeeping failed" in line:
+                defect = line.strip()
+            elif defect and EXCEPTION.match(line):
+                found.append(f"{defect}: {line.strip()}")
+                defect = ""
+    return found
 
 
 def environment() -> dict[str, str]:
@@ -177,7 +182,8 @@ def _children(parent: int) -> Iterator[int]:
                     yield int(entry)
 
 
-def _connects(port: int) -> bool:
+def connects(port: int) -> bool:
+    """True where somebody listens on the port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((LOOPBACK, port)) == 0

@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -113,9 +113,9 @@ class Site:
     def delete(self, name: str, effect: Effect = Effect.DONE) -> None:
         self.ledger.end(self.ledger.begin(name, None), effect)
 
-    def judge(self, now: float | None = None) -> Verdict:
+    def judge(self, now: float | None = None, but: Container[str] = ()) -> Verdict:
         hosts = {label: str(root) for label, root in self.hosts.items()}
-        return judge(self.ledger, str(self.master), hosts, str(self.outbox), now=now)
+        return judge(self.ledger, str(self.master), hosts, str(self.outbox), now=now, but=but)
 
 
 @pytest.fixture
@@ -323,6 +323,53 @@ def test_a_name_begins_absent_and_what_is_refused_does_not_count() -> None:
     ledger.end(ledger.begin("a", "3"), Effect.DONE)
     assert "3" in ledger.legal("a")
     assert None not in ledger.legal("a")
+
+
+def test_a_save_that_varies_its_name_is_where_its_client_heard() -> None:
+    """Until then it may be under any name of its kind; what asked for the name itself is not there then."""
+    ledger = Ledger("t")
+    untold, told = (ledger.begin("a/cat.jpg", value, varied=True) for value in ("t-1", "t-2"))
+    assert ledger.was_sent("a/cat-k3x9qd7m.jpg", "t-1")
+    assert not ledger.was_sent("a/dog-k3x9qd7m.jpg", "t-1")
+    ledger.end(told, Effect.DONE, name="a/cat-0000000000.jpg")
+    ledger.end(untold, Effect.PERHAPS)
+    assert ledger.legal("a/cat.jpg") == {None, "t-1"}
+    assert ledger.legal("a/cat-0000000000.jpg") == {"t-2"}
+    assert ledger.allows("a/cat-k3x9qd7m.jpg", "t-1")
+    assert not ledger.allows("a/cat-k3x9qd7m.jpg", "t-2")
+
+
+def test_a_reader_may_find_what_nothing_has_replaced_before_it_began() -> None:
+    """Both versions while one is replaced, and what is refused later, until its client knows."""
+    clock = Clock()
+    ledger = Ledger("t", clock)
+    for value in ("1", "2"):
+        ledger.end(ledger.begin("a", value), Effect.DONE)
+        clock.now += 1
+    refused = ledger.begin("a", "3")
+    clock.now += 1
+    ledger.end(refused, Effect.NONE)
+    assert ledger.readable("a", 0.5, 0.6) == {"1"}
+    assert ledger.readable("a", 0.5, 1.5) == {"1", "2"}
+    assert ledger.readable("a", 2.5, 2.6) == {"2", "3"}
+    assert ledger.readable("a", 3.5, 3.6) == {"2"}
+    assert ledger.readable("b", 3.5, 3.6) == {None}
+
+
+def test_a_name_is_only_saved_until_somebody_does_anything_else() -> None:
+    """A delete, or a save that was refused."""
+    ledger = Ledger("t")
+    assert not ledger.is_only_saved("a")
+    ledger.end(ledger.begin("a", "1"), Effect.DONE)
+    assert ledger.is_only_saved("a")
+    ledger.end(ledger.begin("a", "2"), Effect.NONE)
+    assert not ledger.is_only_saved("a")
+
+
+def test_names_that_are_left_out_are_not_judged(site: Site) -> None:
+    """Neither on the master nor on a host."""
+    site.remove("b.bin")
+    assert site.judge(but=("b.bin",)).clean
 
 
 # Readers, the wait, the processes, the report

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -48,6 +50,32 @@ def stored(nginx: Any, name: str) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def test_slow_holds_the_sender_to_its_rate(nginx: Any, proxy: Proxy, client: Any) -> None:
+    """What is sent arrives, no sooner than the rate allows, and the kernels in between swallow little of it."""
+    proxy.set("slow", rate=400_000)
+    with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        connection.sendall(b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 600000\r\n\r\n")
+        began = time.monotonic()
+        connection.sendall(bytes(600_000))
+        assert 0.5 < time.monotonic() - began < 3
+        assert connection.recv(12) == b"HTTP/1.1 201"
+        assert 1.4 < time.monotonic() - began < 4
+    assert stored(nginx, "a") == bytes(600_000)
+    assert proxy.counts == {"slow": 1}
+
+
+def test_slow_ends_when_the_mode_does(nginx: Any, proxy: Proxy, client: Any) -> None:
+    """What was on the link still comes, and the rest is as quick as before."""
+    proxy.set("slow", rate=100_000)
+    threading.Timer(0.3, proxy.set, ["pass"]).start()
+    began = time.monotonic()
+    assert put(client, proxy, "a") == 201
+    assert 0.3 < time.monotonic() - began < 2
+    assert stored(nginx, "a") == BODY
+    assert not proxy.under_way
 
 
 def test_pass_changes_nothing(nginx: Any, proxy: Proxy, client: Any) -> None:
