@@ -26,8 +26,9 @@ def judge_write(environ: WSGIEnvironment, etag: str | None, mtime: int) -> None:
 
     RFC 9110, section 13.2.2. ``mtime`` is in seconds since 1970.
     """
-    if not any(each in environ for each in _CONDITIONS):
+    if not any(each in environ for each in _CONDITIONS):  # most have none, and webob's Request costs
         return
+    # In the order of section 13.2.2: If-Match, else If-Unmodified-Since, and then If-None-Match.
     _judge_match(environ, etag, mtime)
     if etag is not None and etag in Request(environ).if_none_match:
         raise _other_version()
@@ -38,7 +39,7 @@ def unchanged(environ: WSGIEnvironment, etag: str, mtime: int) -> bool:
     if not any(each in environ for each in _CONDITIONS):
         return False
     _judge_match(environ, etag, mtime)
-    if "HTTP_IF_NONE_MATCH" in environ:
+    if "HTTP_IF_NONE_MATCH" in environ:  # If-Modified-Since does not count then (section 13.1.3)
         return etag in Request(environ).if_none_match
     since = http_seconds(environ.get("HTTP_IF_MODIFIED_SINCE", ""))
     return since is not None and mtime <= since

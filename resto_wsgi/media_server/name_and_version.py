@@ -104,6 +104,7 @@ def _mtime_ns(environ: WSGIEnvironment) -> int | None:
 
     A node above says it to the nanosecond, so that they do also if a file came without a Date.
     """
+    # Who can write can say any Date too, so Resto-Mtime is believed of everybody who was admitted.
     exact = environ.get("HTTP_RESTO_MTIME", "")
     if exact.isascii() and exact.isdigit() and len(exact) <= GENERATION_DIGITS:
         return int(exact)

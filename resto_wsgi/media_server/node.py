@@ -107,7 +107,7 @@ class MediaServer:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = FileBody(environ)
-        self.start()
+        self.start()  # here too: a server that forks after it has loaded us has left the threads behind
         try:
             answer = self._answer(environ, body)
         except Refused as refused:
@@ -116,7 +116,7 @@ class MediaServer:
         except OSError as error:
             print(f"media server: {shown(error, 200)}", file=environ["wsgi.errors"])
             answer = text_answer("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
-        except OutboxError as error:
+        except OutboxError as error:  # of a read: what is deleted is not known, so no child may be asked
             print(f"media server: {error}", file=environ["wsgi.errors"])
             answer = text_answer("503 Service Unavailable", "the outbox of this node cannot be read")
         # The server must not take the rest of a body for the next request.
@@ -175,6 +175,7 @@ class MediaServer:
         self._admit(environ)
         name = writable(path_of(environ, "400 Bad Request"))
         version = Version.of(environ)
+        # All that a head can be refused for comes before the body, so that nobody uploads in vain.
         body.judge()
         size = body.length or 0
         passing = self.role.passing(environ, size)
@@ -185,6 +186,7 @@ class MediaServer:
         ):
             sha256 = body.copy_to(staged.fd, arrival.took)
             staged.seal(arrival.mtime_ns, sha256=sha256, generation=version.generation, exact=version.exact)
+            # Sealed before the name is held: its fsync would make everybody wait who wants the name.
             with self.role.changing(name, passing) as change:
                 _judge(environ, change, version.generation)
                 lines = self.role.publish(name, change, staged, passing)
@@ -224,7 +226,7 @@ class MediaServer:
         """MKCOL (RFC 4918, section 9.3), which a PUT does not need: it makes the folders of its name."""
         self._admit(environ)
         name = writable(path_of(environ, "400 Bad Request").removesuffix("/"))
-        if body.length != 0 and (body.length or "HTTP_TRANSFER_ENCODING" in environ):
+        if body.length != 0 and (body.length or "HTTP_TRANSFER_ENCODING" in environ):  # RFC 4918, section 9.3.1
             raise Refused("415 Unsupported Media Type", "MKCOL takes no body")
         try:
             self.store.make_folder(name)
@@ -252,6 +254,6 @@ def _disk_answers() -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise Refused("507 Insufficient Storage", "the disk is full") from None
-        if error.errno in NO_FILE:
+        if error.errno in NO_FILE:  # ELOOP: a symbolic link, which is never followed
             raise Refused("409 Conflict", "the name is a folder, or a folder of it is none") from None
         raise

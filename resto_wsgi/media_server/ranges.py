@@ -44,9 +44,11 @@ def parse(header: str, size: int) -> list[Span] | None:
         spans.append((first, min(size, int(spec[2]) + 1) if spec[2] else size))
     if not spans:
         return None
+    # Those outside of the file are left out, as section 15.5.17 permits, unless all of them are.
     found = [(first, end) for first, end in spans if first < end]
     if not found:
         raise Unsatisfiable
+    # Overlaps that add up to more than the file would cost more than sending it whole.
     return found if sum(end - first for first, end in found) <= size else None
 
 

@@ -61,6 +61,7 @@ def _file_answer(
         version.append(("Resto-Generation", str(generation)))
     if unchanged(environ, etag, mtime):
         return Answer("304 Not Modified", version)
+    # After the conditions: whoever has this version already shall not have it hashed.
     if digest := _digest(environ, file, status):
         version.append(("Repr-Digest", format_digest(digest)))
     kind = _media_type(name)
@@ -105,7 +106,7 @@ def _partial(file: BinaryIO, spans: Sequence[Span], size: int, kind: str, header
 
 
 def _whole(environ: WSGIEnvironment, file: BinaryIO, size: int) -> Iterable[bytes]:
-    wrapper: Any = environ.get("wsgi.file_wrapper")
+    wrapper: Any = environ.get("wsgi.file_wrapper")  # the server's own way, which may be sendfile
     whole: Iterable[bytes] = wrapper(file, BLOCK_BYTES) if wrapper else Blocks(file, (0, size))
     return whole
 
@@ -119,6 +120,7 @@ def _digest(environ: WSGIEnvironment, file: BinaryIO, status: stat_result) -> by
 
 
 def _media_type(name: str) -> str:
+    # A .gz is sent as it is, and not as something else in Content-Encoding: its bytes are those of its digest.
     kind, encoding = mimetypes.guess_type(name.rpartition("/")[2], strict=False)
     return "application/octet-stream" if encoding or kind is None else kind
 

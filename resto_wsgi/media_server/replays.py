@@ -33,7 +33,7 @@ class Replays:
         try:
             try:
                 _make(path)
-            except FileNotFoundError:
+            except FileNotFoundError:  # the first one of its minute, so old minutes go once a minute
                 make_hidden(self._folder)
                 self._sweep(now)
                 with contextlib.suppress(FileExistsError):

@@ -86,8 +86,8 @@ class Outbox:
         """Note that these hosts are owed ``name``, and return it by host; it is on the disk then.
 
         ``begin``: the caller, who holds the lock of the name, will send now. ``gone``: the name is deleted, and a
-        tombstone is written with it. ``way`` is how the change came, in the caller's words. What was owed stays owed
-        since then, and unsure; its failures are forgotten.
+        tombstone is written with it. ``way`` is how the change came, in the caller's words; ``owe`` clears it. What was
+        owed stays owed since then, and unsure; its failures are forgotten.
         """
         now = self._clock()
 

@@ -26,6 +26,7 @@ STEPS = (  # each leads to the next version; once released, one is never changed
         "CREATE INDEX names_by_gone ON names (gone) WHERE gone IS NOT NULL",
         "CREATE TABLE members (host TEXT PRIMARY KEY, joining INTEGER) WITHOUT ROWID",
     ),
+    # The nodes of a tree that the change came through, so that one that is sent it later knows a child that leads back.
     ("ALTER TABLE deliveries ADD COLUMN way TEXT NOT NULL DEFAULT ''",),
 )
 
@@ -44,7 +45,7 @@ BEGIN = """UPDATE deliveries SET begun = generation,
     WHERE name = :name AND host = :host"""
 OWE = """INSERT INTO deliveries (host, name, generation, since, due) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (name, host) DO UPDATE SET generation = excluded.generation, due = excluded.due,
-    attempts = 0, parked = 0, status = NULL, reason = ''"""
+    attempts = 0, parked = 0, status = NULL, reason = '', way = ''"""
 REMOVE = f"DELETE FROM deliveries WHERE {OWN}"
 REMOVE_SURE = f"DELETE FROM deliveries WHERE {OWN} AND unsure_until <= :now"
 RELEASE = f"UPDATE deliveries SET due = :due WHERE {OWN}"

@@ -120,13 +120,16 @@ def test_what_a_dead_process_began_stays_begun_whoever_records_and_cancels(outbo
 
 
 def test_a_way_is_that_of_the_latest_change(path: str, clock: Clock) -> None:
-    """It is kept by a restart, and by whoever owes the name once more; of what nobody noted it is empty."""
+    """It is kept by a restart; of what nobody noted it is empty, and so it is of what is owed once more as it is."""
     outbox = Outbox(path, clock=clock)
     for way in ("first", "second"):
         outbox.record("cat", [HOST], begin=False, due=NOW, way=way)
-    outbox.owe(HOST, ["cat", "dog"])
+    outbox.owe(HOST, ["dog"])
     outbox.close()
     outbox = Outbox(path, clock=clock)
     assert [outbox.way(HOST, name) for name in ("cat", "dog", "none")] == ["second", "", ""]
+    outbox.owe(HOST, ["cat"])
+    assert outbox.way(HOST, "cat") == ""
+    outbox.record("cat", [HOST], begin=False, due=NOW, way="third")
     outbox.record("cat", [HOST], begin=False, due=NOW)
     assert outbox.way(HOST, "cat") == ""

@@ -1,5 +1,8 @@
-"""The names of this server's own pages. No file can have one of them, nor lie below it, and one that somebody has put
-there on the disk is not there for anybody: the store does not list it, and ``node`` serves the page."""
+"""The names of this server's own pages.
+
+No file can have one of them, nor lie below it. A file that somebody has put there on the disk is nobody's: the store
+does not list it, and ``node`` serves the page.
+"""
 
 from __future__ import annotations
 

@@ -38,20 +38,23 @@ def index_page(environ: WSGIEnvironment, role: Role) -> Answer:
     """Return a page of the index of the node that has this role."""
     query = query_of(environ)
     after, limit = page_of(query)
-    gone = query.get("gone") == "1"
     if after and not _is_name(after):
         raise Refused("400 Bad Request", "after is no name")
+    # A node that catches up learns from the id what its files have come through, see ``hops``.
     own = {"node": role.node_id} if role.node_id else {}
+    gone = {"gone": 1} if query.get("gone") == "1" else {}
     found = _gone(role, after) if gone else names_after(role.store, after)
     chosen = list(islice(found, limit))
-    following = None
-    if len(chosen) == limit:
-        following = query_text(after=chosen[-1], limit=limit, **({"gone": 1} if gone else {}))
+    following = query_text(after=chosen[-1], limit=limit, **gone) if len(chosen) == limit else None
     if gone:
         return _deleted_page(environ, chosen, following, own)
     records = [record for name in chosen if (record := _record(role.store, name))]
     if wants_json(environ):
         return json_page({"names": records, "next": following, **own}, following)
+    return _names_page(records, following)
+
+
+def _names_page(records: list[dict[str, Any]], following: str | None) -> Answer:
     rows = [
         (
             f'<a href="./{escape(names.quote(each["name"]))}">{escape(each["name"])}</a>',
@@ -81,7 +84,10 @@ def names_after(store: Store, after: str = "") -> Iterator[str]:
 
 
 def _entries(store: Store, folder: str, last: str) -> Iterator[tuple[str, bool]]:
-    """Yield the names in a folder whose last parts come after ``last``, and which of them are folders."""
+    """Yield the names in a folder whose last parts come after ``last``, and which of them are folders.
+
+    The folder is read in parts: all of its entries may be more than memory is to hold.
+    """
     while entries := store.entries(folder, last, ENTRIES_AT_ONCE):
         for each in entries:
             name = _join(folder, each.name)
@@ -99,7 +105,7 @@ def _gone(role: Role, after: str) -> Iterator[str]:
 
 def _record(store: Store, name: str) -> dict[str, Any] | None:
     found = store.open(name)
-    if found is None:
+    if found is None:  # deleted since its folder was read
         return None
     file, status = found
     with file:

@@ -40,6 +40,7 @@ def missing_page(environ: WSGIEnvironment, role: Role) -> Answer:
     """Return the page that the query asks for: ``?child=URL&after=NAME&limit=NUMBER``, all optional."""
     query = query_of(environ)
     page = page_of(query)
+    # Only children that there are: what is in the query is not asked for anything.
     children = [each for each in role.children if each.url == query.get("child", each.url)]
     if "child" in query and not children:
         raise Refused("404 Not Found", "no such child")
@@ -53,6 +54,7 @@ def _owed(role: Role, children: list[Host], page: Page) -> _Owed:
     following: str | None = None
     for child in children:
         room = page.limit - len(found)
+        # One page costs as many rows as it shows, whatever the children are owed.
         rows = role.owing(child, page.after, room) if room else []
         found += [(child, row) for row in rows]
         if room and len(rows) == room:
@@ -103,6 +105,7 @@ def _json(environ: WSGIEnvironment, role: Role, owed: _Owed) -> Answer:
     told: dict[str, Any] = {
         "owed": count,
         "subtree": count + sum(each.get("owed", 0) for each in nodes),
+        # Who does not answer may owe anything.
         "complete": not any("error" in each for each in nodes),
         "children": children,
         "nodes": nodes,

@@ -1,4 +1,8 @@
-"""``/__readme.txt``: the commands for this very node, to be pasted into a shell. ``node`` calls this."""
+"""``/__readme.txt``: the commands for this very node, to be pasted into a shell.
+
+Nothing that a client sent is in it but the address by which he called, and that only if a shell takes it for a plain
+word (``caller.own_url``). ``node`` calls this.
+"""
 
 from __future__ import annotations
 

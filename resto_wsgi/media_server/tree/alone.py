@@ -1,4 +1,8 @@
-"""A node that has no children: what it is sent is here or nowhere, and nobody is owed anything. See ``role``."""
+"""The role of a node that has no children: what it is sent is here or nowhere, and nobody is owed anything.
+
+It has no outbox and no thread. What a request says for a tree is not looked at: how long it waits, and which nodes it
+came through, for nothing is passed on. ``node`` makes it; see ``role``.
+"""
 
 from __future__ import annotations
 

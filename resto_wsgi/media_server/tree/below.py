@@ -99,6 +99,7 @@ class Below:
         raise Refused("404 Not Found", "no such file", [UNKEPT] if hops.count else [])
 
     def _in_turn(self) -> Iterator[Host]:
+        # Round robin, so that no child answers for all; a count needs no lock in CPython.
         first = next(self._turn) % len(self._children)
         return iter(self._children[first:] + self._children[:first])
 
@@ -114,9 +115,11 @@ class Below:
         except DeliveryError:
             (self._resting if alone else self._alone)[child.url] = self._clock() + REST_SECONDS
             return True
+        # A body without an end could have been cut short, and a part that nobody asked for is no file.
         if reading.status in FOUND and reading.ends and (reading.status != 206 or "Range" in fields):
             return reading
         with reading:
+            # Of one that is asked for its own files alone, a 404 says nothing of those below it.
             return alone or reading.status not in ABSENT
 
     def _passed_on(self, environ: WSGIEnvironment, name: str, reading: Reading) -> Answer:
@@ -142,6 +145,7 @@ class Below:
         if environ["REQUEST_METHOD"] == "HEAD":
             reading.close()
             return Answer(status, headers)
+        # Only a file that says how long it is can be known to be whole when it has come.
         whole = reading.status == 200 and reading.size is not None
         blocks = self._keep(name, reading) if self._keep and whole else reading.blocks()
         return Answer(status, headers, _Streamed(blocks, reading))

@@ -115,7 +115,7 @@ class CatchUp:
                 self._judge_deletes()
             for record in self._above.deleted():
                 self._try(record.name, partial(self._delete, record.name))
-            if not self.progress.failed:
+            if not self.progress.failed:  # else the parts are gone on from by the next run
                 shutil.rmtree(self._folder, ignore_errors=True)
         finally:
             lock.release()
@@ -156,7 +156,7 @@ class CatchUp:
 
     def _bring(self, record: Record) -> None:
         """Fetch a file that differs, and publish it."""
-        seen = self._state(record.name)
+        seen = self._state(record.name)  # before all else: what changes here from now on is newer than what comes
         if seen is not None and self._is_as_above_or_newer(record):
             return
         make_hidden(self._folder)
@@ -207,6 +207,7 @@ class CatchUp:
         with self._role.changing(name, passing) as change:
             if self._state(name) != seen or not _may_follow(change, generation):
                 return
+            # Asked with the lock held: who changes it above after that has to send it here, and waits for this lock.
             now = self._above.look(name)
             if now.status != 200 or _version(now) != _version(told):
                 return

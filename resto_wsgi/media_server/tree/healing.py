@@ -58,6 +58,7 @@ class Healing:
             self._keeping.discard(name)
 
     def _keep(self, name: str, reading: Reading) -> Iterator[bytes]:
+        # A disk that is full here is no reason to break off: the reader gets his file.
         digest, whole = hashlib.sha256(), True
         with self._relay.store.stage() as staged:
             for block in reading.blocks():
@@ -80,6 +81,7 @@ class Healing:
         with self._relay.changing(name, passing) as change:
             if change.status is not None or self._relay.is_gone(name):
                 return
+            # The file that went had this generation or a later one: what comes from below may be older.
             if (known := change.generation) is not None and (generation is None or generation <= known):
                 return
             self._relay.publish(name, change, staged, passing)

@@ -146,6 +146,7 @@ class Relay:
 
     def publish(self, name: str, change: Change, staged: Staged, passing: Passing) -> list[Line]:
         outcome = self._carry(name, lambda: change.publish(staged), passing, gone=False)
+        # Not before it has the name: killed in between, there are a file and a tombstone, and the file counts.
         if self.outbox.is_gone(name):
             self.outbox.exhume(name)
         size = os.fstat(staged.fd).st_size
@@ -174,6 +175,7 @@ class Relay:
         own = own_url(environ).partition("//")[2]
         lines = tree_report.unique(lines)
         bad = tree_report.owed(lines)
+        # To the library 202 would be a failure: it would send the file again for as long as a leaf is away.
         if bad and not is_library(environ):
             status = "202 Accepted"
         elif lines[0].state == "absent":
