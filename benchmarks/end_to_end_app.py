@@ -21,7 +21,7 @@ def ours() -> Any:
         return [upload.name for upload in request.environ["resto.uploads"]]
 
     settings = {"media_root": os.environ["ROOT"], "media_hosts": os.environ["HOSTS"].split(",")}
-    return UploadMiddleware(_application(store), **settings, fsync=os.environ["FSYNC"] == "True")
+    return UploadMiddleware(_application(store), **settings, publish="on_success", fsync=os.environ["FSYNC"] == "True")
 
 
 def django_resto() -> Any:

@@ -206,7 +206,7 @@ def ours(body: str, length: int, root: str) -> dict[str, Any]:
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
         return [b"ok"]
 
-    middleware = UploadMiddleware(application, media_root=root, fsync=False, max_files=MANY)
+    middleware = UploadMiddleware(application, media_root=root, fsync=False, max_files=MANY, publish="on_success")
 
     def parse(environ: dict[str, Any]) -> list[str]:
         uploads.clear()

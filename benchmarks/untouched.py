@@ -84,7 +84,7 @@ def wrapped(calls: int, root: str, hosts: list[str]) -> dict[str, Any]:
     from resto_wsgi import UploadMiddleware
 
     os.makedirs(root)
-    middleware = UploadMiddleware(_application, media_root=root, media_hosts=hosts)
+    middleware = UploadMiddleware(_application, media_root=root, media_hosts=hosts, publish="on_success")
     try:
         return _time(middleware, calls)
     finally:

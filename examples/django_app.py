@@ -51,7 +51,7 @@ def index(request):
 urlpatterns = [path("", index)]
 app = get_wsgi_application()
 # Settings.from_mapping(settings) takes the same names from settings.py.
-application = UploadMiddleware(app, Replicator(Settings.from_environ(os.environ)))
+application = UploadMiddleware(app, Replicator(Settings.from_environ(os.environ)), paths=["/"])
 
 if __name__ == "__main__":
     from waitress import serve

@@ -7,7 +7,7 @@ import os
 
 from flask import Flask, render_template_string, request
 
-from resto_wsgi import Replicator, Settings, UploadMiddleware
+from resto_wsgi import Replicator, Settings, UploadMiddleware, uploads_of
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -41,12 +41,12 @@ def index():
     for file in filter(None, request.files.getlist("files")):  # a picker that was left empty comes as a false one
         file.seek(0, os.SEEK_END)
         seen.append((file.filename, file.tell()))
-    # What the middleware caught. The key is missing where the request was not a multipart form.
-    return render_template_string(PAGE, uploads=request.environ.get("resto.uploads", ()), seen=seen)
+    # What the middleware caught; nothing if the request was not a multipart form.
+    return render_template_string(PAGE, uploads=uploads_of(request.environ), seen=seen)
 
 
 # `app.wsgi_app = UploadMiddleware(app.wsgi_app, ...)` does the same and keeps `flask run` working.
-application = UploadMiddleware(app, Replicator(Settings.from_environ(os.environ)))
+application = UploadMiddleware(app, Replicator(Settings.from_environ(os.environ)), paths=["/"])
 
 if __name__ == "__main__":
     from waitress import serve

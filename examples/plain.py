@@ -8,7 +8,7 @@ from html import escape
 
 from multipart import parse_form_data
 
-from resto_wsgi import Replicator, Settings, UploadMiddleware
+from resto_wsgi import Replicator, Settings, UploadMiddleware, uploads_of
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -28,11 +28,11 @@ PAGE = """<!doctype html>
 def app(environ, start_response):
     result = ""
     if environ["REQUEST_METHOD"] == "POST":
-        # What the middleware caught. The key is missing where the request was not a multipart form.
+        # What the middleware caught; nothing if the request was not a multipart form.
         stored = [
             f'<li><a href="{escape(upload.url)}">{escape(upload.name)}</a><br>'
             f"{upload.size} bytes, SHA-256 <code>{upload.sha256}</code>"
-            for upload in environ.get("resto.uploads", ())
+            for upload in uploads_of(environ)
         ]
         # The body is still the one that the browser sent, for any parser that the application likes.
         texts, files = parse_form_data(environ)
@@ -48,7 +48,7 @@ def app(environ, start_response):
     return [body]
 
 
-application = UploadMiddleware(app, Replicator(Settings.from_environ(os.environ)))
+application = UploadMiddleware(app, Replicator(Settings.from_environ(os.environ)), paths=["/"])
 
 if __name__ == "__main__":
     from waitress import serve

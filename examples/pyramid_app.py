@@ -9,7 +9,7 @@ from html import escape
 from pyramid.config import Configurator
 from pyramid.response import Response
 
-from resto_wsgi import Replicator, Settings, UploadMiddleware
+from resto_wsgi import Replicator, Settings, UploadMiddleware, uploads_of
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -29,11 +29,11 @@ PAGE = """<!doctype html>
 def index(request):
     if request.method != "POST":
         return Response(PAGE.format(result=""))
-    # What the middleware caught. The key is missing where the request was not a multipart form.
+    # What the middleware caught; nothing if the request was not a multipart form.
     result = "<h2>On every media server</h2><ul>" + "".join(
         f'<li><a href="{escape(upload.url)}">{escape(upload.name)}</a><br>'
         f"{upload.size} bytes, SHA-256 <code>{upload.sha256}</code>"
-        for upload in request.environ.get("resto.uploads", ())
+        for upload in uploads_of(request.environ)
     )
     # request.POST is as ever, but it comes parsed: Pyramid need not read the body again.
     result += f"</ul><h2>As Pyramid read it</h2><p>“{escape(request.POST.get('title', ''))}”<ul>"
@@ -50,7 +50,7 @@ with Configurator() as config:
     app = config.make_wsgi_app()
 
 # In an ini file, a pipeline through [filter:resto] with `use = egg:resto_wsgi` does the same.
-application = UploadMiddleware(app, Replicator(Settings.from_environ(os.environ)))
+application = UploadMiddleware(app, Replicator(Settings.from_environ(os.environ)), paths=["/"])
 
 if __name__ == "__main__":
     from waitress import serve

@@ -19,7 +19,7 @@ from .replicator import Replicator, Stored
 
 if TYPE_CHECKING:
     from .middleware import UploadMiddleware
-    from .upload.uploads import Upload, Uploads
+    from .upload.uploads import Upload, Uploads, uploads_of
 
 __all__ = [
     "ConfigError",
@@ -36,16 +36,17 @@ __all__ = [
     "UploadMiddleware",
     "UploadRejected",
     "Uploads",
+    "uploads_of",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the middleware's side, and with it WebOb and multipart, when it is first asked for."""
+    """Load the middleware's side, and with it WebOb, when it is first asked for."""
     if name == "UploadMiddleware":
         from .middleware import UploadMiddleware
 
         return UploadMiddleware
-    if name in ("Upload", "Uploads"):
+    if name in ("Upload", "Uploads", "uploads_of"):
         from .upload import uploads
 
         return getattr(uploads, name)

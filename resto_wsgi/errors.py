@@ -76,11 +76,14 @@ class UploadRejected(RestoError):
     """A request that must not reach the application; the middleware answers it with ``http_status``.
 
     ``reason`` is shown to the client: it must be one line and hold no client string but through ``shown``.
-    ``headers`` are added to the answer (``WWW-Authenticate`` with a 401, for instance).
-    Raised by intake, and by an application's own ``authorize``, ``catch``, ``upload_to`` and ``validate``.
+    ``http_status`` is from 400 to 599, or from 300 on to send the client elsewhere; ValueError otherwise. ``headers``
+    are added to the answer (``WWW-Authenticate`` with a 401, ``Location`` with a 303).
+    Raised by the intake, and by an application's own ``authorize``, ``catch``, ``upload_to`` and ``validate``.
     """
 
     def __init__(self, reason: str, http_status: int = 400, headers: Sequence[tuple[str, str]] = ()) -> None:
+        if not 300 <= http_status <= 599:
+            raise ValueError(f"UploadRejected takes a status from 300 to 599, not {http_status!r}")
         super().__init__(reason, http_status)
         self.reason = reason
         self.http_status = http_status

@@ -2,7 +2,7 @@
 
     not ours ──> the application, untouched
     authorize ──> receive (intake) ──> name ──> validate ──> hand over (handoff) ──> the application, its answer held
-    its answer decides (answer): publish ──> the answer leaves;  refuse ──> withdraw;  too few hosts ──> withdraw, 503
+    its answer decides (verdict): publish ──> the answer leaves;  withdraw;  too few hosts ──> withdraw, 503
 
 Here are the policies of a request, and nothing that reads a body, a disk or a socket. Whatever ends a request, the
 uploads are released: what is published stands, everything staged is gone.
@@ -17,20 +17,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields as fields_of
 from typing import Any
 
-from webob.exc import WSGIHTTPException, status_map
-
 from . import names
 from .config import Settings
-from .errors import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError, UploadRejected
-from .forks import this_process
+from .errors import ConfigError, RestoError, UploadRejected
 from .replicator import Replicator
-from .upload.form import FilePart, Form
+from .upload.error_page import error_page
+from .upload.form import FilePart
 from .upload.handoff import hand_over, referenced
 from .upload.held_answer import HeldAnswer
 from .upload.intake import FILE_IN_MEMORY, Limits, receive
+from .upload.paths import is_below
 from .upload.request_head import MULTIPART, URLENCODED, media_type
-from .upload.uploads import Upload, Uploads
+from .upload.uploads import KEY, Upload, Uploads
 from .upload.urlencoded import receive_urlencoded
+from .upload.verdict import Verdict
+from .upload.wrapped import check_application
 
 __all__ = ["UploadMiddleware"]
 
@@ -39,7 +40,10 @@ HANDOFFS = ("original", "reference")
 PUBLISH = ("on_success", "always", "manual")
 NAMINGS = ("original", "random", "content")
 LIMITS = frozenset(field.name for field in fields_of(Limits))
-KEY = "resto.uploads"
+UNGUARDED = (
+    "UploadMiddleware: the files of every form that the application answers below 400 are published, whoever sends it: "
+    "give paths, catch, authorize or publish"
+)
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Any], Iterable[bytes]]
@@ -50,13 +54,13 @@ log = logging.getLogger("resto_wsgi")
 class UploadMiddleware:
     """Wraps a WSGI application: the files that clients upload to it are on every media server when it has answered.
 
-    Which requests: POST, PUT and PATCH with multipart/form-data, of these the ones under ``paths`` (prefixes), and of
-    these the ones for which ``catch(environ)`` is true. ``authorize(environ)`` refuses with 403 where it is false, or
-    as the UploadRejected that it raises says, before a byte of the body is read.
+    Which requests: POST, PUT and PATCH with multipart/form-data, of these the ones for ``paths`` and what is below
+    them, and of these the ones for which ``catch(environ)`` is true. ``authorize(environ)`` refuses with 403 if it is
+    false, or as the UploadRejected that it raises says, before a byte of the body is read.
 
     What the application reads: ``handoff="original"``, the client's own bytes; ``"reference"``, a body in which the
-    files of ``fields`` are text fields that hold their names; what else a client sends there, in a form of any kind and
-    under any method, is refused with 400. In both, ``environ["resto.uploads"]`` has the uploads.
+    files of ``fields`` are text fields that hold their names; what else a client sends there is refused with 400. In
+    both, ``environ["resto.uploads"]`` has the uploads, and ``environ["resto.uploads"][name]`` the one of that name.
 
     When they are published: ``publish="on_success"``, when the application answers 2xx or 3xx; ``"always"``, whatever
     it answers; ``"manual"``, only by ``environ["resto.uploads"].publish()``. An upload that was not published when the
@@ -70,7 +74,8 @@ class UploadMiddleware:
     claim) or ``allowed_extensions`` (415); an upload for which ``validate(upload)`` returns False (415) or raises
     UploadRejected.
 
-    All other keywords are settings of a ``Replicator``; or pass one as ``replicator``. Raises ConfigError.
+    All other keywords are settings of a ``Replicator``; or pass one as ``replicator``. Raises ConfigError, and
+    TypeError if ``application`` is no WSGI application.
     """
 
     def __init__(
@@ -83,7 +88,7 @@ class UploadMiddleware:
         authorize: Callable[[Environ], bool] | None = None,
         handoff: str = "original",
         fields: Iterable[str] = (),
-        publish: str = "on_success",
+        publish: str | None = None,
         upload_to: str | Callable[[str, str, Environ], str] = "uploads/%Y/%m",
         naming: str = "original",
         allowed_types: Iterable[str] | None = None,
@@ -92,6 +97,7 @@ class UploadMiddleware:
         clock: Callable[[], float] = time.time,
         **settings: Any,
     ) -> None:
+        check_application(application)
         self.limits = Limits(**{key: settings.pop(key) for key in LIMITS & settings.keys()})
         if replicator is not None and settings:
             raise ConfigError(sorted(settings)[0], "unknown, or a setting of the replicator that was passed as well")
@@ -101,7 +107,7 @@ class UploadMiddleware:
         self._authorize = authorize
         self._handoff = _one_of("handoff", handoff, HANDOFFS)
         self._fields = frozenset(_strings("fields", fields))
-        self._publish = _one_of("publish", publish, PUBLISH)
+        self._publish = _one_of("publish", publish or "on_success", PUBLISH)
         self._upload_to = upload_to
         self._naming = _one_of("naming", naming, NAMINGS)
         self._types = _lower_set("allowed_types", allowed_types)
@@ -114,40 +120,46 @@ class UploadMiddleware:
             raise ConfigError("upload_to", "takes a strftime pattern or a callable of field, filename and environ")
         self._dated()  # a pattern that makes no name is an error at start
         self.replicator = replicator or Replicator(Settings.from_keywords(**settings))
+        if not (self._paths or catch or authorize or publish):
+            log.warning("%s", UNGUARDED)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         self.replicator.start()
         if environ["REQUEST_METHOD"].upper() not in METHODS and not self._fields:
             return self._application(environ, start_response)
         try:
-            request = self._receive(environ) if self._is_ours(environ) else None
+            if self._fields:
+                self._look_for_forged_names(environ)
+            verdict = self._receive(environ) if self._is_ours(environ) else None
         except RestoError as error:
-            return _page(error)(environ, start_response)
-        if request is None:
+            page = error_page(error, show_traceback=self.replicator.settings.show_traceback)
+            return page(environ, start_response)
+        if verdict is None:
             return self._application(environ, start_response)
-        return HeldAnswer(environ, start_response, request.decide, request.finish).run(self._application)
+        return HeldAnswer(environ, start_response, verdict.decide, verdict.finish).run(self._application)
 
     def _is_ours(self, environ: Environ) -> bool:
-        kind = media_type(environ)
-        if (kind != MULTIPART and not (self._fields and kind == URLENCODED)) or KEY in environ:
+        if media_type(environ) != MULTIPART or KEY in environ:
             return False
-        if self._paths is not None:
-            path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-            if not path.encode("latin-1").decode("utf-8", "replace").startswith(self._paths):  # PEP 3333: octets
-                return False
+        if self._paths is not None and not is_below(environ, self._paths):
+            return False
         return self._catch is None or bool(self._catch(environ))
 
-    def _receive(self, environ: Environ) -> _Request | None:
-        """Read the body, name and check its files, and present them to the application; all, or nothing stays.
+    def _look_for_forged_names(self, environ: Environ) -> None:
+        """Refuse a form of another kind that has one of the fields in which the application finds names of ours.
 
-        Return None for a urlencoded form, which is only looked at for names that a client would forge.
+        Whatever its path is, since frameworks do not agree on paths; without a type it is a form for WebOb.
         """
-        if media_type(environ) == URLENCODED:
-            body = receive_urlencoded(environ, self.limits, self._fields)
-            environ["wsgi.input"] = io.BytesIO(body)
-            environ["CONTENT_LENGTH"] = str(len(body))
-            environ.pop("HTTP_TRANSFER_ENCODING", None)
-            return None
+        kind = media_type(environ)
+        if kind != URLENCODED and (kind or environ["REQUEST_METHOD"].upper() not in METHODS):
+            return
+        body = receive_urlencoded(environ, self.limits, self._fields)
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ["CONTENT_LENGTH"] = str(len(body))
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+
+    def _receive(self, environ: Environ) -> Verdict:
+        """Read the body, name and check its files, and present them to the application; all, or nothing stays."""
         if self._authorize is not None and not self._authorize(environ):
             raise UploadRejected("You may not upload here.", 403)
         dated = self._dated()
@@ -163,8 +175,8 @@ class UploadMiddleware:
         except BaseException:
             form.discard()
             raise
-        environ[KEY] = Uploads(tuple(uploads.values()), overwrite=self._naming == "content")
-        return _Request(environ[KEY], form, stream, self._publish)
+        environ[KEY] = found = Uploads(tuple(uploads.values()), overwrite=self._naming == "content")
+        return Verdict(found, form, stream, self._publish, show_traceback=self.replicator.settings.show_traceback)
 
     def _admit(self, field: str, filename: str, content_type: str) -> None:
         """Refuse a file before it is staged."""
@@ -194,74 +206,10 @@ class UploadMiddleware:
         return names.check(f"{folder}/{filename}" if folder else filename)
 
     def _dated(self) -> str:
-        """Return the folder of all files of a request that is received now; "" where each is asked for its own."""
+        """Return the folder of all files of a request that is received now; "" if each is asked for its own."""
         if not isinstance(self._upload_to, str):
             return ""
         return _folder(time.strftime(self._upload_to, time.gmtime(self._clock())))
-
-
-class _Request:
-    """What the application's answer does to the uploads of one request; in a process that it forked, nothing.
-
-    Such a process may leave by ``sys.exit``, or answer too: its end is not that of the request.
-    """
-
-    def __init__(self, uploads: Uploads, form: Form, body: Any, publish: str) -> None:
-        self._uploads = uploads
-        self._form = form
-        self._body = body
-        self._publish = publish
-        self._process = this_process()
-
-    def decide(self, code: int) -> Application | None:
-        """Publish or withdraw as the status says; return the error page that takes the answer's place, if any."""
-        if self._publish == "manual" or self._process != this_process():
-            return None
-        try:
-            if self._publish == "on_success" and not 200 <= code < 400:
-                self._uploads.withdraw()
-            else:
-                self._uploads.publish()
-        except RestoError as error:
-            try:
-                self._uploads.withdraw()
-            except RestoError:
-                log.exception("what was published before this failure could not be withdrawn, and stands")
-            return _page(error)
-        return None
-
-    def finish(self, failed: bool) -> None:
-        """End the request: nothing staged stays."""
-        if self._process != this_process():
-            return
-        try:
-            if failed and self._publish != "manual":
-                self._uploads.withdraw()
-        finally:
-            self._uploads.release()
-            self._form.discard()
-            self._body.close()
-
-
-def _page(error: RestoError) -> Application:
-    """Return the answer that says why: text, HTML or JSON by Accept, as WebOb's errors do."""
-    if isinstance(error, UploadRejected):
-        code, text, headers = error.http_status, error.reason, list(error.headers)
-    elif isinstance(error, NameRejected):
-        code, text, headers = 400, f"The file cannot be stored under its name: {error.reason}.", []
-    elif isinstance(error, ReplicationError):
-        log.error("%s", error)
-        code, text = 503, "Too few media servers took the file. Nothing was stored; try again."
-        headers = [("Retry-After", str(error.retry_after))]
-    elif isinstance(error, (MediaRootError, OutboxError)) and error.full:
-        log.error("%s", error)
-        code, text, headers = 507, "There is no space left for the file. Nothing was stored.", []
-    else:
-        log.error("%s", error)
-        code, text, headers = 500, "The file could not be stored.", []
-    kind: type[WSGIHTTPException] = status_map.get(code, status_map[400 if code < 500 else 500])
-    page: Application = kind(detail=text, headers=headers, body_template="${detail}")
-    return page
 
 
 def _folder(path: str) -> str:

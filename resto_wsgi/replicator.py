@@ -2,7 +2,7 @@
 
 Here the parts are put together and named for callers: what is saved and deleted is the publisher's matter, what is
 owed the worker's, what is read without a master the replicas'. Names are checked here, and nowhere below.
-The middleware, the command and applications call this; WebOb and multipart must not be loaded here.
+The middleware, the command and applications call this; WebOb must not be loaded here.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from resto_wsgi import (
     RestoError,
     UploadMiddleware,
     UploadRejected,
+    uploads_of,
 )
 
 BOUNDARY = "x-boundary"
@@ -329,7 +330,7 @@ def test_enough_hosts_are_enough(
     urls = [hosts[0].url, hosts[1].url, "127.0.0.1:9"]
     settings = {"required": required, "fatal_exceptions": fatal}
     with Replicator(media_root=tmp_path / "media", media_hosts=urls, **settings) as replicator:
-        response = post(UploadMiddleware(Application(), replicator), ("f", "a.jpg", CAT))
+        response = post(UploadMiddleware(Application(), replicator, publish="on_success"), ("f", "a.jpg", CAT))
         assert response.status_code == 200
         assert [len(held(host)) for host in hosts[:2]] == [1, 1]
     assert [record.levelno for record in caplog.records if record.name == "resto_wsgi"] == [logging.ERROR]
@@ -380,6 +381,69 @@ def test_a_name_cannot_be_forged_by_another_kind_of_request(replicator: Any, cha
     request.environ.update(change)
     assert request.get_response(app).status_code == 400
     assert application.body == b""
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("", b"photo=uploads/other.jpg"),
+        ("application/x-www-form-urlencoded; charset=utf-7", b"+AHA-hoto=uploads/other.jpg"),
+        ("application/x-www-form-urlencoded", b"title=x;photo=uploads/other.jpg"),
+        ("application/x-www-form-urlencoded", "größe=uploads/other.jpg".encode()),
+    ],
+)
+@pytest.mark.parametrize("path", ["/photos", "/./photos", "/elsewhere"])
+def test_a_name_cannot_be_forged_in_another_kind_of_form(
+    replicator: Any, content_type: str, body: bytes, path: str
+) -> None:
+    """Without a type, in another charset, behind a semicolon, in raw bytes; whatever path a framework takes it for."""
+    application = Application()
+    keywords = {"handoff": "reference", "fields": ["photo", "größe"], "paths": ["/photos"]}
+    request = Request.blank(path, method="POST", body=body)
+    request.environ["CONTENT_TYPE"] = content_type
+    assert request.get_response(UploadMiddleware(application, replicator, **keywords)).status_code == 400
+    assert application.body == b""
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/json", "application/octet-stream", "multipart/mixed; boundary=x"]
+)
+def test_what_is_no_form_passes_and_its_names_lead_nowhere(replicator: Any, content_type: str) -> None:
+    """Webhooks and beacons; what Bottle would read as a form there names no upload of this request."""
+    seen: list[Any] = []
+
+    def look(environ: Any) -> None:
+        seen.append(len(uploads_of(environ)))
+        with pytest.raises(KeyError):
+            uploads_of(environ)["uploads/other.jpg"]
+
+    application = Application(before=look)
+    app = UploadMiddleware(application, replicator, handoff="reference", fields=["photo"])
+    request = Request.blank("/", method="POST", body=b"photo=uploads/other.jpg")
+    request.content_type = content_type
+    assert request.get_response(app).status_code == 200
+    assert (seen, application.body) == ([0], b"photo=uploads/other.jpg")
+
+
+def test_a_name_leads_to_the_upload_of_this_very_request(replicator: Any) -> None:
+    """Whatever the parser; a name of an earlier upload, or none, is a KeyError."""
+    earlier = Application()
+    app = UploadMiddleware(earlier, replicator, handoff="reference", fields=["photo"])
+    post(app, ("photo", "a.jpg", CAT))
+    seen: list[Any] = []
+
+    def look(environ: Any) -> None:
+        value = Request(environ).POST["photo"]
+        seen.append((environ["resto.uploads"][value].filename, uploads_of(environ)[value].sha256))
+        for forged in (earlier.uploads[0].name, "../x", ""):
+            with pytest.raises(KeyError):
+                environ["resto.uploads"][forged]
+
+    post(
+        UploadMiddleware(Application(before=look), replicator, handoff="reference", fields=["photo"]),
+        ("photo", "b.jpg", CAT),
+    )
+    assert seen == [("b.jpg", hashlib.sha256(CAT).hexdigest())]
 
 
 def test_a_urlencoded_form_without_declared_fields_passes(replicator: Any) -> None:
@@ -442,13 +506,60 @@ def test_an_upload_ends_with_its_request(replicator: Any, hosts: Any) -> None:
     assert nothing_left(replicator, hosts)
 
 
-def test_catch_may_refuse(replicator: Any) -> None:
-    """As authorize may."""
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        *(
+            (303, [("Location", "/login?next=/photos")]),
+            (307, [("Location", "/x")]),
+            (401, [("WWW-Authenticate", "Basic")]),
+        ),
+        *(
+            (418, []),
+            (422, []),
+            (426, [("Upgrade", "TLS/1.3")]),
+            (429, [("Retry-After", "9")]),
+            (451, []),
+            (499, []),
+            (599, []),
+        ),
+    ],
+)
+@pytest.mark.parametrize("who", ["catch", "authorize", "validate"])
+def test_a_refusal_of_the_application_has_its_own_status(
+    replicator: Any, who: str, status: int, headers: list[tuple[str, str]]
+) -> None:
+    """Any from 400 to 599, and those that send the client elsewhere; with its headers, in the form that was asked."""
 
-    def catch(environ: Any) -> bool:
-        raise UploadRejected("Not now.", 429)
+    def refuse(_: Any) -> bool:
+        raise UploadRejected("Not now.", status, headers)
 
-    assert post(UploadMiddleware(Application(), replicator, catch=catch), ("f", "a.jpg", CAT)).status_code in (400, 429)
+    app = UploadMiddleware(Application(), replicator, **{who: refuse})
+    response = post(app, ("f", "a.jpg", CAT), HTTP_ACCEPT="application/json")
+    assert response.status_code == status
+    assert all(value in response.headers[name] for name, value in headers)
+    assert status < 400 or "Not now." in response.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "caught"),
+    [
+        *(
+            ("/photos", True),
+            ("/photos/", True),
+            ("/photos/1", True),
+            ("/photoshop", False),
+            ("/photo", False),
+            ("/", False),
+        ),
+        *(("/./photos", True), ("/x/../photos", True), ("//photos", True), ("/%FFphotos", True), ("/a/photos", False)),
+    ],
+)
+def test_paths_are_whole_segments_as_frameworks_read_them(replicator: Any, path: str, caught: bool) -> None:
+    """What a framework takes for the path is caught, and no other that only begins alike."""
+    application = Application()
+    post(UploadMiddleware(application, replicator, paths=["/photos"]), ("f", "a.jpg", CAT), path=path)
+    assert (application.uploads is not None) is caught
 
 
 def test_paths_are_text(replicator: Any) -> None:
@@ -583,6 +694,108 @@ def test_a_disk_that_fails_at_publication_withdraws(
     assert nothing_left(replicator, hosts)
 
 
+def test_both_names_of_a_file_must_be_allowed(replicator: Any, hosts: Any) -> None:
+    """Some frameworks take the filename, some the filename*."""
+    app = UploadMiddleware(Application(), replicator, allowed_extensions=["jpg"])
+    for names, status in (
+        ("a.jpg; filename*=UTF-8''b.jpg", 200),
+        ("a.jpg; filename*=UTF-8''b.html", 415),
+        ("a.html; filename*=UTF-8''b.jpg", 415),
+    ):
+        body = f"--x\r\nContent-Disposition: form-data; name=f; filename={names}\r\n\r\nx\r\n--x--".encode()
+        request = Request.blank("/", method="POST", body=body, content_type="multipart/form-data; boundary=x")
+        assert request.get_response(app).status_code == status
+    assert len(held(hosts[0])) == 1
+
+
+def test_a_probe_without_a_body_is_answered_by_the_application(replicator: Any) -> None:
+    """Of a client that wants to know whether it has to log in; ``authorize`` is asked as for any form."""
+    application = Application("401 Unauthorized")
+    probe = {"CONTENT_LENGTH": "0", "wsgi.input": io.BytesIO(b"")}
+    assert post(UploadMiddleware(application, replicator), ("f", "a.jpg", CAT), **probe).status_code == 401
+    assert (list(application.uploads), application.body) == ([], b"")
+    app = UploadMiddleware(Application(), replicator, authorize=lambda environ: False)
+    assert post(app, ("f", "a.jpg", CAT), **probe).status_code == 403
+
+
+def test_a_client_is_told_what_is_true_of_the_files_alone(tmp_path: Path) -> None:
+    """The application may have committed a row: nothing is said of that, and no one is told to send it again."""
+    with Replicator(media_root=tmp_path / "media", media_hosts=["127.0.0.1:9"]) as replicator:
+        page = post(UploadMiddleware(Application(), replicator), ("f", "a.jpg", CAT), HTTP_ACCEPT="text/plain").text
+    assert "None of the files of this request was kept." in page
+    assert "Nothing" not in page and "try again" not in page
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_a_failure_is_logged_with_a_traceback_if_that_is_wanted(
+    tmp_path: Path, show: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the default mode, in which the client gets a 503."""
+    with Replicator(media_root=tmp_path / "media", media_hosts=["127.0.0.1:9"], show_traceback=show) as replicator:
+        assert post(UploadMiddleware(Application(), replicator), ("f", "a.jpg", CAT)).status_code == 503
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert bool(record.exc_info) is show
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {},
+        {"paths": ["/photos"]},
+        {"catch": bool},
+        {"authorize": bool},
+        {"publish": "on_success"},
+        {"publish": "manual"},
+    ],
+)
+def test_a_middleware_that_publishes_for_anybody_warns_once_at_start(
+    replicator: Any, keywords: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless one of the four says that somebody has thought of it."""
+    app = UploadMiddleware(Application(), replicator, **keywords)
+    post(app, ("f", "a.jpg", CAT))
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == (0 if keywords else 1)
+    assert all("paths, catch, authorize or publish" in each for each in warnings)
+
+
+def test_an_application_of_another_kind_is_an_error_at_once(replicator: Any) -> None:
+    """Not a 500 for each request."""
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    for wrong in (asgi, lambda scope, receive, send: None, lambda environ: None, None, "app:application"):
+        with pytest.raises(TypeError, match="WSGI"):
+            UploadMiddleware(wrong, replicator)
+
+
+@pytest.mark.parametrize(
+    "code", ["import resto_wsgi", "import resto_wsgi.middleware", "from resto_wsgi import UploadMiddleware"]
+)
+def test_it_can_be_imported_where_warnings_are_errors(code: str) -> None:
+    """WebOb imports a module of the standard library that warns."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@on_every_kind
+@pytest.mark.parametrize("published", [False, True])
+def test_an_application_that_wants_none_of_the_files_discards_all(replicator: Any, hosts: Any, published: bool) -> None:
+    """A login page is answered with 200 too."""
+
+    def discard(environ: Any) -> None:
+        if published:
+            environ["resto.uploads"].publish()
+        environ["resto.uploads"].discard()
+
+    response = post(
+        UploadMiddleware(Application(before=discard), replicator), ("f", "a.jpg", CAT), ("g", "b.jpg", b"b")
+    )
+    assert response.status_code == 200
+    assert nothing_left(replicator, hosts)
+
+
 @pytest.mark.parametrize(
     "keywords",
     [
@@ -643,16 +856,6 @@ def test_a_thousand_uploads_cut_short_leave_nothing(replicator: Any, hosts: Any)
         request.environ["CONTENT_LENGTH"] = str(len(whole))
         assert request.get_response(app).status_code == 400
     assert (len(os.listdir("/proc/self/fd")), threading.active_count(), files(replicator.settings.media_root)) == before
-
-
-def test_the_master_error_is_not_shown_to_the_client() -> None:
-    """A page says what to do; paths and errno are for the log."""
-    from resto_wsgi.middleware import _page
-
-    page = _page(MediaRootError("save", "a/b.jpg", PermissionError(13, "Permission denied")))
-    response = Request.blank("/").get_response(page)
-    assert response.status_code == 500
-    assert b"Permission" not in response.body and b"a/b.jpg" not in response.body
 
 
 @on_every_kind

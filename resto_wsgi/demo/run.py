@@ -126,7 +126,11 @@ def _start(
         )
     )
     app = DemoApp(media, max_file_size=_MAX_FILE_SIZE)
-    page.serve(UploadMiddleware(app, replicator, max_file_size=_MAX_FILE_SIZE, max_total_size=_MAX_TOTAL_SIZE))
+    page.serve(
+        UploadMiddleware(
+            app, replicator, paths=["/upload"], max_file_size=_MAX_FILE_SIZE, max_total_size=_MAX_TOTAL_SIZE
+        )
+    )
     stack.callback(page.stop)  # again, and so first: what is being uploaded ends before the servers do
     return page.url, media
 

@@ -1,10 +1,10 @@
 """What the application reads in place of the body that intake has consumed.
 
-``original``: the very bytes the client sent, joined from literals and staged files, without a second copy.
+``original``: the very bytes that the client sent, joined from literals and staged files, without a second copy.
 ``reference``: a body of our own making, with a boundary that no client could foresee, in which the files of the
 declared fields are text fields that hold their names. Written anew from the parsed parts, so that nothing in
 it can be read by another parser as a field that we did not see.
-WebOb is given the parsed form where it keeps its own, so that it does not parse again. The middleware calls this.
+WebOb is given the parsed form in the place of its own, so that it does not parse again. The middleware calls this.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def referenced(
 ) -> tuple[str, list[Part], list[Piece]]:
     """Return a new Content-Type, the parts, and the pieces, with files of ``fields`` replaced by their names.
 
-    A file that was not picked becomes an empty text. Raises UploadRejected (400) where the client sent text under
-    one of these fields, or a field name that parsers read differently.
+    A file that was not picked becomes an empty text. Raises UploadRejected (400) if the client sent text under one of
+    these fields, or a field name that parsers read differently.
     """
     boundary = f"resto-{secrets.token_hex(16)}"
     parts = [_referenced_part(part, fields, name_of) for part in form.parts]
@@ -116,7 +116,7 @@ class _Rewindable:
     def __bool__(self) -> bool:
         return self._environ.get("wsgi.input") is self._body
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Let go of the environ, which holds this: a cycle would keep a request's files open."""
         self._environ, self._body = {}, None
 
@@ -167,7 +167,7 @@ class _Joined(io.RawIOBase):
     def close(self) -> None:
         self._close_file()
         if self.rewindable is not None:
-            self.rewindable.forget()
+            self.rewindable.release()
         for field in self.fields:
             field.close()
         super().close()

@@ -1,6 +1,6 @@
 """Holds an application's answer back until it is decided what becomes of its uploads.
 
-    running ── first byte of the body, or its end, or HOLD bytes written ──> decide(status) ──> passed on
+    running ── first byte of the body, or its end, or enough bytes written ──> decide(status) ──> passed on
        │                                                                          └──> replaced by another answer
        └── the application raises ──> failed
 
@@ -17,7 +17,7 @@ from typing import Any
 __all__ = ["HeldAnswer"]
 
 UNSENDABLE = re.compile(r"[\x00\r\n]|[^\x00-\xff]")
-HOLD = 64 * 1024  # bytes of write() kept in memory before the answer must be decided
+WRITTEN_IN_MEMORY = 64 * 1024  # bytes of write() that wait for the answer's end before it must be decided
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -63,7 +63,7 @@ class HeldAnswer:
                 if chunk is None:
                     break
                 first = chunk
-            self._settle()
+            self._let_decide()
             if not self._replaced:
                 self._held.append(first)
         except BaseException:
@@ -120,14 +120,14 @@ class HeldAnswer:
             return
         self._held.append(data)
         self._held_size += len(data)
-        if self._held_size > HOLD:
-            self._settle()
+        if self._held_size > WRITTEN_IN_MEMORY:
+            self._let_decide()
             if self._write is not None:
                 held, self._held = self._held, []
                 for part in held:
                     self._write(part)
 
-    def _settle(self) -> None:
+    def _let_decide(self) -> None:
         """Decide, and tell the server what the answer is."""
         if self._decided:
             return

@@ -1,20 +1,21 @@
 """The files of one request, from their names to their end: published and kept, or withdrawn and gone.
 
-    staged ── publish ──> published ── settle ──> kept
-      │                      │
-      └── discard, refuse ───┴── discard, refuse ──> gone
+    staged ── publish ──> published ── release ──> kept
+      │ ^                    │ │
+      │ └───── withdraw ─────┘ └── discard ──> gone
+      └── release, discard ──────────────────> gone
 
 ``Uploads`` is what the application finds in ``environ["resto.uploads"]``. Staged files stay readable until the
-request ends, published or not, because the body that the application reads is made of them. What an answer
-means for the files is decided by the middleware, the only caller of ``settle``, ``refuse`` and ``release``. They belong
-to the process that received them: one that the application forks meanwhile reads them and changes nothing.
+request ends, published or not, because the body that the application reads is made of them. What an answer means for
+the files is decided by ``Verdict``, the only caller of ``withdraw`` and ``release``. They belong to the process that
+received them: one that the application forks meanwhile reads them and changes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, overload
 
 from ..errors import RestoError
@@ -22,7 +23,9 @@ from ..forks import this_process
 from ..replicator import Publication, Replicator, Stored
 from .form import FilePart
 
-__all__ = ["Upload", "Uploads"]
+__all__ = ["KEY", "Upload", "Uploads", "uploads_of"]
+
+KEY = "resto.uploads"
 
 
 class Upload:
@@ -59,8 +62,8 @@ class Upload:
     def path(self) -> str:
         """Where the bytes are: the staged file until the upload is published, then the master's copy.
 
-        In mode distributed the staged file, which is there until the request ends. Raises MediaRootError where the
-        upload is so small that it was in memory, and the disk refuses it.
+        In mode distributed the staged file, which is there until the request ends. Raises MediaRootError if the upload
+        is so small that it was in memory, and the disk refuses it.
         """
         if self._publication is None or self._replicator.settings.mode == "distributed":
             return self._staged.path
@@ -84,11 +87,11 @@ class Upload:
         """Publish and replicate, once. Raises what ``Replicator.publish`` raises."""
         self._check_open()
         if self._publication is None and not self._discarded:
-            self._staged.spill()  # where the disk refuses it, nobody has heard of the name yet
+            self._staged.spill()  # if the disk refuses it, nobody has heard of the name yet
             self.stored, self._publication = self._replicator.publish(self._staged, self.name, overwrite=overwrite)
 
     def withdraw(self) -> None:
-        """Take the publication back everywhere, where there is one."""
+        """Take the publication back everywhere, if there is one."""
         if self._publication is not None:
             self._replicator.withdraw(self._publication)
             self._publication = self.stored = None  # only now: a withdrawal that failed can be repeated
@@ -108,7 +111,11 @@ class Upload:
 
 
 class Uploads(Sequence[Upload]):
-    """The uploads of one request, in the order of the form."""
+    """The uploads of one request, in the order of the form.
+
+    ``uploads[name]`` is the one that has or will have this name, and KeyError for any other text: so a name that came
+    through a form, whoever wrote it there, leads to no file but those of the very request.
+    """
 
     def __init__(self, uploads: Sequence[Upload], *, overwrite: bool = False) -> None:
         self._uploads = tuple(uploads)
@@ -118,8 +125,8 @@ class Uploads(Sequence[Upload]):
     def publish(self) -> None:
         """Publish and replicate every upload that is not discarded, all or none.
 
-        For an application that must know before it commits. Raises ReplicationError where too few hosts hold one,
-        MediaRootError where the disk refuses; whatever this call had published is withdrawn then.
+        For an application that must know before it commits. Raises ReplicationError if too few hosts hold one,
+        MediaRootError if the disk refuses; whatever this call had published is withdrawn then.
         """
         with self._lock:
             before = [upload for upload in self if upload.stored is not None]
@@ -130,6 +137,15 @@ class Uploads(Sequence[Upload]):
                 with contextlib.suppress(RestoError):  # the cause is what the caller must hear of
                     self._withdraw([upload for upload in self if upload not in before])
                 raise
+
+    def discard(self) -> None:
+        """Drop every upload: none will be published, and those that were are withdrawn everywhere.
+
+        For an application that answers below 400 and does not want the files. Raises what ``Upload.discard`` raises.
+        """
+        with self._lock:
+            for upload in reversed(self):
+                upload.discard()
 
     def withdraw(self) -> None:
         """Take every publication back. Raises the first error after it tried them all; it can be repeated."""
@@ -156,8 +172,21 @@ class Uploads(Sequence[Upload]):
     def __getitem__(self, index: int) -> Upload: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Upload]: ...
+    @overload
+    def __getitem__(self, index: str) -> Upload: ...
     def __getitem__(self, index: Any) -> Any:
-        return self._uploads[index]
+        if not isinstance(index, str):
+            return self._uploads[index]
+        for upload in self._uploads:
+            if upload.name == index:
+                return upload
+        raise KeyError(index)
 
     def __len__(self) -> int:
         return len(self._uploads)
+
+
+def uploads_of(environ: Mapping[str, Any]) -> Uploads:
+    """Return the uploads of a request, in any framework; none if it was not caught, as a GET or another site's form."""
+    uploads: Uploads = environ.get(KEY) or Uploads(())
+    return uploads

@@ -226,7 +226,7 @@ class _Scene:
 
     def _expect_507(self) -> None:
         """See what a client of the middleware is told."""
-        view = UploadMiddleware(_accept, self._replicator)
+        view = UploadMiddleware(_accept, self._replicator, publish="on_success")
         for _ in range(TRIES):
             value = self._ledger.new_value()
             operation = self._ledger.begin(None, value)

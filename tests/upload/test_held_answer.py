@@ -11,7 +11,7 @@ from wsgiref.validate import validator
 
 import pytest
 
-from resto_wsgi.upload.held_answer import HOLD, HeldAnswer
+from resto_wsgi.upload.held_answer import WRITTEN_IN_MEMORY, HeldAnswer
 
 HEADERS = [("Content-Type", "text/plain")]
 
@@ -345,7 +345,7 @@ def test_start_response_after_a_replacement_is_swallowed(server: Server, with_in
     """Once the answer is replaced, whatever the application starts or writes reaches nobody."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)(b"x" * (HOLD + 1))
+        start_response("200 OK", HEADERS)(b"x" * (WRITTEN_IN_MEMORY + 1))
         start_response("500 Oops", HEADERS, info("nobody hears") if with_info else None)(b"y")
         return Body(server.events, [b"z"])
 
@@ -505,16 +505,16 @@ def test_a_close_that_raises_after_a_failure_still_finishes(server: Server) -> N
 
 
 def test_writes_of_exactly_what_is_held_wait_for_the_end(server: Server) -> None:
-    """HOLD bytes of write() are kept back until the application returns."""
+    """WRITTEN_IN_MEMORY bytes of write() are kept back until the application returns."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)(b"x" * HOLD)
+        start_response("200 OK", HEADERS)(b"x" * WRITTEN_IN_MEMORY)
         server.events.append("returning")
         return []
 
     serve(server, application)
     assert server.events == ["returning", 200, "first byte", "finished"]
-    assert server.sent == b"x" * HOLD
+    assert server.sent == b"x" * WRITTEN_IN_MEMORY
 
 
 def test_one_byte_more_than_is_held_decides_at_once(server: Server) -> None:
@@ -522,7 +522,7 @@ def test_one_byte_more_than_is_held_decides_at_once(server: Server) -> None:
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         write = start_response("200 OK", HEADERS)
-        write(b"x" * HOLD)
+        write(b"x" * WRITTEN_IN_MEMORY)
         write(b"y")
         server.events.append("returning")
         write(b"z")
@@ -530,7 +530,7 @@ def test_one_byte_more_than_is_held_decides_at_once(server: Server) -> None:
 
     serve(server, application)
     assert server.events == [200, "first byte", "returning", "close", "finished"]
-    assert server.sent == b"x" * HOLD + b"yz!"
+    assert server.sent == b"x" * WRITTEN_IN_MEMORY + b"yz!"
 
 
 def test_many_small_writes_count_together(server: Server) -> None:
@@ -538,7 +538,7 @@ def test_many_small_writes_count_together(server: Server) -> None:
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         write = start_response("200 OK", HEADERS)
-        for _ in range(HOLD // 1024):
+        for _ in range(WRITTEN_IN_MEMORY // 1024):
             write(b"x" * 1024)
         assert not server.events
         write(b"y")
@@ -546,7 +546,7 @@ def test_many_small_writes_count_together(server: Server) -> None:
         return []
 
     serve(server, application)
-    assert server.sent == b"x" * HOLD + b"y"
+    assert server.sent == b"x" * WRITTEN_IN_MEMORY + b"y"
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -555,13 +555,13 @@ def test_an_answer_replaced_while_it_is_written_stays_replaced(server: Server, l
 
     def eager(environ: dict[str, Any], start_response: Any) -> Any:
         write = start_response("200 OK", HEADERS)
-        write(b"x" * (HOLD + 1))
+        write(b"x" * (WRITTEN_IN_MEMORY + 1))
         write(b"secret")
         return Body(server.events, [b"secret"])
 
     def generator(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         write = start_response("200 OK", HEADERS)
-        write(b"x" * (HOLD + 1))
+        write(b"x" * (WRITTEN_IN_MEMORY + 1))
         yield b"secret"
         write(b"secret")
         yield b"secret"
@@ -575,7 +575,7 @@ def test_an_application_that_raises_after_writing_much_has_not_failed(server: Se
     """Where its writes had the answer decided, ``finish`` is told so, and the exception goes on."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)(b"x" * (HOLD + 1))
+        start_response("200 OK", HEADERS)(b"x" * (WRITTEN_IN_MEMORY + 1))
         raise LookupError("after the decision")
 
     with pytest.raises(LookupError, match="after the decision"):
@@ -587,7 +587,7 @@ def test_a_decision_that_raises_inside_write_reaches_the_application(server: Ser
     """``decide`` is not asked again after it raised out of write(); the request ends as failed."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
-        start_response("200 OK", HEADERS)(b"x" * (HOLD + 1))
+        start_response("200 OK", HEADERS)(b"x" * (WRITTEN_IN_MEMORY + 1))
         raise NotImplementedError
 
     with pytest.raises(RuntimeError, match="undecided"):
