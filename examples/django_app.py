@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.template import engines
 from django.urls import path
 
-from resto_wsgi import Replicator, Settings, UploadMiddleware
+from resto_wsgi import Replicator, Settings, UploadMiddleware, uploads_of
 
 settings.configure(
     SECRET_KEY=secrets.token_urlsafe(50),  # nothing here is signed with it; a site with sessions keeps one
@@ -43,7 +43,7 @@ PAGE = """<!doctype html>
 
 def index(request):
     # request.FILES is as ever. What the middleware caught is missing where the request was not a multipart form.
-    seen, uploads = request.FILES.getlist("files"), request.META.get("resto.uploads")
+    seen, uploads = request.FILES.getlist("files"), uploads_of(request.environ)
     context = {"uploads": uploads, "title": request.POST.get("title", ""), "seen": seen}
     return HttpResponse(engines["django"].from_string(PAGE).render(context, request))
 
