@@ -7,7 +7,6 @@ The middleware, the command and applications call this; WebOb must not be loaded
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import random
@@ -19,20 +18,23 @@ from typing import Any, BinaryIO, overload
 
 from . import names
 from .config import Settings
-from .errors import ConfigError, DeliveryError, RestoError
+from .errors import ConfigError, DeliveryError
 from .hosts import Host
 from .master.media_root import MediaRoot
 from .master.publication import Publication
 from .master.staged import Staged
 from .outbox.outbox import Outbox
 from .outbox.status import NameStatus, Status, status_of, status_of_name
+from .replication.batch import Outcome
 from .replication.convergence import Convergence
+from .replication.distributed import Distributed
 from .replication.fanout import Fanout
 from .replication.lane import Lane
 from .replication.membership import Membership
-from .replication.outcome import Outcome, by_label
+from .replication.modes import Async, Hybrid, Mode
+from .replication.outcome import by_label, errors_of
 from .replication.publisher import Publisher
-from .replication.replicas import Replicas
+from .replication.sending import AtOnce, InBackground
 from .replication.worker import Reporter, Worker
 from .transports import Transport
 from .transports.http.security import Security
@@ -44,6 +46,8 @@ COPY = 1024 * 1024  # bytes read at a time from what is saved: few calls, little
 STOP = 10.0  # seconds that close() waits for a delivery of the worker under way
 POLL = 0.05  # seconds between two looks of drain()
 HOUR, DAY = 3600.0, 86400.0  # seconds
+
+MODES: dict[str, type[Mode]] = {"hybrid": Hybrid, "async": Async, "distributed": Distributed}
 
 log = logging.getLogger("resto_wsgi")
 
@@ -84,11 +88,8 @@ class Replicator:
             raise ConfigError(sorted(keywords)[0], "give Settings or keywords, not both")
         self.settings = settings = settings or Settings.from_keywords(**keywords)
         hosts = self._hosts = settings.hosts
-        if settings.mode == "distributed" and not hosts:
-            raise ConfigError("media_hosts", "mode 'distributed' keeps no master, so it needs a media server")
-        if settings.mode == "distributed" and settings.outbox:
-            problem = "mode 'distributed' has it beside its spool, in MEDIA_ROOT; leave it out"
-            raise ConfigError("outbox", problem)
+        kind = MODES[settings.mode]
+        kind.check(settings)
         security = Security.of(settings)
         parts = parts or Parts()
         clock, chance, self._sleep = parts.clock, parts.chance, parts.sleep
@@ -98,22 +99,21 @@ class Replicator:
             settings.media_root, fsync=settings.fsync, linked=settings.linked_folders
         )
         path = settings.outbox or os.path.join(root.root, ".resto", "outbox.sqlite3")
-        kind = "no master" if settings.mode == "distributed" else "a master"
         outbox = self._outbox = parts.outbox or Outbox(
-            path, identity=root.identity, kind=kind, fsync=settings.fsync, clock=clock
+            path, identity=root.identity, kind=kind.keeps, fsync=settings.fsync, clock=clock
         )
         transport = self._transport = parts.transport or HttpTransport(settings.timeout, security)
         self._fanout = parts.fanout or Fanout(transport)
-        distributed = settings.mode == "distributed"
-        replicas = self._replicas = Replicas(root, outbox, transport, hosts, clock) if distributed else None
-        convergence = Convergence(root, outbox, self._fanout, hosts, replicas, clock, chance)
-        self._convergence = convergence
+        mode = self._mode = kind.of(settings, root, outbox, transport, clock)
+        convergence = Convergence(root, outbox, self._fanout, mode, clock, chance)
         report = Reporter(settings.show_traceback, clock)
         lanes = [Lane(host, root, outbox, transport, convergence, report, clock, chance) for host in hosts]
         same = sha256("\n".join(sorted(host.url for host in hosts)).encode()).hexdigest()[:8]
         self.worker = Worker(lanes, f"{path}.worker-{same}", self.sweep, background=settings.background)
-        self._membership = Membership(root, outbox, hosts, spooling=distributed)
-        self._publisher = Publisher(settings, root, outbox, convergence, replicas, self.worker, clock)
+        self._membership = Membership(root, outbox, hosts, mode)
+        sending = (settings, outbox, convergence, self.worker, clock)
+        at_once, in_background = AtOnce(*sending), InBackground(*sending)
+        self._publisher = Publisher(settings.required_hosts, root, outbox, mode, at_once, in_background)
 
     # The library
 
@@ -150,31 +150,22 @@ class Replicator:
 
         In mode distributed the copy of some host is fetched first; ReplicationError where none answers.
         """
-        name = names.check(name)
-        return self._media_root.open(name).file if self._replicas is None else self._replicas.open(name)
+        return self._mode.open(names.check(name))
 
     def exists(self, name: str) -> bool:
         """True where the master holds a file of this name; in mode distributed, where a host does."""
-        name = names.check(name)
-        return self._media_root.exists(name) if self._replicas is None else self._replicas.size(name) is not None
+        return self._mode.exists(names.check(name))
 
     def size(self, name: str) -> int:
         """Return the size in bytes. Raises FileNotFoundError, and in mode distributed ReplicationError."""
-        name = names.check(name)
-        size = self._media_root.size(name) if self._replicas is None else self._replicas.size(name)
-        if size is None:
-            raise FileNotFoundError(errno.ENOENT, "on no media server", name)
-        return size
+        return self._mode.size(names.check(name))
 
     def listdir(self, path: str = "") -> tuple[list[str], list[str]]:
         """Return the folders and the files in a folder, sorted; "" is the media root. Raises FileNotFoundError.
 
         In mode distributed these are the files that were saved through this media root.
         """
-        folder = names.check(path.rstrip("/")) if path.strip("/") else ""
-        if self._replicas is None:
-            return self._media_root.listdir(folder)
-        return self._replicas.listdir(folder)
+        return self._mode.listdir(names.check(path.rstrip("/")) if path.strip("/") else "")
 
     def url(self, name: str) -> str:
         """Return the public URL of a name: MEDIA_URL and the name, percent-encoded."""
@@ -182,11 +173,7 @@ class Replicator:
 
     def path(self, name: str) -> str:
         """Return the absolute path of the master's copy. Raises RestoError in mode distributed, which keeps none."""
-        if self._replicas is not None:
-            raise RestoError(
-                f"{names.check(name)!r} has no path in mode distributed, where no master is kept; open() it"
-            )
-        return self._media_root.path(names.check(name))
+        return self._mode.path(names.check(name))
 
     def close(self) -> None:
         """Wait for what is under way, then end threads, connections and staging. What is owed stays owed."""
@@ -278,8 +265,7 @@ class Replicator:
         if name is None:
             return status_of(self._outbox, self._hosts)
         name = names.check(name)
-        present = self._media_root.exists(name) or (self._replicas is not None and self._outbox.is_gone(name) is False)
-        return status_of_name(self._outbox, self._hosts, name, present)
+        return status_of_name(self._outbox, self._hosts, name, self._mode.is_present(name))
 
     def sweep(self) -> None:
         """Remove what dead processes left, and tombstones that are old enough. The worker does this now and then."""
@@ -290,11 +276,7 @@ class Replicator:
             return
         self._swept = now
         self._outbox.purge(now - self.settings.tombstone_days * DAY)
-        if self._replicas is not None:
-            for name in self._media_root.names():
-                with self._media_root.lock(name, wait=False) as held:
-                    if held:
-                        self._convergence.drop_spool(name)
+        self._mode.sweep()
 
     # The parts of a save, for callers that stage and decide in their own time
 
@@ -312,7 +294,7 @@ class Replicator:
         publication can be withdrawn until it is kept, and the caller does one of the two.
         """
         outcome, publication = self._publisher.publish(staged, name, overwrite=overwrite)
-        return Stored(name, staged.size, staged.sha256, self.url(name), by_label(outcome)), publication
+        return Stored(name, staged.size, staged.sha256, self.url(name), by_label(errors_of(outcome))), publication
 
     def withdraw(self, publication: Publication) -> None:
         """Take a publication back everywhere, unless somebody replaced it since. Hosts that fail owe it.
@@ -332,8 +314,8 @@ class Replicator:
 
         The caller holds the lock of the name. ``change`` raises where the master is as it was, and nothing is owed for
         it then. ``gone`` leaves a tombstone; ``later`` leaves the hosts to the worker, which the caller wakes when he
-        has let go of the name; ``way`` is kept with what is owed, see ``Outbox.way``. Returns, for each host, None or
-        why it is owed. Raises OutboxError, MediaRootError.
+        has let go of the name; ``way`` is kept with what is owed, see ``Outbox.way``. Returns, for each host, what came
+        of it. Raises OutboxError, MediaRootError.
         """
         return self._publisher.carry(name, change, gone=gone, later=later, way=way)
 

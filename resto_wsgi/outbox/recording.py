@@ -68,7 +68,7 @@ def claim(connection: Connection, host: Host, names: Sequence[str], now: float) 
         connection.execute(sql.BEGIN, {"name": name, "host": host.url, "late": now + LATE})
         found = connection.execute(sql.FIND, (name, host.url)).fetchone()
         if found:
-            claimed.append(delivery_of(found))
+            claimed.append(delivery_of(found)._replace(host=host))
     return claimed
 
 

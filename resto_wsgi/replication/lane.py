@@ -21,7 +21,8 @@ from ..master.media_root import MediaRoot
 from ..outbox.outbox import HostState, Outbox
 from ..transports import Transport
 from . import breaker
-from .convergence import Convergence, Pair, Results
+from .batch import Batch
+from .convergence import Convergence
 
 __all__ = ["IDLE", "Lane"]
 
@@ -118,28 +119,15 @@ class Lane:
     def _deliver(self, names: list[str]) -> None:
         """Converge names whose locks are held, and settle them together."""
         began = self._clock()
-        claimed = self._outbox.claim(self.host, names)
-        tried: set[Pair] = set()
-        results: Results = {}
 
         def go_on(error: DeliveryError | None) -> bool:
             """Stop where the host fails, and in time: these names are locked all the while, and a stop waits for us."""
             return (error is None or error.permanent) and self._clock() - began <= SLOW
 
-        try:
-            pairs = [(self.host, delivery.name) for delivery in claimed]
-            for portion, at_once in ((pairs[:1], 1), (pairs[1:], AT_ONCE)):  # a host that fails is asked once
-                self._convergence.deliver(portion, tried, results, at_once=at_once, go_on=go_on)
-                if not all(go_on(error) for error in results.values()):
-                    break
-        finally:  # where this is interrupted, those under way stay begun, and so become unsure
-            by_pair = {(self.host, delivery.name): delivery for delivery in claimed}
-            self._outbox.release([by_pair[pair] for pair in by_pair.keys() - tried], self._clock())
-            attempts = [(self.host, by_pair[pair], error) for pair, error in results.items()]
-            self._convergence.settle(attempts, self._outbox.host_states())
-        for error in results.values():
-            if error is not None:
-                self._report(error)
+        claimed = self._outbox.claim(self.host, names)
+        for attempt in self._convergence.deliver(Batch.of_host(claimed, AT_ONCE, go_on)):
+            if attempt.error is not None:
+                self._report(attempt.error)
         self._adapt(self._clock() - began)
 
     def _adapt(self, took: float) -> None:

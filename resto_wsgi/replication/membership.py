@@ -15,11 +15,11 @@ import itertools
 import logging
 from collections.abc import Sequence
 
-from ..errors import ConfigError
 from ..hosts import Host
 from ..master.media_root import MediaRoot
 from ..master.walk import Tally
 from ..outbox.outbox import Outbox
+from .modes import Mode
 
 __all__ = ["Membership"]
 
@@ -27,13 +27,13 @@ log = logging.getLogger("resto_wsgi")
 
 
 class Membership:
-    """The members among ``hosts``. ``spooling``: the media root is a spool, as in mode distributed."""
+    """The members among ``hosts``."""
 
-    def __init__(self, media_root: MediaRoot, outbox: Outbox, hosts: Sequence[Host], *, spooling: bool) -> None:
+    def __init__(self, media_root: MediaRoot, outbox: Outbox, hosts: Sequence[Host], mode: Mode) -> None:
         self._media_root = media_root
         self._outbox = outbox
         self._hosts = tuple(hosts)
-        self._spooling = spooling
+        self._mode = mode
         self._told = ""
         if hosts and not outbox.members() and not outbox.joining() and self._is_new_site():
             for host in hosts:
@@ -46,8 +46,8 @@ class Membership:
         """
         members, joining = self._outbox.members(), self._outbox.joining()
         strangers = [host for host in self._hosts if host not in members and host not in joining]
-        if strangers and self._spooling:
-            self._make_spool()
+        if strangers:
+            self._mode.adopt()
         count = 0
         for host in strangers:
             if owed := self._owe_all(host):
@@ -64,9 +64,7 @@ class Membership:
 
         Raises ConfigError where it would have to be filled from others and none of them is a member.
         """
-        others = self._outbox.members() & {*self._hosts} - {host}
-        if self._spooling and not others:
-            raise ConfigError("host", "no other media server is known to hold everything; `resto drain` first")
+        self._mode.check_renewal(host)
         self._media_root.check_here()
         self._outbox.expel([host])
         return self.admit()
@@ -74,16 +72,9 @@ class Membership:
     def _is_new_site(self) -> bool:
         return next(self._media_root.names(), None) is None and next(self._outbox.names(), None) is None
 
-    def _make_spool(self) -> None:
-        """Have what lies here dropped when all hosts have it, as if it had been saved in this mode."""
-        for name in self._media_root.names():
-            if self._outbox.is_gone(name) is None:
-                self._outbox.entomb(name)
-
     def _owe_all(self, host: Host) -> int:
         self._media_root.check_here()
-        present = self._outbox.names() if self._spooling else iter(())
-        elsewhere = itertools.chain(present, self._outbox.tombstones())
+        elsewhere = itertools.chain(self._mode.names_elsewhere(), self._outbox.tombstones())
         absent = (name for name in elsewhere if not self._media_root.exists(name))
         links = Tally()
         count = self._outbox.owe(host, itertools.chain(self._media_root.names(links.add), absent))

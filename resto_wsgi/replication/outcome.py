@@ -1,8 +1,8 @@
-"""What became of one name at each host, and how people are told: there each host goes by its label.
+"""How people are told what came of a name at each host: there each host goes by its label.
 
 Inside of the product everything is by ``Host``. This is the only place where that becomes a label: for the outcome of a
 save that an application gets, and for the error that says that too few hosts took a name. Nothing is decided here. The
-convergence makes outcomes; the publisher, the replicas and the replicator hand them on.
+publisher, the replicas and the replicator call this.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from typing import TypeVar
 
 from ..errors import DeliveryError, ReplicationError
 from ..hosts import Host
+from .batch import Outcome
 
-__all__ = ["Outcome", "by_label", "failures_of", "too_few"]
+__all__ = ["by_label", "errors_of", "failures_of", "too_few"]
 
 T = TypeVar("T")
 
-Outcome = Mapping[Host, DeliveryError | None]
-"""For each host: None where it matches the master, else why not."""
+
+def errors_of(outcome: Outcome) -> dict[Host, DeliveryError | None]:
+    """Return, for each host, None where it matches the master, else why not."""
+    return {host: attempt.error for host, attempt in outcome.items()}
 
 
 def failures_of(outcome: Outcome) -> dict[Host, DeliveryError]:
     """Return the hosts that failed, and why."""
-    return {host: error for host, error in outcome.items() if error is not None}
+    return {host: attempt.error for host, attempt in outcome.items() if attempt.error is not None}
 
 
 def by_label(found: Mapping[Host, T]) -> dict[str, T]:
@@ -31,7 +34,8 @@ def by_label(found: Mapping[Host, T]) -> dict[str, T]:
     return {host.label: value for host, value in found.items()}
 
 
-def too_few(action: str, name: str, outcome: Outcome, required: int) -> ReplicationError:
-    """Return the error that says that fewer than ``required`` hosts did it."""
-    failures = failures_of(outcome)
-    return ReplicationError(action, name, by_label(failures), done=len(outcome) - len(failures), required=required)
+def too_few(
+    action: str, name: str, failures: Mapping[Host, DeliveryError], *, done: int, required: int
+) -> ReplicationError:
+    """Return the error that says that no more than ``done`` hosts did it, of ``required``."""
+    return ReplicationError(action, name, by_label(failures), done=done, required=required)

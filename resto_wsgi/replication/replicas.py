@@ -207,5 +207,5 @@ class Replicas:
                     return found
                 answered = True
         if (known and not self._is_vouched(name)) or (failures and (known or not answered)):
-            raise too_few("read", name, failures, required=1)
+            raise too_few("read", name, failures, done=0, required=1)
         return None

@@ -26,6 +26,7 @@ from resto_wsgi.replication.breaker import CAP
 from resto_wsgi.replication.convergence import Convergence
 from resto_wsgi.replication.fanout import Fanout
 from resto_wsgi.replication.lane import AT_ONCE, BATCH, BUSY, IDLE, SLOW, Lane
+from resto_wsgi.replication.modes import Hybrid
 from resto_wsgi.transports.http.transport import HttpTransport
 
 NOW = 1_000_000.0
@@ -98,7 +99,8 @@ class Party:
         self.fanout = Fanout(transport)
         self.reported: list[DeliveryError] = []
         parts = (self.media_root, self.outbox, transport)
-        convergence = Convergence(self.media_root, self.outbox, self.fanout, [host], None, self.clock, lambda: 0.0)
+        mode = Hybrid([host], self.media_root, self.outbox)
+        convergence = Convergence(self.media_root, self.outbox, self.fanout, mode, self.clock, lambda: 0.0)
         self.lane = Lane(host, *parts, convergence, self.reported.append, self.clock, lambda: 0.0)
 
     def owe(self, *names: str) -> tuple[str, ...]:
@@ -423,7 +425,7 @@ def test_our_own_failures_are_raised_and_lose_nothing(make: Make, monkeypatch: p
     def refuse(*_: object, **__: object) -> Any:
         raise OutboxError(party.outbox.path, "no space left", "free some")
 
-    for method in ("host_states", "due", "claim", "release", "settle"):
+    for method in ("host_states", "due", "claim", "settle"):
         with monkeypatch.context() as patch:
             patch.setattr(party.outbox, method, refuse)
             with pytest.raises(OutboxError):
@@ -439,6 +441,31 @@ def test_our_own_failures_are_raised_and_lose_nothing(make: Make, monkeypatch: p
     party.clock.now += LATE
     party.run()
     assert party.owed == 0
+
+
+def test_what_cannot_be_given_back_is_delivered_all_the_same(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that ended early, and an outbox that refuses just then: whoever comes next finds it begun."""
+    party = make()
+    party.owe(*numbered(7))
+    party.run()
+    names = party.owe(*(f"dog-{number}" for number in range(8)))
+
+    def refuse(*_: object) -> None:
+        raise OutboxError(party.outbox.path, "no space left", "free some")
+
+    party.transport.act = raising(refusal("dog-0"), "dog-0")
+    with monkeypatch.context() as patch:
+        patch.setattr(party.outbox, "release", refuse)
+        with pytest.raises(OutboxError):
+            party.lane.step()
+    assert party.owed == len(names) and all(party.begun(name) for name in names)
+    for name in names:
+        party.outbox.owe(party.host, [name])
+    party.transport.act = lambda name: None
+    party.run()
+    party.clock.now += LATE
+    party.run()
+    assert party.owed == 0 and set(names) <= set(party.transport.asked)
 
 
 # Hosts that are away

@@ -21,12 +21,13 @@ from webob import Request
 
 from resto_wsgi import Replicator, UploadMiddleware, middleware
 from resto_wsgi.master import files, folders, hashing, media_root, publication, staged, staging
-from resto_wsgi.replication import publisher
+from resto_wsgi.replication import batch, convergence, modes, publisher, sending
 from resto_wsgi.upload import handoff, intake, uploads
 from resto_wsgi.upload import held_answer as answer
 
 SWEPT = [each.__file__ for each in (answer, handoff, intake, media_root, middleware, publisher, staging, uploads)]
 SWEPT += [each.__file__ for each in (files, folders, hashing, publication, staged)]
+SWEPT += [each.__file__ for each in (batch, convergence, modes, sending)]
 STEP = 6  # lines from one interruption to the next; the two sweeps take different ones
 BOUNDARY = "x-boundary"
 SMALL, LARGE = b"small", os.urandom(100_000)  # the one waits in memory, the other goes to the disk as it comes

@@ -30,7 +30,7 @@ from ...outbox.outbox import Outbox
 from ...outbox.rows import Delivery
 from ...outbox.status import HostStatus
 from ...replication import breaker
-from ...replication.outcome import Outcome
+from ...replication.batch import Outcome
 from ...replicator import Parts, Replicator
 from ...transports.http.security import Security
 from ..answers import JSON, TEXT, UNKEPT, Answer, Refused, no_such_file, whole_answer
@@ -243,7 +243,7 @@ class Relay:
     def _lines(self, outcome: Outcome, passing: Passing, done: Line) -> Iterator[Line]:
         for host in self.children:
             parent = host.url.partition("//")[2]
-            error = outcome[host]
+            error = outcome[host].error
             if error is not None:
                 yield Line(parent, "refused" if error.permanent else "owed", None, error.reason, 1)
             else:

@@ -1,0 +1,76 @@
+"""A batch of deliveries that are made together, and what came of each: the values between who sends and who converges.
+
+A request makes a batch of one name for many hosts, a lane one of many names for its host. Both record or claim the
+deliveries before, and hold the locks of their names. A batch says what is to be done and is never changed; what came of
+it is returned, an ``Attempt`` for each delivery whose end is known. Nothing is sent and nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..errors import DeliveryError, RestoError
+from ..hosts import Host
+from ..outbox.rows import Delivery
+
+__all__ = ["Attempt", "Batch", "GoOn", "Outcome", "Owed", "our_fault"]
+
+GoOn = Callable[[DeliveryError | None], bool]
+"""Is told how a delivery ended, and says whether more are to be begun; it is called in any thread."""
+
+Owed = Mapping[Host, Delivery]
+"""The deliveries of one name that were recorded, by host."""
+
+
+class Attempt(NamedTuple):
+    """What came of one delivery: ``error`` is None where the host matched the master, else why it does not.
+
+    ``delivery`` is None where nothing is owed any more, so that this tells something of the host alone.
+    """
+
+    host: Host
+    delivery: Delivery | None
+    error: DeliveryError | None
+
+
+Outcome = Mapping[Host, Attempt]
+"""What came of one name at each host."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``deliveries``, of which up to ``at_once`` are under way at the same time, until ``go_on`` says no.
+
+    ``first_alone``: the others are begun when the first has ended, so that a host that fails is asked once.
+    """
+
+    deliveries: Sequence[Delivery]
+    at_once: int
+    first_alone: bool = False
+    go_on: GoOn = lambda error: True
+
+    @classmethod
+    def of_name(cls, owed: Iterable[Delivery]) -> Batch:
+        """Return what a request sends: one name, to all of its hosts at the same time, whoever of them fails."""
+        deliveries = tuple(owed)
+        return cls(deliveries, len(deliveries))
+
+    @classmethod
+    def of_host(cls, claimed: Iterable[Delivery], at_once: int, go_on: GoOn) -> Batch:
+        """Return what a lane sends: many names, to one host."""
+        return cls(tuple(claimed), at_once, True, go_on)
+
+    def portions(self) -> Iterator[tuple[slice, int]]:
+        """Return the parts that come one after the other, each with how many of it go at once."""
+        if self.first_alone:
+            yield slice(1), 1
+            yield slice(1, None), self.at_once
+        else:
+            yield slice(None), self.at_once
+
+
+def our_fault(host: Host, name: str, error: RestoError, *, untouched: bool = False) -> DeliveryError:
+    """Return the DeliveryError for what failed on this side, and says nothing of the host."""
+    return DeliveryError(host.label, name, f"this side: {error}", untouched=untouched, ours=True)

@@ -1,0 +1,202 @@
+"""Mode distributed: no master is kept. MEDIA_ROOT is a spool, from which a name goes when every host has it.
+
+    save        recorded with a tombstone, spooled, sent    the spool overrules the tombstone: the name is there
+    dropped     noted as present, then gone from the spool  the tombstone overruled by that note; it is with the hosts
+    delete      recorded with a tombstone, spool removed    the tombstone alone: nobody has it
+
+So a name that is not in the spool is deleted where its tombstone says so, filled from a host that holds it where it is
+noted as present, and left alone where nothing is noted. The note is on the disk before the spool is dropped; a crash
+between the two leaves a spool that the next sweep drops. The replicator makes this; see ``modes``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO
+
+from ..config import Settings
+from ..errors import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError
+from ..hosts import Host
+from ..master.media_root import MediaRoot
+from ..master.publication import Publication
+from ..outbox.outbox import Outbox
+from ..transports import Transport
+from .batch import our_fault
+from .fanout import Task
+from .modes import Mode
+from .replicas import Replicas
+
+__all__ = ["Distributed"]
+
+log = logging.getLogger("resto_wsgi")
+
+
+class Distributed(Mode):
+    """Files are with the hosts, and read from them. ``fatal``: a save fails where no host says if its name is taken."""
+
+    keeps = "no master"
+    marks_saves = True
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        media_root: MediaRoot,
+        outbox: Outbox,
+        transport: Transport,
+        clock: Callable[[], float],
+        *,
+        fatal: bool = True,
+    ) -> None:
+        super().__init__(hosts, media_root, outbox)
+        self._replicas = Replicas(media_root, outbox, transport, hosts, clock)
+        self._fatal = fatal
+
+    @classmethod
+    def check(cls, settings: Settings) -> None:
+        if not settings.hosts:
+            raise ConfigError("media_hosts", "mode 'distributed' keeps no master, so it needs a media server")
+        if settings.outbox:
+            raise ConfigError("outbox", "mode 'distributed' has it beside its spool, in MEDIA_ROOT; leave it out")
+
+    @classmethod
+    def of(
+        cls, settings: Settings, media_root: MediaRoot, outbox: Outbox, transport: Transport, clock: Callable[[], float]
+    ) -> Mode:
+        return cls(settings.hosts, media_root, outbox, transport, clock, fatal=settings.fatal_exceptions)
+
+    def open(self, name: str) -> BinaryIO:
+        return self._replicas.open(name)
+
+    def exists(self, name: str) -> bool:
+        return self._replicas.size(name) is not None
+
+    def size(self, name: str) -> int:
+        if (size := self._replicas.size(name)) is None:
+            raise FileNotFoundError(errno.ENOENT, "on no media server", name)
+        return size
+
+    def listdir(self, folder: str) -> tuple[list[str], list[str]]:
+        return self._replicas.listdir(folder)
+
+    def path(self, name: str) -> str:
+        raise RestoError(f"{name!r} has no path in mode distributed, where no master is kept; open() it")
+
+    def is_present(self, name: str) -> bool:
+        return self._media_root.exists(name) or self._outbox.is_gone(name) is False
+
+    def is_taken(self, name: str) -> bool:
+        if self._media_root.exists(name):
+            return True
+        try:
+            return self.exists(name)
+        except ReplicationError:
+            if self._fatal:
+                raise
+            return self._outbox.is_gone(name) is False  # what we know of it, for no host can be asked
+
+    def recall(self, name: str) -> None:
+        """Bring the version back to the spool. Raises ReplicationError where no host answers."""
+        if self._media_root.exists(name) or (copy := self._replicas.fetch(name)) is None:
+            return
+        try:
+            self._media_root.forget(self._media_root.publish(copy.staged, name))
+        finally:
+            copy.staged.discard()
+
+    def check_no_folder(self, name: str) -> None:
+        self._media_root.check_no_folder(name)
+        if self._replicas.is_folder(name):
+            raise NameRejected(name, "is a folder on the media servers; only files are deleted")
+
+    def remove(self, name: str) -> None:
+        if self._media_root.exists(name):
+            self._media_root.remove(name)
+        self._media_root.check_here()  # else it is there, and only its disk is away
+        self.prune(name)
+
+    def is_unchanged(self, name: str) -> bool:
+        """It stays owed in any case: a spool that is there overrules the tombstone that was recorded."""
+        return False
+
+    def entomb_new(self, publication: Publication) -> None:
+        """It has had one since it was recorded: with neither that nor a spool, nobody would know what to make of it."""
+
+    def prune(self, name: str) -> None:
+        """The spool keeps nothing."""
+        if not self._media_root.exists(name):
+            self._media_root.drop(name)
+
+    def drop(self, name: str) -> None:
+        self._try_to_drop(name)
+
+    def keep(self, publication: Publication) -> None:
+        """Drop the spool where every host has it; else the last of them, or the next sweep, does."""
+        with contextlib.suppress(MediaRootError), self._media_root.lock(publication.name):
+            self._try_to_drop(publication.name, publication)
+
+    def absent(self, host: Host, name: str) -> Task | None:
+        gone = self._outbox.is_gone(name)
+        if gone:
+            return Task(host, name)
+        return None if gone is None else Task(host, name, work=lambda: self._fill(host, name))
+
+    def settled(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._drop(name)
+
+    def sweep(self) -> None:
+        for name in self._media_root.names():
+            with self._media_root.lock(name, wait=False) as held:
+                if held:
+                    self._drop(name)
+
+    def adopt(self) -> None:
+        """Have what lies here dropped when all hosts have it, as if it had been saved in this mode."""
+        for name in self._media_root.names():
+            if self._outbox.is_gone(name) is None:
+                self._outbox.entomb(name)
+
+    def names_elsewhere(self) -> Iterator[str]:
+        return self._outbox.names()
+
+    def check_renewal(self, host: Host) -> None:
+        if not self._outbox.members() & self._hosts - {host}:
+            raise ConfigError("host", "no other media server is known to hold everything; `resto drain` first")
+
+    # The spool
+
+    def _fill(self, host: Host, name: str) -> None:
+        try:
+            self._replicas.fill(host, name)
+        except (MediaRootError, OutboxError) as error:
+            raise our_fault(host, name, error) from error
+
+    def _drop(self, name: str, publication: Publication | None = None) -> None:
+        """Drop the spool of a name that no host owes any more. The caller holds its lock.
+
+        It stays while its publisher may still take it back; ``publication`` is his word that he will not.
+        """
+        if not self._media_root.exists(name) or not self._hosts.isdisjoint(self._outbox.deliveries(name)):
+            return
+        if not self._hosts <= self._outbox.members() or self._outbox.is_gone(name) is None:
+            return  # a host may not even know that it owes this, nobody of this outbox has published it
+        if publication is not None and self._media_root.is_published(publication):
+            digest = publication.staged.sha256
+        elif self._media_root.is_staged(name):
+            return
+        else:
+            try:
+                digest = self._media_root.sha256(name)
+            except FileNotFoundError:  # somebody who does not know of the lock has removed it just now
+                return
+        self._outbox.note_present(name, digest)
+        self._media_root.drop(name)
+
+    def _try_to_drop(self, name: str, publication: Publication | None = None) -> None:
+        try:
+            self._drop(name, publication)
+        except RestoError as error:
+            log.warning("the spool is dropped later: %s", error)

@@ -1,0 +1,171 @@
+"""When hosts are told of a change: at once, by the request that made it, or in the background, by the worker.
+
+    step        at once                                  in the background
+    record      begun; due when the request has failed   not begun; due now
+    send        converged, but for hosts that are away   nothing: each attempt says that it is still to come
+    settle      what came of it, in one transaction      nothing
+    end         nothing, for nothing is left             the worker is woken
+
+Both have one face, so that nobody who publishes, withdraws or deletes asks which it is. What a save leaves behind where
+it is killed is in the header of ``publisher``, which calls this; how one host is made to match is the convergence's.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+from ..config import Settings
+from ..errors import DeliveryError, OutboxError, RestoError
+from ..hosts import Host
+from ..outbox.outbox import Delivery, HostState, Outbox
+from . import breaker
+from .batch import Attempt, Batch, Outcome, Owed
+from .convergence import Convergence
+from .outcome import failures_of
+from .worker import Worker
+
+__all__ = ["AtOnce", "InBackground", "Sending"]
+
+GRACE = 5.0  # seconds until the worker looks at what a request has recorded: the request is about to send it
+LATER = "owed, and delivered in the background"
+AWAY = "not asked, for it was away when it was asked last"
+
+log = logging.getLogger("resto_wsgi")
+
+
+class Sending(ABC):
+    """One way to tell the hosts of ``settings``. The caller of all but ``end`` holds the lock of the name."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        outbox: Outbox,
+        convergence: Convergence,
+        worker: Worker,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._hosts = settings.hosts
+        self._outbox = outbox
+        self._convergence = convergence
+        self._worker = worker
+        self._clock = clock
+
+    @abstractmethod
+    def needed(self, wanted: int) -> int:
+        """Return how many hosts have to succeed, where ``wanted`` is what the settings or the action want."""
+
+    @abstractmethod
+    def record(self, name: str, *, gone: bool = False, way: str = "") -> Owed:
+        """Owe a name to every host, durably; the caller changes the master only afterwards. Raises OutboxError."""
+
+    @abstractmethod
+    def states(self) -> Mapping[Host, HostState]:
+        """Return what is known of the hosts, as far as ``send`` and ``settle`` want to be told."""
+
+    @abstractmethod
+    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState]) -> Outcome:
+        """Make the hosts match that are owed a name; ``needed`` of them are to succeed if that is possible at all."""
+
+    @abstractmethod
+    def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
+        """Note what came of it; ``states`` is what was known before. Raises nothing: what is not settled stays owed."""
+
+    @abstractmethod
+    def report(self, outcome: Outcome, action: str) -> None:
+        """Log what failed, where nobody is told of it."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Have the rest done; the caller has let go of the name."""
+
+    def _record(self, name: str, *, begin: bool, due: float, gone: bool, way: str) -> Owed:
+        self._worker.start()
+        return self._outbox.record(name, self._hosts, begin=begin, due=due, gone=gone, way=way)
+
+
+class AtOnce(Sending):
+    """The caller sends, and goes on when all hosts have answered."""
+
+    def needed(self, wanted: int) -> int:
+        return wanted if self._settings.fatal_exceptions else 0
+
+    def record(self, name: str, *, gone: bool = False, way: str = "") -> Owed:
+        return self._record(name, begin=True, due=self._clock() + GRACE, gone=gone, way=way)
+
+    def states(self) -> Mapping[Host, HostState]:
+        """Nothing where that cannot be read, which costs a timeout at most."""
+        if not self._hosts:
+            return {}
+        try:
+            return self._outbox.host_states()
+        except OutboxError as error:
+            log.warning("what is known of the media servers cannot be read: %s", error)
+            return {}
+
+    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState]) -> Outcome:
+        """A host that is known to be away is asked only where fewer than ``needed`` would be left.
+
+        What is owed to it brings the worker to it, which asks for a sign of life; uploads need not pay for that.
+        """
+        if not owed:
+            return {}
+        now = self._clock()
+        away = {host for host, state in states.items() if host in owed and breaker.is_away(state, now)}
+        if len(owed) - len(away) < needed:
+            away = set()
+        asked = [delivery for host, delivery in owed.items() if host not in away] if away else owed.values()
+        outcome = {attempt.host: attempt for attempt in self._convergence.converge(Batch.of_name(asked))}
+        for delivery in (owed[host] for host in away):
+            outcome[delivery.host] = _not_sent(delivery, f"{AWAY}: {states[delivery.host].reason}")
+        return outcome
+
+    def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
+        """Where one of the hosts was in trouble, or is, what is known of them is read anew."""
+        if not outcome:
+            return
+        try:
+            calm = not failures_of(outcome) and breaker.are_calm(states.values())
+            self._convergence.settle(outcome.values(), states if calm else self.states())
+        except RestoError as error:
+            log.error("not settled, and delivered once more: %s", error)  # noqa: TRY400 - it says all that there is
+
+    def report(self, outcome: Outcome, action: str) -> None:
+        for failure in failures_of(outcome).values():
+            trace = failure if self._settings.show_traceback else None
+            log.error("%s not replicated, and owed: %s", action, failure, exc_info=trace)
+
+    def end(self) -> None:
+        """The worker would only take the processor from uploads; it comes when something is due."""
+
+
+class InBackground(Sending):
+    """The caller goes on when it is recorded. Nothing is known of the hosts then, so none of them has failed."""
+
+    def needed(self, wanted: int) -> int:
+        return 0
+
+    def record(self, name: str, *, gone: bool = False, way: str = "") -> Owed:
+        return self._record(name, begin=False, due=self._clock(), gone=gone, way=way)
+
+    def states(self) -> Mapping[Host, HostState]:
+        return {}
+
+    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState]) -> Outcome:
+        return {host: _not_sent(delivery, LATER) for host, delivery in owed.items()}
+
+    def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
+        """It stays owed."""
+
+    def report(self, outcome: Outcome, action: str) -> None:
+        """The worker logs what fails."""
+
+    def end(self) -> None:
+        self._worker.wake()
+
+
+def _not_sent(delivery: Delivery, reason: str) -> Attempt:
+    error = DeliveryError(delivery.host.label, delivery.name, reason, untouched=True, ours=True)
+    return Attempt(delivery.host, delivery, error)
