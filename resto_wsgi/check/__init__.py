@@ -1,4 +1,4 @@
-"""Probes media servers as they are: would replication to them be safe, and what has to be changed where not?
+"""Probes media servers as they are: would replication to them be safe, and what has to be changed if not?
 
     finding.py    what a probe returns
     subject.py    one media server that is probed, and what was written to it

@@ -1,7 +1,7 @@
 """Takes away what a check wrote, looks whether it is gone, and says what may be left.
 
 Files go one by one, as replication deletes them; then the folder goes with all that a server may have left in it, a
-temporary file for instance. A folder is only ever removed by its random name, and only where it was seen to be a
+temporary file for instance. A folder is only ever removed by its random name, and only after it was seen to be a
 folder of our own: a server that drops a part of the path would remove another. Runs also after a check was stopped.
 """
 
@@ -22,12 +22,12 @@ SECRET = frozenset({401, 403})  # what a folder may be answered with to those wh
 
 
 def clean(subject: Subject) -> list[str]:
-    """Return the paths that may be left, relative to the host's URL; none where all is gone."""
+    """Return the paths that may be left, relative to the host's URL; none if all is gone."""
     subject.ending = True
     if not subject.written:
         return []
     with contextlib.suppress(Trouble):
-        writing.claim(subject)  # where the check was stopped before it came to that
+        writing.claim(subject)  # the check may have been stopped before it came to that
     doubtful = [name for name, doubt in subject.written.items() if doubt]
     if not _delete_files(subject):
         return _all(subject)
@@ -45,7 +45,7 @@ def clean(subject: Subject) -> list[str]:
 
 
 def folder_of(subject: Subject) -> str:
-    """Return the folder of the check, as it is named where nothing of ours is in it any more."""
+    """Return the folder of the check, as it is named when nothing of ours is in it any more."""
     return f"{subject.folder}/ (the folder)"
 
 
@@ -54,7 +54,7 @@ def _all(subject: Subject) -> list[str]:
 
 
 def _delete_files(subject: Subject, wanted: list[str] | None = None) -> bool:
-    """Delete what may have been written; False where the host does not answer any more."""
+    """Delete what may have been written; False if the host does not answer any more."""
     silent = 0
     for name in subject.written if wanted is None else wanted:
         silent = 0 if _answers_delete(subject, name) else silent + 1
@@ -72,7 +72,7 @@ def _answers_delete(subject: Subject, name: str) -> bool:
 
 
 def _remove_folder(subject: Subject) -> bool:
-    """Remove the folder and all in it; True where it is gone, or was never made."""
+    """Remove the folder and all in it; True if it is gone, or was never made."""
     if not subject.own_folder or not FOLDER.fullmatch(subject.folder):
         status = subject.raw("HEAD", f"{subject.folder}/").status
         return status in GONE or (status in SECRET and not subject.taken)
@@ -80,7 +80,7 @@ def _remove_folder(subject: Subject) -> bool:
     for name in subject.written:
         parts = name.split("/")[:-1]
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    # The whole tree at once where the server does that, else folder by folder, the deepest first.
+    # The whole tree at once if the server does that, else folder by folder, the deepest first.
     if _removed(subject, subject.folder):
         return True
     for folder in sorted(folders - {subject.folder}, key=lambda each: -each.count("/")):

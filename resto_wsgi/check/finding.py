@@ -16,7 +16,7 @@ Verdict = Literal["ok", "warning", "unsafe", "unknown"]
 
 @dataclass(frozen=True)
 class Finding:
-    """``key`` says what was looked at, ``seen`` what was found, ``remedy`` what to change, "" where nothing."""
+    """``key`` says what was looked at, ``seen`` what was found, ``remedy`` what to change, "" if nothing."""
 
     key: str
     verdict: Verdict
@@ -25,9 +25,9 @@ class Finding:
 
 
 class Trouble(Exception):
-    """A request was not done. ``status`` is the HTTP status where one came, else None: the host did not answer.
+    """A request was not done. ``status`` is the HTTP status if one came, else None: the host did not answer.
 
-    ``cause`` is "tls" or "protocol" where that is what failed, for the remedy.
+    ``cause`` is "tls" or "protocol" if that is what failed, for the remedy.
     """
 
     def __init__(self, reason: str, status: int | None = None, cause: str = "") -> None:

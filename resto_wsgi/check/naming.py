@@ -58,7 +58,7 @@ def case(subject: Subject) -> list[Finding]:
 
 
 def _trouble(subject: Subject, name: str) -> str:
-    """Store a name and read it back; return what went wrong, "" where nothing did."""
+    """Store a name and read it back; return what went wrong, "" if nothing did."""
     try:
         subject.put(name, b"x")
         return difference(subject, name, b"x")

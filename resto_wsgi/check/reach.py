@@ -102,7 +102,7 @@ def absent(subject: Subject) -> list[Finding]:
 
 
 def hidden(subject: Subject) -> list[Finding]:
-    """Nobody reads ``.resto``, where a master keeps what is not published."""
+    """Nobody reads ``.resto``, in which a master keeps what is not published."""
     if "answers anything" in subject.facts:
         return [subject.found("hidden", "unknown", "cannot be told: it answers 200 to everything")]
     for path in (".resto/", ".resto/outbox.sqlite3"):
@@ -120,7 +120,7 @@ def _did(trouble: Trouble) -> str:
 
 
 def _identify(subject: Subject, answer: RawReply) -> tuple[str, str]:
-    """Return the kind of server, and what it says of itself, quoted where it says anything."""
+    """Return the kind of server, and what it says of itself, quoted if it says anything."""
     server = answer.headers.get("Server", "")
     product = server.partition("/")[0].partition(" ")[0].strip().lower()
     label = shown(server, 40) if server else ""

@@ -11,7 +11,7 @@ from .subject import Subject
 __all__ = ["conditional", "dots", "listing", "ranges", "scripts"]
 
 DIGITS = b"0123456789" * 10
-SAMPLES = {  # what would be changed or run where a server interprets it
+SAMPLES = {  # what would be changed or run by a server that interprets it
     "page.html": b"<!doctype html><script>1</script>",
     "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
     "script.php": b"<?php echo 6*7; ?>",
@@ -41,9 +41,9 @@ def conditional(subject: Subject) -> list[Finding]:
     headers = subject.raw("GET", name).headers
     etag, modified = headers.get("ETag"), headers.get("Last-Modified")
     works = []
-    if etag and subject.raw("GET", name, {"If-None-Match": _plain(etag)}).status == 304:
+    if etag and subject.raw("GET", name, {"If-None-Match": _sendable(etag)}).status == 304:
         works.append("ETag")
-    if modified and subject.raw("GET", name, {"If-Modified-Since": _plain(modified)}).status == 304:
+    if modified and subject.raw("GET", name, {"If-Modified-Since": _sendable(modified)}).status == 304:
         works.append("Last-Modified")
     if works:
         return [Finding("conditional", "ok", f"304 by {' and by '.join(works)}")]
@@ -66,12 +66,12 @@ def listing(subject: Subject) -> list[Finding]:
 
 
 def dots(subject: Subject) -> list[Finding]:
-    """What begins with a dot is not served, as ``.resto`` must not be where the root is a master's."""
+    """What begins with a dot is not served, as ``.resto`` must not be if the root is a master's."""
     name = subject.name(".hidden/file.txt")
     subject.raw("MKCOL", f"{subject.folder}/.hidden/")
     stored = subject.raw_put(name, b"hidden").status
     if stored < 300 and subject.raw("GET", names.quote(name)).body == b"hidden":
-        seen = "names that begin with a dot are served: a danger where it serves a MEDIA_ROOT and runs as its owner"
+        seen = "names that begin with a dot are served: a danger if it serves a MEDIA_ROOT and runs as its owner"
         return [subject.found("dots", "warning", seen)]
     return [Finding("dots", "ok", "names that begin with a dot are not served")]
 
@@ -119,7 +119,7 @@ def _is_defused(headers: object) -> bool:
     return kind in ("text/plain", "application/octet-stream") or sandboxed or attached
 
 
-def _plain(validator: str) -> str:
+def _sendable(validator: str) -> str:
     """A validator that can be sent back: in one line and of a sensible length, else one that matches nothing."""
     if len(validator) > 200 or not validator.isprintable() or not validator.isascii():
         raise Trouble("its validator is no line of text", 200)

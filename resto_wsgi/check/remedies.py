@@ -1,8 +1,8 @@
-"""What to change for each finding, on each kind of server: the line of its configuration where there is one.
+"""What to change for each finding, on each kind of server: the line of its configuration if there is one.
 
-A key is that of the finding, or ``key:cause`` where several things can cause it. ``{address}`` is the address that we
+A key is that of the finding, or ``key:cause`` if several things can cause it. ``{address}`` is the address that we
 write from, as this machine sees it, ``{largest}`` the bytes of the largest file that is accepted, ``{largest_kib}`` the
-KiB. Where an option of `resto config` prints that line, it is named too.
+KiB. If an option of `resto config` prints that line, it is named too.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     "reachable:slow": {ANY: "check again with a larger --timeout"},
     "tls": {
         ANY: "renew the certificate, for the host name in RESTO_MEDIA_HOSTS and with the extensions of RFC 5280, from"
-        " an authority that this machine trusts or that is in RESTO_CA_BUNDLE; where it wants one of ours, give it in"
+        " an authority that this machine trusts or that is in RESTO_CA_BUNDLE; if it wants one of ours, give it in"
         " RESTO_CLIENT_CERT"
     },
     "tls:version": {
@@ -200,7 +200,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
 
 
 def remedy(kind: str, key: str, cause: str, address: str, largest: int) -> str:
-    """Return what to do about a finding on a server of ``kind``; "" where there is nothing."""
+    """Return what to do about a finding on a server of ``kind``; "" if there is nothing."""
     exact = f"{key}:{cause}"
     key = exact if exact in _REMEDIES else key
     cures = _REMEDIES.get(key, {})

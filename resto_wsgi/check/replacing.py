@@ -41,7 +41,7 @@ def atomic(subject: Subject) -> list[Finding]:
 
 
 def temporary(subject: Subject) -> list[Finding]:
-    """Where a body is kept while it comes is not to be seen over HTTP."""
+    """A body that still comes is not to be seen over HTTP."""
     if subject.kind == "node":
         return [Finding("temporary", "ok", "it keeps what comes below its root, in .resto")]
     if subject.kind == "apache":

@@ -22,10 +22,10 @@ from .subject import Subject
 
 __all__ = ["LARGEST", "Check", "Report"]
 
-LARGEST = 1024**3  # bytes: what the middleware accepts where it is not told
-LONGEST = 300.0  # seconds for one host: a slow line needs a minute or two
-CLEANING = 60.0  # seconds that all cleaning may take
-STEP = 0.1  # seconds between two looks whether somebody wants it to end
+LARGEST = 1024**3  # bytes: what the middleware accepts if it is not told
+SECONDS_MAX = 300.0  # for one host: a slow line needs a minute or two
+CLEANING_SECONDS_MAX = 60.0  # for all of it
+LOOKS_EVERY = 0.1  # seconds: whether somebody wants it to end
 SHOWN = 4  # paths of those that may be left
 SKEW = 2.0  # seconds between the clocks of two hosts; a Date header is cut to one
 
@@ -34,9 +34,9 @@ Probe = Callable[[Subject], list[Finding]]
 
 @dataclass(frozen=True)
 class _Step:
-    """A probe under the key of its main finding. ``broken`` is the verdict where it cannot be done.
+    """A probe under the key of its main finding. ``broken`` is the verdict if it cannot be done.
 
-    Where a ``gate`` finds anything, nothing after it is tried: it would fail too, or leave files behind.
+    If a ``gate`` finds anything, nothing after it is tried: it would fail too, or leave files behind.
     """
 
     key: str
@@ -88,7 +88,7 @@ class Report:
 
     @property
     def safe(self) -> bool:
-        """True where nothing was found, and nothing not looked at, that replication needs."""
+        """True if all was looked at that replication needs, and nothing is unsafe."""
         return not self.untested and all(finding.verdict != "unsafe" for finding in self.findings)
 
 
@@ -132,7 +132,7 @@ class Check:
         errors = self._together([each.examine for each in self._examined])
         if not self.interrupted:
             self.differences = tuple(_differences([each.subject for each in self._examined]))
-        errors += self._together([each.clean for each in self._examined], CLEANING)
+        errors += self._together([each.clean for each in self._examined], CLEANING_SECONDS_MAX)
         if errors:
             raise errors[0]
         return [each.report() for each in self._examined]
@@ -153,7 +153,7 @@ class Check:
         ends = time.monotonic() + timeout
         for thread in threads:
             while thread.is_alive() and time.monotonic() < ends and not self._abandon.is_set():
-                thread.join(STEP)
+                thread.join(LOOKS_EVERY)
         return errors
 
 
@@ -167,11 +167,13 @@ class _Examined:
         self.left: list[str] | None = None
 
     def examine(self) -> None:
-        ends = time.monotonic() + LONGEST
+        ends = time.monotonic() + SECONDS_MAX
         with contextlib.suppress(Stopped):
             for step in STEPS:
                 if time.monotonic() > ends:
-                    self._note(self.subject.found("reachable", "unsafe", f"not done within {LONGEST:.0f} s", "slow"))
+                    self._note(
+                        self.subject.found("reachable", "unsafe", f"not done within {SECONDS_MAX:.0f} s", "slow")
+                    )
                     return
                 findings = self._probe(step)
                 self._note(*findings)

@@ -62,7 +62,7 @@ class Subject:
         self.written: dict[str, bool] = {}  # name: whether a request on it ended without an answer
         self.taken = False  # whether any of these may have been taken
         self.own_folder = False
-        self.ending = False  # what was written is taken away also where the check was stopped
+        self.ending = False  # what was written is taken away even if the check was stopped
         self._raw = RawRequests(host, timeout, security)
         self._stranger = RawRequests(host, timeout, security.bare())
         self._transport = transport
@@ -87,7 +87,7 @@ class Subject:
             self.taken = True
 
     def get(self, name: str) -> bytes | None:
-        """Return the file, None where it is not there."""
+        """Return the file, None if it is not there."""
         content = bytearray()
         ends = time.monotonic() + READ_LIMIT / SLOWEST
 
@@ -107,7 +107,7 @@ class Subject:
         return bytes(content)
 
     def head(self, name: str) -> int | None:
-        """Return the size of the file, None where it is not there."""
+        """Return the size of the file, None if it is not there."""
         with self._asked():
             return self._transport.head(self.host, name)
 
@@ -149,7 +149,7 @@ class Subject:
             self._raw.cut(f"/{names.quote(name)}", length, content)
 
     def announce(self, name: str, length: int) -> RawReply | None:
-        """Return the refusal of a PUT of ``length`` bytes that is not sent, None where the host would take it."""
+        """Return the refusal of a PUT of ``length`` bytes that is not sent, None if the host would take it."""
         with self._noted(name):
             return self._raw.announce(f"/{names.quote(name)}", length)
 
@@ -163,7 +163,7 @@ class Subject:
             raise Stopped
 
     def pause(self, seconds: float) -> None:
-        """Wait; raise Stopped where that is wanted meanwhile."""
+        """Wait; raise Stopped if that is wanted meanwhile."""
         self._stop.wait(seconds)
         self.check_stop()
 

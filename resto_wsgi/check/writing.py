@@ -13,7 +13,7 @@ AHEAD = "ahead.jpg"  # the file that is put with no folder to put it in
 FIRST = "first.jpg"  # the file that replication puts; either shows that the folder is ours
 DATE = 1234567890.0  # seconds since 1970, 13 February 2009: no server's own time
 TORN = 64 * 1024  # bytes that are announced; half of them are sent
-LATE = 0.3  # seconds after which a server that keeps a body that was cut has kept it
+KEPT_WITHIN = 0.3  # seconds: a server that keeps a body that was cut has kept it by then
 NO_FOLDER = (404, 409)  # what a PUT under a missing folder is answered with
 CREATED = frozenset({200, 201, 204})
 
@@ -50,9 +50,9 @@ def write(subject: Subject) -> list[Finding]:
 
 
 def claim(subject: Subject) -> None:
-    """Note that the folder is ours where one of our first files is in it, and not also above it.
+    """Note that the folder is ours if one of our first files is in it, and not also above it.
 
-    Where the parts of a path are no folders, removing ours could remove another.
+    If the parts of a path are no folders, removing ours could remove another.
     """
     for leaf in (FIRST, AHEAD):
         if subject.get(subject.name(leaf)) == _first(subject):
@@ -65,7 +65,7 @@ def _first(subject: Subject) -> bytes:
 
 
 def _make_folder(subject: Subject) -> int:
-    """Make the folder of the check where the server does not, and return the status of MKCOL, 0 where it made it.
+    """Make the folder of the check if the server does not; return the status of MKCOL, 0 if the server made it.
 
     201 says that it was not there before (RFC 4918, section 9.3.1), and so is ours.
     """
@@ -84,7 +84,7 @@ def _takes_without_folder(subject: Subject, status: int | None) -> bool:
 
 
 def difference(subject: Subject, name: str, content: bytes) -> str:
-    """Return how what the host holds differs from ``content``, "" where it does not."""
+    """Return how what the host holds differs from ``content``, "" if it does not."""
     size, found = subject.head(name), subject.get(name)
     if found is None:
         return "it is not there"
@@ -154,7 +154,7 @@ def truncated(subject: Subject) -> list[Finding]:
     subject.put(name, old)
     for each in (name, new):
         subject.cut(each, TORN, b"torn" * (TORN // 8))
-    subject.pause(LATE)
+    subject.pause(KEPT_WITHIN)
     found = subject.get(name)
     if found != old:
         now = "is gone" if found is None else f"has {len(found):,} bytes of the new one's {TORN:,}"
@@ -179,7 +179,7 @@ def mtime(subject: Subject) -> list[Finding]:
 
 
 def credentials(subject: Subject) -> list[Finding]:
-    """Nobody writes without the credentials, where there are any; else who may write cannot be seen from here."""
+    """Nobody writes without the credentials, if there are any; if not, who may write cannot be seen from here."""
     if not subject.is_shown_something:
         seen = "whether other machines may write cannot be seen from here; this one may"
         return [subject.found("credentials", "unknown", seen)]

@@ -19,7 +19,7 @@ COLUMNS = (TextColumn("catching up"), BarColumn(), MofNCompleteColumn(), Downloa
 
 
 def catch_up(application: MediaServer, url: str, rate: float | None, credentials: Mapping[str, str]) -> None:
-    """Bring the root up to date before it is served. Raises ConfigError where that cannot be, or not wholly.
+    """Bring the root up to date before it is served. Raises ConfigError if that cannot be, or not wholly.
 
     A file that could not be had is named; the server does not start without it, for it would be served as missing.
     """

@@ -31,8 +31,8 @@ from .terminal import plain
 
 __all__ = ["check"]
 
-WIDE = 160  # columns where there is no terminal: findings stay in a line or two, for mails and logs
-LONGEST = 500  # characters of a cell: what a host says is quoted and bounded before, so this is for whole paths
+WIDE = 160  # columns without a terminal: findings stay in a line or two, for mails and logs
+CELL_MAX = 500  # characters of a cell: what a host says is quoted and bounded before, so this is for whole paths
 STYLES = {"ok": "green", "warning": "yellow", "unsafe": "bold red", "unknown": "cyan"}
 INTERRUPTED = 130  # as a shell reports SIGINT
 
@@ -118,10 +118,10 @@ def _print(work: Check, reports: Sequence[Report]) -> None:
     columns = os.environ.get("COLUMNS", "")
     console = Console(width=None if sys.stdout.isatty() or columns.isdecimal() else WIDE)
     for report in reports:
-        console.print(_plain(f"{report.host.label}: {KINDS[report.kind]}"), style="bold")
+        console.print(_cell(f"{report.host.label}: {KINDS[report.kind]}"), style="bold")
         console.print(_table(report.findings))
         if report.untested:
-            console.print(Padding(_plain(f"not tested: {', '.join(report.untested)}"), (0, 0, 0, 2)))
+            console.print(Padding(_cell(f"not tested: {', '.join(report.untested)}"), (0, 0, 0, 2)))
         console.print()
     if work.differences:
         console.print("differences between these hosts", style="bold")
@@ -139,9 +139,9 @@ def _table(findings: Sequence[Finding]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        seen = _plain(finding.seen)
+        seen = _cell(finding.seen)
         if finding.remedy:
-            seen.append("\n").append_text(_plain(f"=> {finding.remedy}"))
+            seen.append("\n").append_text(_cell(f"=> {finding.remedy}"))
         table.add_row(Text(finding.verdict, style=STYLES[finding.verdict]), Text(finding.key), seen)
     return table
 
@@ -151,11 +151,11 @@ def _summary(report: Report) -> Text:
     warnings = sum(finding.verdict == "warning" for finding in report.findings)
     counted = f", {warnings} warning{'s' if warnings != 1 else ''}" if warnings else ""
     if report.safe:
-        return _plain(f"{report.host.label}: replication is safe{counted}")
+        return _cell(f"{report.host.label}: replication is safe{counted}")
     if unsafe:
-        return _plain(f"{report.host.label}: replication is not safe, {unsafe} unsafe{counted}")
-    return _plain(f"{report.host.label}: not all was tested{counted}")
+        return _cell(f"{report.host.label}: replication is not safe, {unsafe} unsafe{counted}")
+    return _cell(f"{report.host.label}: not all was tested{counted}")
 
 
-def _plain(text: str) -> Text:
-    return plain(text, LONGEST)
+def _cell(text: str) -> Text:
+    return plain(text, CELL_MAX)

@@ -66,7 +66,7 @@ def demo(once: bool, servers: str, port: int) -> None:
 def status(name: str | None, as_json: bool) -> None:
     """Show what is owed to each media server; with NAME, which of them hold that file.
 
-    MEDIA_ROOT and RESTO_... in the environment say which. Exits 1 where anything is owed.
+    MEDIA_ROOT and RESTO_... in the environment say which. Exits 1 if anything is owed.
     """
     from .owed import show_status
 
@@ -80,7 +80,7 @@ def status(name: str | None, as_json: bool) -> None:
 def drain(host: str | None, parked: bool, timeout: float) -> None:
     """Deliver what is owed, for cron or by hand.
 
-    MEDIA_ROOT and RESTO_... in the environment say what. Exits 1 where something is still owed when time is up.
+    MEDIA_ROOT and RESTO_... in the environment say what. Exits 1 if something is still owed when time is up.
     """
     from . import owed
 
@@ -131,7 +131,7 @@ def _rate(context: click.Context, parameter: click.Parameter, text: str | None) 
 
 
 @resto.command("media-server")
-@click.option("--root", required=True, metavar="DIR", help="The folder to serve; made where it is missing.")
+@click.option("--root", required=True, metavar="DIR", help="The folder to serve; made if it is missing.")
 @click.option("--listen", required=True, metavar="HOST:PORT", callback=_address, help="Port 0 picks a free one.")
 @click.option("--allow", multiple=True, metavar="NETWORK", help="Let these addresses write, such as 10.0.0.0/8.")
 @click.option("--allow-anyone", is_flag=True, help="Let everybody write, replace and delete.")
@@ -159,7 +159,7 @@ def _rate(context: click.Context, parameter: click.Parameter, text: str | None) 
     show_default=True,
     help="Seconds without progress after which a child is given up, and owed.",
 )
-@click.option("--outbox", metavar="FILE", help="Where it is kept what children are owed; in the root by default.")
+@click.option("--outbox", metavar="FILE", help="The file of what children are owed; in the root by default.")
 @click.option("--catch-up-from", metavar="URL", help="Before serving, get from this node what is missing or differs.")
 @click.option("--limit-rate", metavar="RATE", callback=_rate, help="Bytes per second of that, or 500k, 20m.")
 @click.option("--heal", is_flag=True, help="Keep what is missing here and was read through a child.")
@@ -197,7 +197,7 @@ def check(hosts: tuple[str, ...], as_json: bool, timeout: float | None, max_file
     """Probe media servers as they are, and say what to change.
 
     HOST is written as in RESTO_MEDIA_HOSTS; without one, all of those in the environment are checked. Writes to a
-    folder resto-check-... of its own on each, and removes it. Exits 1 where replication would not be safe.
+    folder resto-check-... of its own on each, and removes it. Exits 1 if replication would not be safe.
     """
     from . import checking
 

@@ -107,7 +107,7 @@ def _node_units(options: dict[str, Any], settings: Settings, tree: str, command:
 
 
 def _node_of_tree(site: Site, node: Node) -> Site:
-    """Return the site of a node, where its parent may write, if it is named by its address."""
+    """Return the site of a node; its parent may write there, if it is named by its address."""
     parent = urlsplit(node.parent.host.url).hostname if node.parent else None
     address = parse_address(parent or "")
     if address is None:
@@ -138,7 +138,7 @@ def _node_site(options: dict[str, Any], settings: Settings) -> Site:
 
 
 def _site(options: dict[str, Any], settings: Settings, host: Host | None = None) -> tuple[Site, Host | None]:
-    """Return what the options ask for, and which of the media servers it is, where they say so."""
+    """Return what the options ask for, and which of the media servers it is, None if they do not say."""
     if host is None and options.get("host"):
         host = _named(options["host"], settings)
     parts = urlsplit(host.url if host is not None else public_url(settings.media_url))
@@ -190,7 +190,7 @@ def _bytes(text: str) -> int:
 
 
 def _check_device(site: Site) -> None:
-    """Raise ConfigError where root and temp are here, and on two file systems."""
+    """Raise ConfigError if root and temp are here, and on two file systems."""
     try:
         same = os.stat(site.root).st_dev == os.stat(site.temp).st_dev
     except OSError:
@@ -205,7 +205,7 @@ def _command(command: str | None) -> str:
 
 
 def _deliver(files: Mapping[str, str], output: str | None) -> None:
-    """Print the files, each under its name where there are several; or write them into a folder."""
+    """Print the files, each under its name if there are several; or write them into a folder."""
     if output is None:
         for name, text in files.items():
             print(f"# ==== {name} ====\n{text}" if len(files) > 1 else text, end="" if len(files) == 1 else "\n")

@@ -26,13 +26,13 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 _place = _options(
-    click.option("--root", metavar="DIR", help="The folder to serve; MEDIA_ROOT, where it is not given."),
-    click.option("--listen", metavar="[ADDRESS:]PORT", help="The port of --host, or 8080, where it is not given."),
+    click.option("--root", metavar="DIR", help="The folder to serve; MEDIA_ROOT by default."),
+    click.option("--listen", metavar="[ADDRESS:]PORT", help="The port of --host, else 8080, by default."),
     click.option(
         "--allow",
         metavar="NETWORK",
         multiple=True,
-        help="Who may write: each application server. Only this machine, where it is not given.",
+        help="Who may write: each application server. Only this machine by default.",
     ),
     click.option("--user", metavar="USER", default="www-data", show_default=True, help="Whom the server runs as."),
     click.option("--output", metavar="DIR", help="Write into this folder, not to standard output."),
@@ -47,7 +47,7 @@ _site = _options(
         type=click.Choice(["original", "random", "content"]),
         help="That of the middleware: names that it makes are cached for a year. Not if anything overwrites files.",
     ),
-    click.option("--temp", metavar="DIR", help="For what is being received; in the root, where it is not given."),
+    click.option("--temp", metavar="DIR", help="For what is being received; in the root by default."),
     click.option("--certificate", metavar="FILE", help="Serve TLS, with this certificate and its chain."),
     click.option("--key", metavar="FILE", help="The certificate's key."),
     click.option("--client-ca", metavar="FILE", help="Writers also need a certificate of this authority."),
@@ -104,7 +104,7 @@ def lighttpd(output: str | None, **options: Any) -> None:
     metavar="DIR",
     default="/usr/lib/apache2/modules",
     show_default=True,
-    help="Where Apache has its modules.",
+    help="The folder of Apache's modules.",
 )
 def apache(modules: str, output: str | None, **options: Any) -> None:
     """Print the configuration of Apache."""

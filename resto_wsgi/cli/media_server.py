@@ -24,7 +24,7 @@ __all__ = ["Options", "serve"]
 SECRET = "RESTO_SECRET"  # noqa: S105 - the name of a variable
 SECRET_FILE = "RESTO_SECRET_FILE"  # noqa: S105 - the name of a variable
 CREDENTIALS = {key: f"RESTO_{key.upper()}" for key in ("ca_bundle", "client_cert", "client_key", "credentials_file")}
-STEP = 1.0  # seconds between two looks whether the server still runs
+LOOKS_EVERY = 1.0  # seconds: whether the server still runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,9 @@ class Options:
 
 
 def serve(options: Options, environ: Mapping[str, str]) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status: 0, or 1 where the server ended by itself.
+    """Serve until SIGTERM or SIGINT; return the exit status: 0, or 1 if the server ended by itself.
 
-    Raises ConfigError where the options contradict each other or cannot be used, or nobody can listen there.
+    Raises ConfigError if the options contradict each other or cannot be used, or if the address is taken.
     """
     access = _access(options, environ)
     host, port = options.listen
@@ -76,7 +76,7 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     application.start()
     thread = threading.Thread(target=server.serve, name="media server", daemon=True)
     thread.start()
-    while thread.is_alive() and not stop.wait(STEP):
+    while thread.is_alive() and not stop.wait(LOOKS_EVERY):
         pass
     server.stop()
     thread.join()

@@ -26,7 +26,7 @@ from .terminal import plain
 
 __all__ = ["drain", "forget", "show_status", "sync"]
 
-WIDE = 250  # columns where there is no terminal: a line for each host, for grep and for mails of cron
+WIDE = 250  # columns without a terminal: a line for each host, for grep and for mails of cron
 
 
 def show_status(name: str | None, *, as_json: bool) -> int:
@@ -42,7 +42,7 @@ def show_status(name: str | None, *, as_json: bool) -> int:
 
 
 def drain(host: str | None, *, parked: bool, timeout: float) -> int:
-    """Deliver what is owed, with a progress bar where there is a terminal; return the exit status."""
+    """Deliver what is owed, with a progress bar if there is a terminal; return the exit status."""
     columns = (TextColumn("delivering"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     errors = Console(stderr=True)
     bar = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)  # cron mails a blank line
@@ -91,7 +91,7 @@ def _replicator() -> Iterator[Replicator]:
 
 
 def _check_media_root(path: str) -> None:
-    """Raise ConfigError where no application has been at work, or another user's, whom we would lock out."""
+    """Raise ConfigError if no application has been at work, or another user's, whom we would lock out."""
     try:
         owner = os.stat(os.path.join(path, ".resto")).st_uid
     except OSError:

@@ -2,7 +2,7 @@
 
 It owns the page, the files below ``static/`` and the answer to an upload, as JSON for the page's script and as
 HTML for a form without one. It never reads a body: what was uploaded comes from ``environ["resto.uploads"]``.
-Every text that a client chose is escaped where it enters HTML. Called by `demo.py`, behind `UploadMiddleware`.
+Every text that a client chose is escaped when it enters HTML. ``run`` puts it behind `UploadMiddleware`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _NUMBERS = {1: "the media server", 2: "two media servers", 3: "three media serve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One answer: plain values until `DemoApp.__call__` hands it to the server."""
+class Response:
+    """One response: plain values until `DemoApp.__call__` hands it to the server."""
 
     status: str
     content_type: str
@@ -62,9 +62,9 @@ class DemoApp:
         start_response(answer.status, headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
-    def _answer(self, environ: WSGIEnvironment) -> Answer:
+    def _answer(self, environ: WSGIEnvironment) -> Response:
         path, method = environ.get("PATH_INFO") or "/", environ["REQUEST_METHOD"]
-        views: dict[str, tuple[str, Callable[[], Answer]]] = {
+        views: dict[str, tuple[str, Callable[[], Response]]] = {
             "/": ("GET, HEAD", lambda: self._html(())),
             "/upload": ("POST", lambda: self._uploaded(environ)),
         }
@@ -77,7 +77,7 @@ class DemoApp:
             return _text("405 Method Not Allowed", "This address takes another method.", ("Allow", allowed))
         return view()
 
-    def _uploaded(self, environ: WSGIEnvironment) -> Answer:
+    def _uploaded(self, environ: WSGIEnvironment) -> Response:
         files = [self._described(upload) for upload in environ.get("resto.uploads", ())]
         if "application/json" in environ.get("HTTP_ACCEPT", ""):
             if not files:
@@ -96,15 +96,15 @@ class DemoApp:
             "copies": [{"label": server.label, "url": server.url_of(upload.name)} for server in self._servers],
         }
 
-    def _file(self, path: str) -> Answer:
+    def _file(self, path: str) -> Response:
         content_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
         if content_type.startswith("text/"):
             content_type += "; charset=utf-8"
-        return Answer(status="200 OK", content_type=content_type, body=self._static[path])
+        return Response(status="200 OK", content_type=content_type, body=self._static[path])
 
-    def _html(self, files: Sequence[dict[str, Any]]) -> Answer:
+    def _html(self, files: Sequence[dict[str, Any]]) -> Response:
         page = self._page.replace("{{cards}}", "".join(map(_card, files)))
-        return Answer(status="200 OK", content_type="text/html; charset=utf-8", body=page.encode())
+        return Response(status="200 OK", content_type="text/html; charset=utf-8", body=page.encode())
 
     def _filled(self, page: str, max_file_size: int) -> str:
         listed = "".join(
@@ -143,13 +143,13 @@ def _address(url: str) -> str:
     return f'<span class="host">{escape(parts.hostname or "")}</span>:{parts.port}'
 
 
-def _json(status: str, value: object) -> Answer:
-    return Answer(status=status, content_type="application/json", body=json.dumps(value).encode())
+def _json(status: str, value: object) -> Response:
+    return Response(status=status, content_type="application/json", body=json.dumps(value).encode())
 
 
-def _text(status: str, text: str, *headers: tuple[str, str]) -> Answer:
+def _text(status: str, text: str, *headers: tuple[str, str]) -> Response:
     body = f"{text}\n".encode()
-    return Answer(status=status, content_type="text/plain; charset=utf-8", body=body, headers=headers)
+    return Response(status=status, content_type="text/plain; charset=utf-8", body=body, headers=headers)
 
 
 def _icon_of(content_type: str) -> str:

@@ -2,7 +2,7 @@
 
 It is a client: it knows the page's address and what the page answers, and nothing of the servers behind it. No file
 is held in memory, neither on its way out nor on its way back. A copy counts as equal only if its size and SHA-256 are
-those of the file that was sent. Called by `demo.py`.
+those of the file that was sent. ``run`` calls it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EQUAL = "equal"
 _BIG = 64 * 1024 * 1024
 _BLOCK = 1024 * 1024
 _TEXT = "Zażółć gęślą jaźń.\nÇa œuvre: Übergrößenträger.\nいろはにほへと ちりぬるを\n"
-_WIDTH = 132  # columns of the table where no terminal says how many there are: a whole SHA-256 and all else
+_WIDTH = 132  # columns of the table without a terminal: a whole SHA-256 and all else
 _ANSWER_WITHIN = 120.0  # seconds without a byte: 64 MiB are made durable four times over before the answer comes
 
 
@@ -95,7 +95,7 @@ def _sample(filename: str, path: str, content_type: str) -> Sample:
 def post(page: str, files: Sequence[Sample]) -> list[dict[str, Any]]:
     """Upload ``files`` in one multipart request, and return what the page says of each, in their order.
 
-    Raises `RestoError` where the page refuses, or does not tell of each file.
+    Raises `RestoError` if the page refuses, or does not tell of each file.
     """
     boundary = secrets.token_hex(16)
     parts = [(_part_head(boundary, each), each) for each in files]

@@ -2,8 +2,8 @@
 
 It owns the temporary folder that holds everything, the order of starting and stopping, and the signals: SIGINT,
 SIGTERM and SIGHUP all end the demo with nothing left behind, neither a process nor a file. While something is being
-started or stopped a signal is only noted, so that it cannot fall between a start and the note of it. Called by
-`commands.py`.
+started or stopped a signal is only noted, so that it cannot fall between a start and the note of it. The
+command calls ``run``, and nothing else of this room.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ENDED_BY_SIGNAL = 130  # exit status of --once that was ended before it could t
 def run(*, once: bool, servers: str, port: int) -> int:
     """Run the demo until it is ended, or once; return the exit status.
 
-    Raises `RestoError` where something that it needs does not start.
+    Raises `RestoError` if something that it needs does not start.
     """
     console = Console(highlight=False)
     with Interrupts() as interrupts:
@@ -64,7 +64,7 @@ def run(*, once: bool, servers: str, port: int) -> int:
 
 
 class Interrupts:
-    """SIGINT, SIGTERM, and SIGHUP where the terminal was closed.
+    """SIGINT, SIGTERM, and SIGHUP, which comes when the terminal is closed.
 
     Raised as KeyboardInterrupt inside ``raised()`` and ``check()``, else only noted.
     """
@@ -84,7 +84,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt where a signal was noted."""
+        """Raise KeyboardInterrupt if a signal was noted."""
         if self._noted:
             raise KeyboardInterrupt
 
@@ -157,7 +157,7 @@ def _stock(stack: ExitStack, ports: Ports, kind: str) -> Callable[[str], str]:
 class PageServer:
     """The server of the page: it holds its port from when it is built, and answers from ``serve`` on.
 
-    Raises `port_taken` where somebody else listens on ``port``.
+    Raises `port_taken` if somebody else listens on ``port``.
     """
 
     def __init__(self, port: int) -> None:
@@ -198,7 +198,6 @@ def _read_rest(body: Any) -> None:
 
 
 def _announce(console: Console, page: str, media: list[Host], servers: str) -> None:
-    kind = "own" if servers == "own" else servers
     console.print(f"page           {page}", style="bold")
     for server in media:
-        console.print(f"media server   {server.url}/  ({kind})")
+        console.print(f"media server   {server.url}/  ({servers})")

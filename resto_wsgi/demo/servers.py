@@ -2,7 +2,7 @@
 
 A server runs in a session of its own, so that Ctrl-C in a terminal reaches the demo alone, and the demo ends its
 servers in order. What a server prints goes to a file in its folder: nobody has to read a pipe, and a server that
-does not start can be quoted. Called by `demo.py`.
+does not start can be quoted. ``run`` calls it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Ports:
 
         A port can be lost between the look and the start: ``start`` then raises `port_taken`, and the next is
         tried.
-        Raises `RestoError` where no port is free.
+        Raises `RestoError` if no port is free.
         """
         while self._next < min(self._first + _TRIED, 65536):
             port, self._next = self._next, self._next + 1
@@ -74,8 +74,8 @@ def port_taken(port: int) -> OSError:
 class OwnServer:
     """One ``resto media-server``, started in ``folder`` and listening on ``port`` when built.
 
-    ``check`` is called while waiting, and may raise to give up. Raises `port_taken` where the port was lost
-    meanwhile, `RestoError` where the server does not start; neither leaves a process behind.
+    ``check`` is called while waiting, and may raise to give up. Raises `port_taken` if the port was lost meanwhile,
+    and `RestoError` if the server does not start; neither leaves a process behind.
     """
 
     def __init__(self, folder: str, port: int, *, check: Callable[[], None] = lambda: None) -> None:
@@ -100,7 +100,7 @@ class OwnServer:
             raise
 
     def stop(self) -> None:
-        """End the server: SIGTERM, and SIGKILL where that is not heard. Harmless when it has ended."""
+        """End the server: SIGTERM, and SIGKILL if that is not heard. Harmless when it has ended."""
         self._process.terminate()
         try:
             self._process.wait(_STOP_WITHIN)

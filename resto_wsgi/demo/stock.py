@@ -31,12 +31,12 @@ LOOPBACK = "127.0.0.1"
 PORTS = range(20000, 32000)  # below what Linux gives to outgoing connections, so that none takes a stopped one's port
 START_WITHIN = 10.0  # seconds; a start takes 0.1 s
 STOP_WITHIN = 5.0  # seconds from SIGTERM to SIGKILL
-STEP = 0.01  # seconds between two looks
+LOOKS_EVERY = 0.01  # seconds
 
 # The folder of a server, as the server itself sees it. One that gave up root needs no permission on the folders above.
 FOLDER = "/proc/self/cwd"
 
-SBIN = "/usr/sbin"  # where the packages put the programs; not in the PATH of an ordinary user
+SBIN = "/usr/sbin"  # the packages put the programs here; it is not in the PATH of an ordinary user
 APACHE_MODULES = "/usr/lib/apache2/modules"
 LIGHTTPD_MODULES = "/usr/lib/lighttpd"
 APACHE_USER = "www-data"
@@ -62,7 +62,7 @@ def package_of(kind: str) -> str:
 
 
 def missing(kind: str) -> str | None:
-    """Return None where ``kind`` can be started, else what is missing and how to install it, in one line."""
+    """Return None if ``kind`` can be started, else what is missing and how to install it, in one line."""
     server = _kind(kind)
     if _program(server) and os.path.exists(server.module):
         return None
@@ -71,7 +71,7 @@ def missing(kind: str) -> str | None:
 
 
 class StockServer:
-    """One media server of ``kind`` in ``folder``, which is made where it is missing.
+    """One media server of ``kind`` in ``folder``, which is made if it is missing.
 
     ``port`` 0 picks a free port at the first start; every later start has the same one. ``full_put_path`` False
     makes nginx refuse a PUT whose folder is missing, as lighttpd and Apache always do. ``max_body`` is the largest
@@ -124,7 +124,7 @@ class StockServer:
     def start(self) -> None:
         """Return when the server answers HTTP.
 
-        Raises RestoError, with the end of the error log, where it does not within 10 seconds.
+        Raises RestoError, with the end of the error log, if it does not within 10 seconds.
         """
         if self._process:
             raise RestoError(f"{self.kind} at {self.url} was started already")
@@ -148,12 +148,12 @@ class StockServer:
                 raise RestoError(f"{self.kind} {problem}: {self._log_end()}")
 
     def stop(self) -> None:
-        """End the server in order, and by force where it takes longer than 5 seconds. Safe to repeat."""
+        """End the server in order, and by force if it takes longer than 5 seconds. Safe to repeat."""
         if self._process:
             os.kill(self._process.pid, signal.SIGTERM)
             deadline = time.monotonic() + STOP_WITHIN
             while not self._ended() and time.monotonic() < deadline:
-                time.sleep(STEP)
+                time.sleep(LOOKS_EVERY)
             self.kill()
 
     def kill(self) -> None:
@@ -162,7 +162,7 @@ class StockServer:
             self._end()
             deadline = time.monotonic() + STOP_WITHIN
             while _connects(self.port) and time.monotonic() < deadline:
-                time.sleep(STEP)
+                time.sleep(LOOKS_EVERY)
 
     def restart(self) -> None:
         """Stop and start, on the same port and with the same files."""
@@ -206,7 +206,7 @@ class StockServer:
                 return f"found port {self.port} taken"
             if time.monotonic() > deadline:
                 return f"did not answer within {START_WITHIN:.0f} s"
-            time.sleep(STEP)
+            time.sleep(LOOKS_EVERY)
         return None
 
     def _end(self) -> None:

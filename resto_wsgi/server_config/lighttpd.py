@@ -76,7 +76,7 @@ def _files(site: Site) -> str:
     alias = f'alias.url = ("{site.path}/" => {root})\n' if site.path else ""
     return f"""\
 server.document-root = {root}
-{alias}# What comes in has no name until all of it is there. Where a file system cannot do that (NFS), it waits in this
+{alias}# What comes in has no name until all of it is there. If a file system cannot do that (NFS), it waits in this
 # folder, which is on the same one: else it would be copied.
 server.upload-dirs = ({quoting.lighttpd("temp", site.temp)})
 server.max-request-size = {-(-site.max_body // 1024)}  # KiB; not less than max_file_size of the application

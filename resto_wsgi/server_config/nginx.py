@@ -18,7 +18,7 @@ from .site import ATTACHED, OTHER_TYPE, TYPES, YEAR, Site
 
 __all__ = ["FallBack", "configure"]
 
-AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # where Debian keeps those that everybody trusts
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # those that everybody trusts, on Debian
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class FallBack:
     """Whom a read that is a 404 here is passed to: ``hosts``, all below one path and of one scheme.
 
     A request is passed on ``hops`` times at most: 1 among equals, the height of a tree. ``ca`` and ``name`` verify
-    their certificates, where they have any; all of them have to bear that one name.
+    their certificates, if they have any; all of them have to bear that one name.
     """
 
     hosts: Sequence[Host]
@@ -40,7 +40,7 @@ def configure(
 ) -> str:
     """Return the configuration as text, or with ``complete`` False only what belongs into ``http { }``.
 
-    ``node_port`` is where our own node listens on loopback and takes the writes, for a server of a tree.
+    ``node_port`` is that of our own node on loopback, which takes the writes, for a server of a tree.
     """
     if fall_back is not None and not fall_back.hosts:
         fall_back = None

@@ -1,7 +1,7 @@
 """Quoting: a value from outside stays in its place in a file of nginx, lighttpd, Apache or systemd.
 
 Each function returns the value in double quotes, as that language reads it back to the very same characters, or
-raises ConfigError in one line where the language has no way to write it. ``setting`` is what the error names. What
+raises ConfigError in one line if the language has no way to write it. ``setting`` is what the error names. What
 is no printable text is refused for all of them: a newline, an invisible character, a byte that is no UTF-8.
 """
 
@@ -15,7 +15,7 @@ MAX = 1024  # bytes of a value: nginx reads its file in blocks of 4 KiB, and a w
 
 
 def printable(setting: str, value: str) -> str:
-    """Return ``value`` as it is, where it can stand in one line of a file."""
+    """Return ``value`` as it is, if it can stand in one line of a file."""
     if not value.isprintable():  # false for half a surrogate pair, too, which a path that is no UTF-8 has
         raise ConfigError(setting, f"{shown(value)} holds a character that is not printable; use another")
     if len(value.encode()) > MAX:
@@ -50,7 +50,7 @@ def systemd(setting: str, value: str) -> str:
 
 
 def systemd_argument(setting: str, value: str) -> str:
-    """An argument in ExecStart, where ``$`` begins a variable too and is doubled (systemd.service(5))."""
+    """An argument in ExecStart, in which ``$`` begins a variable too and is doubled (systemd.service(5))."""
     return systemd(setting, value).replace("$", "$$")
 
 

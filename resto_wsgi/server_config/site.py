@@ -69,11 +69,11 @@ IMMUTABLE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What one media server is to do. Raises ConfigError at once where one part is not right.
+    """What one media server is to do. Raises ConfigError at once if one part is not right.
 
     ``root`` is served below ``path`` of the URL ("" for all of it) on ``address`` ("" for all of them) and ``port``.
     ``writers`` and ``listers`` (by default the writers) are networks. ``max_body`` is in bytes. ``naming`` is that of
-    the middleware, None where names may get new content. ``temp`` holds what is being received. ``certificate``,
+    the middleware, None if names may get new content. ``temp`` holds what is being received. ``certificate``,
     ``key`` and ``client_ca`` are PEM files; with the last, writers need a certificate too. ``run`` is a folder for the
     server's own files, None for where Debian has them; ``user`` is whom a server that starts as root becomes, "" for
     nobody else.
@@ -96,7 +96,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self._set("root", _folder("root", self.root))
-        # In the root, where it is on the same file system whatever is mounted; what begins with a dot is not served.
+        # In the root it is on the same file system whatever is mounted; what begins with a dot is not served.
         self._set("temp", _folder("temp", self.temp or f"{self.root}/.temp"))
         for each in ("certificate", "key", "client_ca", "run"):
             if (value := getattr(self, each)) is not None:
@@ -114,7 +114,7 @@ class Site:
 
     @property
     def immutable(self) -> str | None:
-        """A regular expression of the URLs whose content never changes; None where there are none."""
+        """A regular expression of the URLs whose content never changes; None if there are none."""
         return None if self.naming is None else IMMUTABLE[self.naming]
 
     @property
@@ -140,7 +140,7 @@ class Site:
 
 
 def checked_user(user: str) -> str:
-    """Return the name of a user as it is; raise ConfigError where it is none."""
+    """Return the name of a user as it is; raise ConfigError if it is none."""
     if user and not _USER.fullmatch(user):
         raise ConfigError("user", f"takes the name of a user such as www-data, not {shown(user)}")
     return user

@@ -48,14 +48,14 @@ class Node:
 
 
 def parse_tree(text: str, media_url: str) -> Node:
-    """Return the root of the tree that ``text`` writes; raise ConfigError where it writes none."""
+    """Return the root of the tree that ``text`` writes; raise ConfigError if it writes none."""
     words = _WORD.findall(text)
     if _WORD.sub("", text):
         raise _unreadable(text)
     hosts = iter(_hosts([word for word in words if word not in "(),"], media_url))
     root: Node | None = None
     above: list[Node] = []
-    last: Node | None = None  # the node before, where it is a parenthesis or a comma that has to come
+    last: Node | None = None  # the node before, if a parenthesis or a comma has to come now
     for word in words:
         if word == "(" and last is not None and not last.children:
             above.append(last)

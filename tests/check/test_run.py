@@ -45,7 +45,7 @@ def test_a_server_is_checked_below_the_path_that_names_hang_below(nginx: Any, ch
 
 def test_a_check_that_takes_too_long_ends(nginx: Any, check: CheckServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not safe, since not all was tested, and leaves nothing."""
-    monkeypatch.setattr("resto_wsgi.check.run.LONGEST", 0.01)
+    monkeypatch.setattr("resto_wsgi.check.run.SECONDS_MAX", 0.01)
     (report,) = check(nginx)
     assert "not done within" in report.findings[-1].seen and "--timeout" in report.findings[-1].remedy
     assert report.untested and not report.safe and tree(nginx.root) == []
