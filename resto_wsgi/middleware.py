@@ -13,19 +13,20 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields as fields_of
+from dataclasses import replace
 from typing import Any
 
 from . import names
-from .config import Settings
+from .config import Settings, UploadSettings
 from .errors import ConfigError, RestoError, UploadRejected
 from .replicator import Replicator
 from .upload.error_page import error_page
 from .upload.form import FilePart
 from .upload.handoff import hand_over, referenced
 from .upload.held_answer import HeldAnswer
-from .upload.intake import FILE_IN_MEMORY, Limits, receive
+from .upload.intake import FILE_IN_MEMORY, receive
 from .upload.paths import is_below
 from .upload.request_head import MULTIPART, URLENCODED, media_type
 from .upload.uploads import KEY, Upload, Uploads
@@ -36,10 +37,6 @@ from .upload.wrapped import check_application
 __all__ = ["UploadMiddleware"]
 
 METHODS = frozenset({"POST", "PUT", "PATCH"})
-HANDOFFS = ("original", "reference")
-PUBLISH = ("on_success", "always", "manual")
-NAMINGS = ("original", "random", "content")
-LIMITS = frozenset(field.name for field in fields_of(Limits))
 UNGUARDED = (
     "UploadMiddleware: the files of every form that the application answers below 400 are published, whoever sends it: "
     "give paths, catch, authorize or publish"
@@ -70,12 +67,13 @@ class UploadMiddleware:
     that returns a folder), by ``naming``: ``"original"``, the client's filename cleaned, with a random suffix;
     ``"random"``; ``"content"``, the SHA-256, so that equal files share one name.
 
-    What is refused: more than the ``Limits`` (413); a type or extension that is not in ``allowed_types`` (the client's
-    claim) or ``allowed_extensions`` (415); an upload for which ``validate(upload)`` returns False (415) or raises
-    UploadRejected.
+    What is refused: more than the limits, ``max_file_size`` and so on (413); a type or extension that is not in
+    ``allowed_types`` (the client's claim) or ``allowed_extensions`` (415); an upload for which ``validate(upload)``
+    returns False (415) or raises UploadRejected.
 
-    All other keywords are settings of a ``Replicator``; or pass one as ``replicator``. Raises ConfigError, and
-    TypeError if ``application`` is no WSGI application.
+    All keywords but the functions are settings, which an environment or an ini file can give, too: without a
+    ``replicator`` they are those of the new one as well; with one they replace what its settings say of the middleware.
+    Raises ConfigError, and TypeError if ``application`` is no WSGI application.
     """
 
     def __init__(
@@ -83,44 +81,26 @@ class UploadMiddleware:
         application: Application,
         replicator: Replicator | None = None,
         *,
-        paths: Sequence[str] | None = None,
         catch: Callable[[Environ], bool] | None = None,
         authorize: Callable[[Environ], bool] | None = None,
-        handoff: str = "original",
-        fields: Iterable[str] = (),
-        publish: str | None = None,
-        upload_to: str | Callable[[str, str, Environ], str] = "uploads/%Y/%m",
-        naming: str = "original",
-        allowed_types: Iterable[str] | None = None,
-        allowed_extensions: Iterable[str] | None = None,
         validate: Callable[[Upload], bool | None] | None = None,
         clock: Callable[[], float] = time.time,
         **settings: Any,
     ) -> None:
         check_application(application)
-        self.limits = Limits(**{key: settings.pop(key) for key in LIMITS & settings.keys()})
-        if replicator is not None and settings:
-            raise ConfigError(sorted(settings)[0], "unknown, or a setting of the replicator that was passed as well")
         self._application = application
-        self._paths = None if paths is None else _strings("paths", paths)
         self._catch = catch
         self._authorize = authorize
-        self._handoff = _one_of("handoff", handoff, HANDOFFS)
-        self._fields = frozenset(_strings("fields", fields))
-        self._publish = _one_of("publish", publish or "on_success", PUBLISH)
-        self._upload_to = upload_to
-        self._naming = _one_of("naming", naming, NAMINGS)
-        self._types = _lower_set("allowed_types", allowed_types)
-        self._extensions = _lower_set("allowed_extensions", allowed_extensions)
         self._validate = validate
         self._clock = clock
-        if (handoff == "reference") != bool(self._fields):
-            raise ConfigError("fields", 'names the file fields of handoff="reference", and goes with it alone')
-        if not callable(upload_to) and not isinstance(upload_to, str):
-            raise ConfigError("upload_to", "takes a strftime pattern or a callable of field, filename and environ")
-        self._dated()  # a pattern that makes no name is an error at start
-        self.replicator = replicator or Replicator(Settings.from_keywords(**settings))
-        if not (self._paths or catch or authorize or publish):
+        if replicator is None:
+            replicator = Replicator(Settings.from_keywords(**settings))
+            self.settings = replicator.settings
+        else:
+            self.settings = _with(replicator.settings, settings)
+        self.replicator = replicator
+        self._fields = frozenset(self.settings.fields)
+        if not (self.settings.paths or catch or authorize or self.settings.publish):
             log.warning("%s", UNGUARDED)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -132,7 +112,7 @@ class UploadMiddleware:
                 self._look_for_forged_names(environ)
             verdict = self._receive(environ) if self._is_ours(environ) else None
         except RestoError as error:
-            page = error_page(error, show_traceback=self.replicator.settings.show_traceback)
+            page = error_page(error, show_traceback=self.settings.show_traceback)
             return page(environ, start_response)
         if verdict is None:
             return self._application(environ, start_response)
@@ -141,7 +121,7 @@ class UploadMiddleware:
     def _is_ours(self, environ: Environ) -> bool:
         if media_type(environ) != MULTIPART or KEY in environ:
             return False
-        if self._paths is not None and not is_below(environ, self._paths):
+        if self.settings.paths is not None and not is_below(environ, self.settings.paths):
             return False
         return self._catch is None or bool(self._catch(environ))
 
@@ -153,7 +133,7 @@ class UploadMiddleware:
         kind = media_type(environ)
         if kind != URLENCODED and (kind or environ["REQUEST_METHOD"].upper() not in METHODS):
             return
-        body = receive_urlencoded(environ, self.limits, self._fields)
+        body = receive_urlencoded(environ, self.settings, self._fields)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -163,10 +143,10 @@ class UploadMiddleware:
         if self._authorize is not None and not self._authorize(environ):
             raise UploadRejected("You may not upload here.", 403)
         dated = self._dated()
-        form = receive(environ, self.limits, lambda: self.replicator.stage(FILE_IN_MEMORY, near=dated), self._admit)
+        form = receive(environ, self.settings, lambda: self.replicator.stage(FILE_IN_MEMORY, near=dated), self._admit)
         try:
             uploads = {id(part): self._upload(part, dated, environ) for part in form.files}
-            if self._handoff == "reference":
+            if self.settings.handoff == "reference":
                 content_type, parts, pieces = referenced(form, self._fields, lambda part: uploads[id(part)].name)
                 environ["CONTENT_TYPE"] = content_type
             else:
@@ -175,15 +155,18 @@ class UploadMiddleware:
         except BaseException:
             form.discard()
             raise
-        environ[KEY] = found = Uploads(tuple(uploads.values()), overwrite=self._naming == "content")
-        return Verdict(found, form, stream, self._publish, show_traceback=self.replicator.settings.show_traceback)
+        environ[KEY] = found = Uploads(tuple(uploads.values()), overwrite=self.settings.naming == "content")
+        return Verdict(
+            found, form, stream, self.settings.publish or "on_success", show_traceback=self.settings.show_traceback
+        )
 
     def _admit(self, field: str, filename: str, content_type: str) -> None:
         """Refuse a file before it is staged."""
-        if self._types is not None and content_type.lower() not in self._types:
-            raise UploadRejected(f"Files of this type are not accepted, only {', '.join(sorted(self._types))}.", 415)
-        if self._extensions is not None and names.extension_of(names.clean(filename)) not in self._extensions:
-            accepted = ", ".join(f".{each}" for each in sorted(self._extensions))
+        types, extensions = self.settings.allowed_types, self.settings.allowed_extensions
+        if types is not None and content_type.lower() not in types:
+            raise UploadRejected(f"Files of this type are not accepted, only {', '.join(sorted(types))}.", 415)
+        if extensions is not None and names.extension_of(names.clean(filename)) not in extensions:
+            accepted = ", ".join(f".{each}" for each in sorted(extensions))
             raise UploadRejected(f"Files of this extension are not accepted, only {accepted}.", 415)
 
     def _upload(self, part: FilePart, dated: str, environ: Environ) -> Upload:
@@ -195,21 +178,21 @@ class UploadMiddleware:
 
     def _name(self, part: FilePart, dated: str, environ: Environ) -> str:
         filename = names.clean(part.filename)
-        if self._naming == "original":
+        if self.settings.naming == "original":
             filename = names.with_suffix(filename, names.random_token())
-        elif self._naming == "content":
+        elif self.settings.naming == "content":
             filename = part.staged.sha256 + names.split_extension(filename)[1]
         else:
             filename = names.random_token() + names.random_token() + names.split_extension(filename)[1]
-        folder_of = self._upload_to
+        folder_of = self.settings.upload_to
         folder = dated if isinstance(folder_of, str) else _folder(folder_of(part.field, part.filename, environ))
         return names.check(f"{folder}/{filename}" if folder else filename)
 
     def _dated(self) -> str:
         """Return the folder of all files of a request that is received now; "" if each is asked for its own."""
-        if not isinstance(self._upload_to, str):
+        if not isinstance(self.settings.upload_to, str):
             return ""
-        return _folder(time.strftime(self._upload_to, time.gmtime(self._clock())))
+        return _folder(time.strftime(self.settings.upload_to, time.gmtime(self._clock())))
 
 
 def _folder(path: str) -> str:
@@ -217,18 +200,9 @@ def _folder(path: str) -> str:
     return names.check(path) if path else ""
 
 
-def _one_of(name: str, value: str, values: Sequence[str]) -> str:
-    if value not in values:
-        raise ConfigError(name, f"takes {', '.join(values)}, not {value!r}")
-    return value
-
-
-def _strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    listed = () if isinstance(values, str) else tuple(values)
-    if isinstance(values, str) or not all(isinstance(value, str) for value in listed):
-        raise ConfigError(name, "takes a list of strings")
-    return listed
-
-
-def _lower_set(name: str, values: Iterable[str] | None) -> frozenset[str] | None:
-    return None if values is None else frozenset(value.lower().lstrip(".") for value in _strings(name, values))
+def _with(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Return the settings of a replicator that was passed, with what the middleware alone is told in other words."""
+    own = {field.name for field in fields_of(UploadSettings)}
+    for name in sorted(changes.keys() - own):
+        raise ConfigError(name, "unknown, or a setting of the replicator that was passed as well")
+    return replace(settings, **changes)

@@ -13,9 +13,10 @@ import re
 from readers import READERS, Refused, Seen
 
 from resto_wsgi import names
+from resto_wsgi.config import Limits
 from resto_wsgi.master.media_root import MediaRoot
 from resto_wsgi.upload.form import EmptyPart, FilePart, Form, TextPart
-from resto_wsgi.upload.intake import FILE_IN_MEMORY, Limits, receive
+from resto_wsgi.upload.intake import FILE_IN_MEMORY, receive
 
 __all__ = ["difference_of", "joined", "received"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigError, UploadRejected
+from ..config import Limits
+from ..errors import UploadRejected
 from ..master.staged import Staged
 from .form import EmptyPart, FilePart, Form, TextPart
 from .part_head import PartHead, read_head
@@ -20,30 +20,10 @@ from .request_body import RequestBody, in_words
 from .request_head import FormHead, read_form_head
 from .splitter import Kind, Splitter
 
-__all__ = ["FILE_IN_MEMORY", "Limits", "receive"]
+__all__ = ["FILE_IN_MEMORY", "receive"]
 
 FILE_IN_MEMORY = 64 * 1024  # bytes of a file that waits in memory until it is published: refused, it costs no file
 FILES_IN_MEMORY = 2 * 1024**2  # bytes of all that do: half of what the text of a form may have
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a request may hold. Each value is a positive number; a request over one is answered with 413."""
-
-    max_file_size: int = 1024**3  # bytes of one file: a long video; raise it where larger ones are expected
-    max_total_size: int = 2 * 1024**3  # bytes of the body: two of the largest files
-    max_files: int = 100  # what a person picks at once
-    max_fields: int = 1000  # text fields, as in Django
-    max_field_size: int = 1024**2  # bytes of one text field: a long article
-    max_form_size: int = 4 * 1024**2  # bytes kept in memory: text fields, headers, all that is no file's content
-    max_header_size: int = 4096  # bytes of one header line of a part: a 255 byte filename, percent-encoded, and room
-    max_header_count: int = 8  # headers of a part; browsers send two
-    max_seconds: float = 3600.0  # from the first byte read to the last: 1 GiB over 2.4 Mbit/s
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ConfigError(name, f"must be a positive number, not {value!r}")
 
 
 def receive(

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from ..config import Limits
 from ..errors import UploadRejected, shown
-from .intake import Limits
 from .request_body import RequestBody
 from .request_head import content_length, refuse_charset
 

@@ -27,8 +27,8 @@ def test_a_section_gives_settings_options_and_limits(tmp_path: Path) -> None:
         "max_seconds": "2.5",
     }
     app = make_filter(bare, {"here": "/"}, **section)
-    assert (app.replicator.settings.timeout, app.limits.max_files, app.limits.max_seconds) == (5.0, 3, 2.5)
-    assert app._fields == {"photo", "scan"}
+    assert (app.replicator.settings.timeout, app.settings.max_files, app.settings.max_seconds) == (5.0, 3, 2.5)
+    assert (app.settings.handoff, app.settings.fields) == ("reference", ("photo", "scan"))
     app.replicator.close()
 
 

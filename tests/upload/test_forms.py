@@ -12,9 +12,9 @@ import pytest
 from differences import difference_of, joined, received
 from readers import READERS, Refused
 
+from resto_wsgi.config import Limits
 from resto_wsgi.errors import UploadRejected
 from resto_wsgi.master.media_root import MediaRoot
-from resto_wsgi.upload.intake import Limits
 from resto_wsgi.upload.request_head import URLENCODED
 from resto_wsgi.upload.urlencoded import receive_urlencoded
 

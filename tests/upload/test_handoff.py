@@ -23,12 +23,13 @@ from webob import Request
 from webob.compat import cgi_FieldStorage
 from werkzeug.formparser import parse_form_data
 
+from resto_wsgi.config import Limits
 from resto_wsgi.errors import UploadRejected
 from resto_wsgi.master.media_root import MediaRoot, Staged
 from resto_wsgi.upload import handoff
 from resto_wsgi.upload.form import FilePart, Form, TextPart
 from resto_wsgi.upload.handoff import hand_over, referenced
-from resto_wsgi.upload.intake import Limits, receive
+from resto_wsgi.upload.intake import receive
 
 SAFE = "uploads/safe.jpg"
 DECLARED = frozenset({"avatar"})

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from resto_wsgi.config import Limits
 from resto_wsgi.errors import UploadRejected
-from resto_wsgi.upload.intake import Limits
 from resto_wsgi.upload.urlencoded import receive_urlencoded
 
 FIELDS = frozenset({"photo", "größe"})

@@ -33,7 +33,6 @@ from resto_wsgi.fields.digests import format_digest
 from resto_wsgi.media_server import Access
 from resto_wsgi.media_server.http_server import Tls
 from resto_wsgi.trust.signatures import parse_keys, sign
-from resto_wsgi.upload.intake import Limits
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.rst").read_text()
@@ -95,19 +94,23 @@ def test_the_readme_has_the_examples_that_are_tested_here() -> None:
     """An example in another language would not be run; one that is gone would not be missed."""
     languages = [language for language, _ in blocks()]
     assert {each: languages.count(each) for each in languages} == {
-        "shell": 14, "python": 8, "ini": 1, "text": 2
+        "shell": 14, "python": 9, "ini": 1, "text": 2
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", [text for text in of("python") if "Replicator(" not in text and "django" not in text])
+APPLICATIONS = [text for text in of("python") if "UploadMiddleware(" in text and "django" not in text]
+
+
+@pytest.mark.parametrize("text", APPLICATIONS)
 def test_an_application_of_the_readme_replicates_an_upload(
-    text: str, localized: Any, servers: list[StockServer], tmp_path: Path
+    text: str, localized: Any, servers: list[StockServer], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each is wrapped in its one line; what it answers is a success; two servers have the file."""
+    """Each is wrapped in its one line, which warns of nothing; what it answers is a success; two servers have it."""
     before = [len(copies(server.root)) for server in servers]
     space: dict[str, Any] = {"__name__": __name__}
     exec(compile(localized(text), "README.rst", "exec"), space)
     application = space.get("app") or space["application"]
+    assert not caplog.records
     response = upload(application, REMOTE_USER="tom")
     assert 200 <= response.status_code < 400, response.body
     assert [len(copies(server.root)) for server in servers] == [count + 1 for count in before]
@@ -118,6 +121,20 @@ def test_an_application_of_the_readme_replicates_an_upload(
         assert upload(application).status_code == 401
         assert upload(application, path="/elsewhere").status_code == 204
     getattr(application, "wsgi_app", application).replicator.close()
+
+
+def test_the_first_example_answers_every_request_and_the_test_client_reaches_it(localized: Any, tmp_path: Path) -> None:
+    """A GET, a form elsewhere, and an upload through the test client of the README."""
+    space: dict[str, Any] = {"__name__": __name__}
+    (client,) = [text for text in of("python") if "werkzeug.test" in text]
+    exec(compile(localized(APPLICATIONS[0]), "README.rst", "exec"), space)
+    exec(compile(client, "README.rst", "exec"), space)
+    application = space["application"]
+    assert Request.blank("/photos").get_response(application).status_code == 200
+    assert upload(application, path="/elsewhere").text == ""
+    (name,) = space["upload_a_photo"](application).text.splitlines()
+    assert (tmp_path / "media" / name).read_bytes() == b"..."
+    application.replicator.close()
 
 
 def test_the_django_example_replicates_an_upload(localized: Any, servers: list[StockServer], tmp_path: Path) -> None:
@@ -385,11 +402,5 @@ def table(keyword: str) -> dict[str, list[str]]:
 
 def test_the_settings_table_is_that_of_the_code() -> None:
     """Names, defaults and meanings, in one place each."""
-    rows = table("media_root")
+    rows = {**table("media_root"), **table("max_file_size")}
     assert {key: rows.get(key) for key, *_ in settings_table()} == {key: rest for key, *rest in settings_table()}
-
-
-def test_the_limits_table_is_that_of_the_code() -> None:
-    """Each limit with its default."""
-    rows = table("max_file_size")
-    assert {key: rows[key][0] for key in vars(Limits())} == {key: str(value) for key, value in vars(Limits()).items()}

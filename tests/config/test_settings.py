@@ -9,7 +9,7 @@ import pytest
 from django.conf import LazySettings
 from flask import Config
 
-from resto_wsgi.config import Settings, settings_table
+from resto_wsgi.config import Settings, UploadSettings, settings_table
 from resto_wsgi.errors import ConfigError
 from resto_wsgi.hosts import Host
 
@@ -52,6 +52,7 @@ def test_defaults():
         "client_key": None,
         "credentials_file": None,
         "_hosts": (),
+        **dataclasses.asdict(UploadSettings()),
     }
 
 
@@ -220,7 +221,9 @@ def test_an_unknown_keyword_that_is_close_to_none_is_refused_with_all():
     assert refusal(settings, xyzzy=1) == (
         "xyzzy: is not a setting; the settings are media_root, media_url, media_hosts, mode, fatal_exceptions, "
         "required, show_traceback, timeout, outbox, linked_folders, fsync, tombstone_days, "
-        "background, ca_bundle, client_cert, client_key, credentials_file"
+        "background, ca_bundle, client_cert, client_key, credentials_file, paths, publish, handoff, fields, upload_to, "
+        "naming, allowed_types, allowed_extensions, max_file_size, max_total_size, max_files, max_fields, "
+        "max_field_size, max_form_size, max_header_size, max_header_count, max_seconds"
     )
 
 
@@ -428,15 +431,30 @@ def test_the_table_lists_each_setting_once():
         ("client_cert", "RESTO_CLIENT_CERT", "none"),
         ("client_key", "RESTO_CLIENT_KEY", "client_cert"),
         ("credentials_file", "RESTO_CREDENTIALS_FILE", "none"),
+        ("paths", "RESTO_PATHS", "all"),
+        ("publish", "RESTO_PUBLISH", "on_success"),
+        ("handoff", "RESTO_HANDOFF", "original"),
+        ("fields", "RESTO_FIELDS", "none"),
+        ("upload_to", "RESTO_UPLOAD_TO", "uploads/%Y/%m"),
+        ("naming", "RESTO_NAMING", "original"),
+        ("allowed_types", "RESTO_ALLOWED_TYPES", "all"),
+        ("allowed_extensions", "RESTO_ALLOWED_EXTENSIONS", "all"),
+        ("max_file_size", "RESTO_MAX_FILE_SIZE", "1073741824"),
+        ("max_total_size", "RESTO_MAX_TOTAL_SIZE", "2147483648"),
+        ("max_files", "RESTO_MAX_FILES", "100"),
+        ("max_fields", "RESTO_MAX_FIELDS", "1000"),
+        ("max_field_size", "RESTO_MAX_FIELD_SIZE", "1048576"),
+        ("max_form_size", "RESTO_MAX_FORM_SIZE", "4194304"),
+        ("max_header_size", "RESTO_MAX_HEADER_SIZE", "4096"),
+        ("max_header_count", "RESTO_MAX_HEADER_COUNT", "8"),
+        ("max_seconds", "RESTO_MAX_SECONDS", "3600.0"),
     ]
     assert all(meaning.endswith(".") for *_, meaning in table)
 
 
 def test_the_defaults_in_the_table_are_the_defaults():
     """A default that is text reads back as the default itself."""
-    texts = {
-        name: default
-        for keyword, name, default, _ in settings_table()
-        if keyword not in ("media_root", "outbox", "media_hosts", "linked_folders", *FILES)
-    }
-    assert Settings.from_environ({"MEDIA_ROOT": "/srv/media", **texts}) == settings()
+    none = ("media_root", "outbox", "media_hosts", "linked_folders", *FILES)
+    none += ("paths", "fields", "allowed_types", "allowed_extensions")
+    texts = {name: default for keyword, name, default, _ in settings_table() if keyword not in none}
+    assert Settings.from_environ({"MEDIA_ROOT": "/srv/media", **texts}) == settings(publish="on_success")
