@@ -116,7 +116,7 @@ class MediaRootError(RestoError):
 
     @property
     def full(self) -> bool:
-        """True where no space is left, on the disk or in the quota."""
+        """True if no space is left, on the disk or in the quota."""
         return self.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ _REMEDIES = {
 
 
 class OutboxError(RestoError):
-    """What is owed cannot be recorded or read. ``path`` is the outbox, ``full`` True where no space is left there."""
+    """What is owed cannot be recorded or read. ``path`` is the outbox, ``full`` True if no space is left there."""
 
     def __init__(self, path: str, problem: str, remedy: str, *, full: bool = False) -> None:
         super().__init__(path, problem, remedy)  # what pickle calls it with; the rest travels in __dict__

@@ -62,7 +62,7 @@ class Host:
 def parse_hosts(specs: Iterable[str], media_url: str) -> tuple[Host, ...]:
     """Return a Host for each of ``specs``, in their order; ``media_url`` gives its path to those that are no URL.
 
-    Raises ConfigError where one is not a server that can be reached over HTTP, or is there twice.
+    Raises ConfigError if one is not a server that can be reached over HTTP, or is there twice.
     """
     folder = _split(public_url(media_url))[2]
     hosts: dict[str, Host] = {}
@@ -80,7 +80,7 @@ def parse_hosts(specs: Iterable[str], media_url: str) -> tuple[Host, ...]:
 def public_url(media_url: str) -> str:
     """Return MEDIA_URL percent-encoded and with a trailing slash: a path, or an absolute or scheme-relative URL.
 
-    Raises ConfigError where it is something else.
+    Raises ConfigError if it is something else.
     """
     try:
         return _public(_plain(media_url))
@@ -106,7 +106,7 @@ def _host(spec: str, folder: str) -> Host:
 
 
 def _plain(text: str) -> str:
-    """Return ``text`` stripped, where all of it could be part of a URL that names a folder."""
+    """Return ``text`` stripped; raise ValueError if it could not be part of a URL that names a folder."""
     if not isinstance(text, str):
         raise ValueError(f"is not a string but {type(text).__name__}")  # noqa: TRY004 - becomes a ConfigError
     text = text.strip()
@@ -122,7 +122,7 @@ def _plain(text: str) -> str:
 
 
 def _split(url: str) -> tuple[str | None, str | None, str]:
-    """Return scheme, authority and path of a URL that is plain; the first two are None where it has none.
+    """Return scheme, authority and path of a URL that is plain; the first two are None if it has none.
 
     Not urlsplit: it strips characters in silence, and its errors quote the authority with a password in it.
     """
@@ -134,7 +134,7 @@ def _split(url: str) -> tuple[str | None, str | None, str]:
 
 
 def _origin(scheme: str | None, authority: str | None) -> str:
-    """Return scheme and authority in their normal form; "" where there is none."""
+    """Return scheme and authority in their normal form; "" if there is none."""
     if authority is None:
         return ""
     if "@" in authority:

@@ -47,7 +47,8 @@ FORBIDDEN = {
     "Zp": "a paragraph separator",
 }
 DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})  # invisible, or without a meaning that is the same everywhere
-EDGES = ". ~"  # hidden files, what Windows drops at an end, and lighttpd's temporary files
+LEADING = ". ~-"  # hidden files, a shell's home folders, and what every command takes for an option
+TRAILING = ". ~"  # what Windows drops, and lighttpd's temporary files
 
 # What Windows does not take in a filename, so that a download can be saved under its name.
 _WINDOWS_CHARACTERS = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
@@ -56,12 +57,12 @@ _SEPARATOR = re.compile(r"[/\\]")
 
 # What most names and filenames are like, without a doubt: one look instead of one at each character.
 _PLAIN_NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_. -]*(?:/[0-9A-Za-z_-][0-9A-Za-z_. -]*)*")
-_PLAIN_FILENAME = re.compile(r"[0-9A-Za-z_-]+(?:[. ][0-9A-Za-z_-]+)*")
+_PLAIN_FILENAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_-]*(?:[. ][0-9A-Za-z_-]+)*")
 _TOKEN_BYTES = (TOKEN_ALPHABET * 8).encode()  # a letter for each byte, each as often as the others
 
 
 def check(name: str, longest: int = MAX_NAME) -> str:
-    """Return ``name`` in NFC (Unicode Standard Annex #15); raise NameRejected where it is not a clean relative path.
+    """Return ``name`` in NFC (Unicode Standard Annex #15); raise NameRejected if it is not a clean relative path.
 
     ``longest`` is how many bytes of UTF-8 it may have: more for a media server, where names hang below a path. The
     reason is a phrase in one line that holds nothing of the name, so that it can be shown to a client.
@@ -82,8 +83,9 @@ def check(name: str, longest: int = MAX_NAME) -> str:
 def clean(filename: str) -> str:
     """Return any client's ``filename`` as one safe segment, of at most MAX_CLEAN bytes, that ``check`` takes.
 
-    Folders are cut off, invisible characters dropped, those that Windows refuses replaced; the extension is kept.
-    Never raises; what is left of nothing is "file". Cleaning again changes nothing.
+    Folders are cut off, invisible characters dropped, those that Windows refuses replaced; it begins with nothing that
+    a shell or a web server takes ill, and is no device of Windows; the extension is kept. Never raises; what is left of
+    nothing is "file". Cleaning again changes nothing.
     """
     if len(filename) < MAX_CLEAN and _PLAIN_FILENAME.fullmatch(filename):
         return _defuse(filename)
@@ -92,7 +94,7 @@ def clean(filename: str) -> str:
         last = last[:READ] + last[-READ:]
     visible = "".join(each for each in last if unicodedata.category(each) not in DROPPED)
     normal = unicodedata.normalize("NFC", visible).translate(_WINDOWS_CHARACTERS)
-    segment = " ".join(normal.split()).strip(EDGES)
+    segment = " ".join(normal.split()).lstrip(LEADING).rstrip(TRAILING)
     # A device name is looked for twice: the underscore counts in the length, and shortening can lay one bare.
     return _defuse(_shorten(_defuse(segment))) or "file"
 
@@ -116,15 +118,16 @@ def extension_of(name: str) -> str:
 
 
 def with_suffix(name: str, suffix: str) -> str:
-    """Return ``dir/cat-SUFFIX.jpg`` for ``dir/cat.jpg``; the stem is cut where the limits demand it.
+    """Return ``dir/cat-SUFFIX.jpg`` for ``dir/cat.jpg``; the stem is cut if the limits demand it.
 
-    ``name`` is checked. Raises NameRejected where its folders leave no room, or the suffix makes no name.
+    ``name`` is checked. Raises NameRejected if its folders leave no room, or the suffix makes no name.
     """
     folder, slash, segment = name.rpartition("/")
     stem, extension = split_extension(segment)
     tail = f"-{suffix}{extension}"
     room = min(MAX_SEGMENT, MAX_NAME - _size(folder + slash)) - _size(tail)
-    return check(f"{folder}{slash}{_cut(stem, room)}{tail}")
+    kept = _cut(stem, room)
+    return check(f"{folder}{slash}{kept}{tail if kept else tail[1:]}")
 
 
 def random_token(choice: Callable[[str], str] | None = None, length: int = 10) -> str:
@@ -143,7 +146,7 @@ def quote(name: str) -> str:
 
 
 def _fault(name: str, longest: int) -> str:
-    """Say why ``name``, in NFC, cannot be used; "" where it can."""
+    """Say why ``name``, in NFC, cannot be used; "" if it can."""
     if not name:
         return "is empty"
     for each in name:
@@ -182,7 +185,7 @@ def _shorten(segment: str) -> str:
     if _size(segment) <= MAX_CLEAN:
         return segment
     stem, extension = split_extension(segment)
-    return _cut(stem, MAX_CLEAN - _size(extension)).rstrip(EDGES) + extension
+    return _cut(stem, MAX_CLEAN - _size(extension)).rstrip(TRAILING) + extension
 
 
 def _cut(text: str, limit: int) -> str:

@@ -168,6 +168,14 @@ def test_check_never_raises_anything_else(name):
         ("\u202e\u200b", "file"),
         (".htaccess", "htaccess"),
         ("~$report.docx ", "$report.docx"),
+        ("-rf", "rf"),
+        ("--", "file"),
+        ("-.-~ a-b.txt", "a-b.txt"),
+        ("dir/-rf x.jpg", "rf x.jpg"),
+        ("~root", "root"),
+        ("a.txt. ", "a.txt"),
+        ("-con.txt", "_con.txt"),
+        (". NUL .", "_NUL"),
         ("notes.txt~", "notes.txt"),
         ("a\r\nSet-Cookie: b", "aSet-Cookie_ b"),
         ("a\u2028\u00a0  b", "a b"),
@@ -204,7 +212,7 @@ def test_a_cleaned_filename_is_safe_everywhere(filename):
     assert len(cleaned.encode()) <= names.MAX_CLEAN
     assert not set(cleaned) & set('<>:"|?*/\\')
     assert cleaned.partition(".")[0].rstrip(" ").upper() not in DEVICES
-    assert cleaned == cleaned.strip(". ~")
+    assert cleaned == cleaned.lstrip(". ~-").rstrip(". ~")
 
 
 def test_clean_cuts_the_stem_and_keeps_the_extension():
@@ -301,6 +309,12 @@ def test_with_suffix_goes_before_the_extension():
     assert names.with_suffix("v1.2/cat", "k3x9") == "v1.2/cat-k3x9"
 
 
+def test_a_suffix_that_leaves_no_stem_begins_with_no_hyphen():
+    """A command would take the name for an option."""
+    folders = "/".join(["a" * 203] * 5)
+    assert names.with_suffix(folders + "/b", "k3x") == folders + "/k3x"
+
+
 def test_with_suffix_cuts_the_stem_to_the_limit_of_a_segment():
     """The longest name still has room for its suffix."""
     assert names.with_suffix("d/" + "a" * 236 + ".jpg", "k3x9") == "d/" + "a" * 231 + "-k3x9.jpg"
@@ -311,7 +325,7 @@ def test_with_suffix_cuts_the_stem_to_the_limit_of_a_name():
     folders = "/".join(["a" * 203] * 5)
     assert len(folders) == 1019
     with pytest.raises(NameRejected, match="longer than 1024 bytes"):
-        names.with_suffix(folders + "/b", "k3x9")
+        names.with_suffix(folders + "/b", "k3x9y")
     assert names.with_suffix(folders[:-10] + "/" + "b" * 14, "k3x9") == folders[:-10] + "/" + "b" * 9 + "-k3x9"
 
 

@@ -14,7 +14,7 @@ __all__ = ["Limits"]
 class Limits(Checked):
     """The limits of the intake, counted on bytes that were really read. Raises ConfigError if one is not positive."""
 
-    # A long video; raise it where larger ones are expected.
+    # A long video; raise it if larger ones are expected.
     max_file_size: int = field(
         default=1024**3, metadata=row("RESTO_MAX_FILE_SIZE", "Bytes of one file.", positive, read=read_number)
     )

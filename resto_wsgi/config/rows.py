@@ -27,7 +27,7 @@ class Row:
     meaning: str
     check: Callable[[Any], Any]
     read: Callable[[str], Any] = str.strip
-    default: str = ""  # for people, where the default is not its own best text
+    default: str = ""  # for people, if the default is not its own best text
 
 
 def row(name: str, meaning: str, check: Callable[[Any], Any], **more: Any) -> Mapping[str, Row]:

@@ -90,7 +90,7 @@ class Settings(UploadSettings):
         metadata=row(
             "RESTO_REQUIRED",
             "Media servers that must hold a file before a save returns: all, majority or a number. "
-            "Used where fatal_exceptions is True.",
+            "Used if fatal_exceptions is True.",
             required_hosts_of,
             read=read_word,
         ),
@@ -118,7 +118,7 @@ class Settings(UploadSettings):
         default=None,
         metadata=row(
             "RESTO_OUTBOX",
-            "Absolute path of the outbox; put it on a local disk where the media root is on NFS.",
+            "Absolute path of the outbox; put it on a local disk if the media root is on NFS.",
             optional_path,
             default="MEDIA_ROOT/.resto/outbox.sqlite3",
         ),
@@ -188,7 +188,7 @@ class Settings(UploadSettings):
         default=None,
         metadata=row(
             "RESTO_CLIENT_KEY",
-            "Absolute path of the key of client_cert, where that is a file of its own.",
+            "Absolute path of the key of client_cert, if that is a file of its own.",
             optional_path,
             default="client_cert",
         ),
@@ -221,7 +221,7 @@ class Settings(UploadSettings):
 
     @property
     def required_hosts(self) -> int:
-        """How many media servers must hold a file before a save returns; 0 where there are none."""
+        """How many media servers must hold a file before a save returns; 0 if there are none."""
         count = len(self._hosts)
         if not count or self.required == "all":
             return count

@@ -17,7 +17,7 @@ def format_date(seconds: float) -> str:
 
 
 def parse_date(text: str) -> float | None:
-    """Return a date in seconds since 1970, None where it is none. One without a zone is in GMT."""
+    """Return a date in seconds since 1970, None if it is none. One without a zone is in GMT."""
     try:
         date = parsedate_to_datetime(text)
         return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()

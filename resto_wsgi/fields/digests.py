@@ -20,9 +20,9 @@ def format_digest(sha256: bytes) -> str:
 
 
 def parse_digest(value: str) -> bytes | None:
-    """Return the 32 octets of the sha-256 in Repr-Digest or Content-Digest, None where it has none.
+    """Return the 32 octets of the sha-256 in Repr-Digest or Content-Digest, None if it has none.
 
-    Other algorithms are left alone (RFC 9530, section 2). Raises ValueError where the sha-256 is none.
+    Other algorithms are left alone (RFC 9530, section 2). Raises ValueError if the sha-256 is none.
     """
     members = [member.partition("=") for member in value.split(",")]
     found = [text.partition(";")[0].strip() for name, _, text in members if name.strip() == "sha-256"]

@@ -82,9 +82,9 @@ class Credentials:
         self._source = source
 
     def of(self, url: str) -> Credential | None:
-        """Return what is for a Host.url, None where nothing is.
+        """Return what is for a Host.url, None if nothing is.
 
-        Raises ConfigError where that could be read on the way and its line does not say that this is meant.
+        Raises ConfigError if that could be read on the way and its line does not say that this is meant.
         """
         fitting = [(place.rank, credential.line, credential) for place, credential in self._lines if place.holds(url)]
         if not fitting:

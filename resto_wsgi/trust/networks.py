@@ -18,7 +18,7 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 def parse_network(setting: str, text: str) -> Network:
-    """Return the network, or the single address, that ``text`` writes; raise ConfigError for ``setting`` else."""
+    """Return the network, or the single address, that ``text`` writes; raise ConfigError for ``setting`` otherwise."""
     try:
         return ip_network(_no_zone(text))
     except ValueError:
@@ -26,7 +26,7 @@ def parse_network(setting: str, text: str) -> Network:
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that ``text`` writes, None where it writes none."""
+    """Return the address that ``text`` writes, None if it writes none."""
     try:
         return ip_address(_no_zone(text))
     except ValueError:
@@ -34,7 +34,7 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_everybody(networks: Iterable[Network]) -> bool:
-    """True where all addresses there are, of IPv4 or of IPv6, are in ``networks`` together."""
+    """True if all addresses there are, of IPv4 or of IPv6, are in ``networks`` together."""
     given = list(networks)
     v4 = collapse_addresses(each for each in given if isinstance(each, IPv4Network))
     v6 = collapse_addresses(each for each in given if isinstance(each, IPv6Network))

@@ -1,7 +1,7 @@
 """Files that hold secrets: who else may have them, how they are read, and when they are read anew.
 
 A file that others may read or change is refused, as ssh refuses such a key. With ``group`` a group may have it, whoever
-the owner is; else only where the owner is root, who gives files to a group to read in Debian, systemd and Kubernetes.
+the owner is; else only if the owner is root, who gives files to a group to read in Debian, systemd and Kubernetes.
 
 While a program runs, a changed file replaces what was read of it (``Reread``). One that is broken, or half written,
 does not: what was read before stays in force, and the log says so once for each state of the file. It is tried again
@@ -23,9 +23,9 @@ from ..errors import ConfigError, shown
 
 __all__ = ["Reread", "judge", "read"]
 
-LONGEST = 1024 * 1024  # bytes of a file of secrets; a line has some hundred
+SECRET_FILE_MAX = 1024 * 1024  # bytes of a file of secrets; a line has some hundred
 OTHERS = 0o077  # what nobody but the owner may do
-OTHERS_OF_ROOT = 0o037  # the same where root has it: it may let a group read, but not write
+OTHERS_OF_ROOT = 0o037  # the same if root has it: it may let a group read, but not write
 EVERYBODY = 0o007  # what nobody may do who is neither the owner nor of the group
 LOOK = 1.0  # seconds between two looks whether a file has changed
 
@@ -35,7 +35,7 @@ log = logging.getLogger("resto_wsgi")
 
 
 def judge(setting: str, path: str, status: os.stat_result, *, group: bool = False) -> None:
-    """Raise ConfigError for ``setting`` where others may read or change the file, or it is none."""
+    """Raise ConfigError for ``setting`` if others may read or change the file, or it is none."""
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(setting, f"{shown(path, 300)} is not a file")
     refused = EVERYBODY if group else OTHERS if status.st_uid else OTHERS_OF_ROOT
@@ -44,14 +44,14 @@ def judge(setting: str, path: str, status: os.stat_result, *, group: bool = Fals
 
 
 def read(setting: str, path: str, *, group: bool = False) -> str:
-    """Return the text of a file; raise ConfigError for ``setting`` where it cannot be had, or others may have it."""
+    """Return the text of a file; raise ConfigError for ``setting`` if it cannot be had, or others may have it."""
     try:
         # Not to wait for somebody who writes into a pipe.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             judge(setting, path, os.fstat(file.fileno()), group=group)
-            content = file.read(LONGEST + 1)
-        if len(content) > LONGEST:
-            raise ConfigError(setting, f"{shown(path, 300)} is longer than {LONGEST} bytes")
+            content = file.read(SECRET_FILE_MAX + 1)
+        if len(content) > SECRET_FILE_MAX:
+            raise ConfigError(setting, f"{shown(path, 300)} is longer than {SECRET_FILE_MAX} bytes")
         return content.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(

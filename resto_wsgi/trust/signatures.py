@@ -106,7 +106,7 @@ class Message:
         return cls.of(method, parts.scheme, authority, unquote_to_bytes(parts.path), parts.query, headers)
 
     def component(self, name: str) -> str | None:
-        """Return the value of a component (RFC 9421, sections 2.1 and 2.2), None where there is none."""
+        """Return the value of a component (RFC 9421, sections 2.1 and 2.2), None if there is none."""
         if name.startswith("@"):
             derived = {"@method": self.method, "@authority": self.authority, "@path": self.path}
             return f"?{self.query}" if name == "@query" else derived.get(name)
@@ -158,7 +158,7 @@ def sign(method: str, url: str, headers: Mapping[str, str], *, key: Key, created
     """Return the headers Signature-Input and Signature, to be added to ``headers``, which go out as they are.
 
     ``created`` is in seconds since 1970; ``nonce`` differs for each request of a second. A PUT needs Content-Length
-    and Repr-Digest among its headers. Raises ValueError where something is missing, or cannot be signed.
+    and Repr-Digest among its headers. Raises ValueError if something is missing, or cannot be signed.
     """
     if not _STRING.fullmatch(nonce) or not _KEY_ID.fullmatch(key.id):
         raise ValueError("the nonce or the key's ID holds what cannot be signed")
@@ -180,7 +180,7 @@ def signed(
 
 
 def verify(message: Message, keys: Iterable[Key], now: float) -> Verified:
-    """Return who signed the message, where the signature is good and covers all that is sensitive.
+    """Return who signed the message, if the signature is good and covers all that is sensitive.
 
     ``now`` is in seconds since 1970. Where there are several signatures, the first by a key that is known counts.
     Whether it was seen before is for the caller to say; the body is covered by its digest, which the caller compares.
@@ -235,7 +235,7 @@ def _octets(message: Message, label: str) -> bytes:
 
 
 def _members(value: str, pattern: re.Pattern[str]) -> list[tuple[str, ...]]:
-    """Return the members of a dictionary (RFC 8941, section 3.2); none where anything in it is not understood."""
+    """Return the members of a dictionary (RFC 8941, section 3.2); none if anything in it is not understood."""
     found: list[tuple[str, ...]] = []
     position = 0
     while len(value) <= MAX_FIELD and (match := pattern.match(value, position)):

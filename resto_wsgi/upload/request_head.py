@@ -19,7 +19,7 @@ __all__ = ["MULTIPART", "URLENCODED", "FormHead", "content_length", "media_type"
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
 LENGTH = re.compile(r"[0-9]{1,18}")  # RFC 9110, section 8.6: digits alone; 18 of them are an exabyte
-# RFC 2046, section 5.1.1, in quotes, and the tokens of RFC 9110; unquoted tokens alone, where parsers end the value.
+# In quotes RFC 2046, section 5.1.1, and tokens (RFC 9110); unquoted only tokens, since some parsers end a value there.
 BOUNDARY = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z(),/:=? -]{0,69}[!#$%&'*+.^_`|~0-9A-Za-z(),/:=?-]")
 PARAMETER = rf'; *({TOKEN})=({TOKEN}|"[^"\\;\0-\x1f\x7f-\xff]*")'
 PARAMETERS = re.compile(rf"(?:{PARAMETER})*(?:; *)?")

@@ -41,7 +41,7 @@ class Splitter:
         )
         self._longest_head = longest_head
         self._buffer = b""
-        self._at = 0  # where in the buffer that begins which is not yielded yet
+        self._at = 0  # the place in the buffer from which nothing was yielded yet
         self._step = self._start
         self.complete = False  # the last delimiter was seen
 
