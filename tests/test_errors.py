@@ -56,7 +56,7 @@ def disk(code: int) -> MediaRootError:
         (
             disk(errno.EXDEV),
             "cannot save 'a.jpg' in MEDIA_ROOT: the system's words; "
-            "a folder in it is another file system; mount that one elsewhere",
+            "a folder in it is another file system; name that folder in RESTO_LINKED_FOLDERS",
         ),
         (
             disk(errno.EEXIST),
