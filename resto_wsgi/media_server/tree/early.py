@@ -81,7 +81,7 @@ class Stream:
             same = fd is not None and os.path.samestat(os.fstat(fd), status) and status.st_mtime_ns == self._mtime_ns
         if same and not self._failed:
             return True
-        self.connection.drop()
+        self.connection.close()
         return False
 
     def _run(self) -> None:

@@ -23,10 +23,11 @@ from ...fields.digests import format_digest
 from ...hosts import Host
 from ...names import quote
 from ...transports.http import headers as http_headers
-from ...transports.http.connection import BLOCK, Bounded, Exchange, Origin, Pools
+from ...transports.http.connection import BLOCK, Bounded, Origin, Pools
 from ...transports.http.errand import FAULTS, READ_REMEDIES, Answer, Errand
 from ...transports.http.flight import Body, Flight, request_head
 from ...transports.http.job import HttpJob, Requests
+from ...transports.http.progress import Exchange
 from ...transports.http.reply import open_reply
 from ...transports.http.security import Security
 from ...transports.http.transport import HttpTransport
@@ -217,9 +218,9 @@ def _ask(origin: Origin, connection: Bounded, errand: Errand, method: str, head:
         connection.used = True
         connection.sock.settimeout(errand.exchange.next_step())
         connection.sock.sendall(head)
-        reply = open_reply(connection.sock, b"", method, errand.exchange)
+        reply = open_reply(connection.sock, b"", method, errand.exchange, connection.route.traffic)
     except BaseException:
-        connection.drop()
+        connection.close()
         raise
     return Reading(origin, connection, errand, reply)
 
@@ -314,4 +315,4 @@ class Reading:
         if kept:
             self._origin.give_back(connection)
         else:
-            connection.drop()
+            connection.close()

@@ -1,78 +1,39 @@
-"""Connections that urllib3 pools, and the bounds that each piece of work on them keeps: in time, memory and doubt.
+"""The connections to each host: made on its route, kept alive in a pool of urllib3, leased for one request at a time.
 
-urllib3 resolves, connects, speaks TLS and keeps alive; a connection is leased from its pool for one request, which
-``http_flight`` moves. Time is bounded twice: no step takes longer than ``step`` without progress, and the whole request
-has a deadline, so that a host that moves a byte now and then cannot hold us. Nothing here knows of names or statuses.
+    new ── connect ──> leased ── answered, and kept ──> in the pool ── leased again: ``used`` ──> leased
+                         └────── anything else ──> closed, which is a reset (``connecting``)
+
+A process that forks makes its own, and closes its copies of its parent's. How long a request may take is known to
+``progress``, which requests there are to ``job``; nothing here knows of names or statuses.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
-import socket
-import struct
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
+from urllib.parse import urlsplit
+from weakref import WeakSet
 
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
 
-from ...forks import PerProcess
+from ...forks import Listener, PerProcess, tell
+from .connecting import Route
+from .progress import Traffic
+from .resolving import Known, Name, Resolver
 from .security import Security, Signer
 
-__all__ = ["AGENT", "BLOCK", "COMMON", "REPLY_LIMIT", "STEPS", "Bounded", "Exchange", "Origin", "Pools", "TooLong"]
+__all__ = ["AGENT", "BLOCK", "COMMON", "REPLY_LIMIT", "Bounded", "Origin", "Pools", "TooLong"]
 
 BLOCK = 256 * 1024  # bytes read from a file and given to a socket at a time, or the other way round
 REPLY_LIMIT = 64 * 1024  # bytes of a whole reply; the error pages of the stock servers are under 1 KiB
-MINIMUM_RATE = 64 * 1024  # bytes per second: a transfer that is slower on the whole is given up
-STEPS = 3  # times ``step`` that a request may take beside its bytes: to connect, to send, to answer
-LONGEST = 24 * 3600.0  # seconds that a file may take to come: its length is only what the host says
-UNSIZED = 3600.0  # the same where the host says no length, so that nothing else bounds a reply that never ends
 KEPT = 64  # connections kept alive for each host: one for each request thread of a usual WSGI server
-POOLS = 1024  # hosts; urllib3 would close the connections of all but the 10 used last
 AGENT = "resto_wsgi"  # it asks for what is on the very server: our node looks in no child for it
 COMMON = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
-
-
-class Exchange:
-    """One piece of work with a host: its request, and those that have to come before it is repeated.
-
-    ``step`` is how many seconds may pass without progress, ``ends`` when the request has to be over. ``sent`` is
-    True from before the first byte of the request went out; ``lost`` where an earlier one of this exchange ended with
-    no status, so that nobody knows whether the host did what it asked for.
-    """
-
-    def __init__(self, step: float) -> None:
-        self.step = step
-        self.ends = 0.0
-        self.sent = False
-        self.lost = False
-
-    def begin(self, size: int) -> None:
-        """Start the clock of a request with a body of ``size`` bytes."""
-        self.ends = time.monotonic() + STEPS * self.step + size / MINIMUM_RATE
-        self.sent = False
-
-    def next_step(self) -> float:
-        """Return the seconds that the next step may take; raise TimeoutError where there are none."""
-        left = self.ends - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the request took too long on the whole")
-        return min(self.step, left)
-
-    def expect(self, size: int | None) -> None:
-        """Let the reply go on for a file of ``size`` bytes, or of a size that nobody knows."""
-        self.ends += UNSIZED if size is None else min(size / MINIMUM_RATE, LONGEST)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stop the clock: what is done meanwhile is not the host's."""
-        begun = time.monotonic()
-        yield
-        self.ends += time.monotonic() - begun
 
 
 class TooLong(Exception):
@@ -87,49 +48,41 @@ class TooLong(Exception):
 
 
 class Bounded(HTTPConnection):
-    """A connection that knows whether it was used before, and that can be ended so that nothing is done late."""
+    """A connection of ours in urllib3's pool: on a ``route``, and it knows whether it was used before."""
 
     used = False
+    route: Route
 
     def connect(self) -> None:
-        """Connect, with TLS where it is configured; this may wait. Raises what urllib3 raises, and OSError."""
+        """Connect, with TLS if the host is spoken to so; this may wait. Raises what ``Route.connect`` does."""
         self.used = False
-        super().connect()
+        self.sock = self.route.connect()
 
-    def drop(self) -> None:
-        """Close with a reset, so that the host drops what it has not read of a request.
-
-        Else a PUT that was given up could be carried out after the DELETE that withdraws it.
-        """
+    def give_up_copy(self) -> None:
+        """Close this process's copy of a connection that belongs to another one."""
         with contextlib.suppress(OSError, AttributeError):
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
-
-
-class _BoundedTls(Bounded, HTTPSConnection):
-    """The same over TLS."""
+            os.close(self.sock.detach())
 
 
 class _Pool(HTTPConnectionPool):
     ConnectionCls = Bounded
 
 
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _BoundedTls
-
-
 @dataclass(frozen=True)
 class Origin:
     """Where the requests for one host go: its pool, what a Host header says of it, and the path before each name.
 
-    ``url`` is that of the host. What it is shown may change, so it is asked for with each request.
+    ``url`` is that of the host. What it is shown may change, so it is asked for with each request. ``made`` has all
+    connections that were made.
     """
 
     pool: HTTPConnectionPool
+    route: Route
     url: str
     authority: str
     path: str
     security: Security = field(repr=False)
+    made: WeakSet[Bounded] = field(repr=False)
 
     @property
     def common(self) -> Mapping[str, str]:
@@ -143,13 +96,18 @@ class Origin:
 
     def lease(self) -> Bounded:
         """Take a connection: one that is alive, as far as is known without asking, or a new one, to be connected."""
-        connection: Any = self.pool._get_conn()
-        return cast(Bounded, connection)
+        return self._ours(self.pool._get_conn())
 
     def new(self) -> Bounded:
         """Return a connection that was never used, to be connected."""
-        connection: Any = self.pool._new_conn()
-        return cast(Bounded, connection)
+        return self._ours(self.pool._new_conn())
+
+    def _ours(self, connection: Any) -> Bounded:
+        ours = cast(Bounded, connection)
+        if ours.sock is None:
+            ours.route = self.route
+            self.made.add(ours)
+        return ours
 
     def give_back(self, connection: Bounded) -> None:
         """Keep a connection for the next request, or close it where enough are kept."""
@@ -159,11 +117,14 @@ class Origin:
             connection.close()
 
 
-class Pools:
-    """urllib3's pools, one for each host; a process that forks gets its own. ``timeout`` is in seconds, to connect."""
+class Pools(Listener):
+    """A pool for each host; a process that forks gets its own. ``timeout`` is in seconds, to connect."""
 
     def __init__(self, timeout: float, security: Security) -> None:
-        self._own = PerProcess(lambda: _Own(timeout, security))  # because a fork shares the sockets
+        self._made: WeakSet[Bounded] = WeakSet()
+        known: dict[Name, Known] = {}  # which stays true in a process that forks
+        self._own = PerProcess(lambda: _Own(security, Resolver(timeout, known), timeout, self._made))
+        tell(self)
 
     def origin(self, url: str) -> Origin:
         """Return the origin of a Host.url."""
@@ -174,22 +135,32 @@ class Pools:
         """Close this process's connections."""
         own = self._own.take()
         if own is not None:
-            own.manager.clear()
-            for origin in list(own.origins.values()):  # else they are closed when nobody refers to their pool any more
+            for origin in list(own.origins.values()):
                 origin.pool.close()
+
+    def after_fork_in_child(self) -> None:
+        """Close the copies of the parent's connections: while they are open, its death would not end its requests."""
+        for connection in list(self._made):
+            connection.give_up_copy()
+        self._made.clear()
 
 
 class _Own:
     """The pools of one process."""
 
-    def __init__(self, timeout: float, security: Security) -> None:
-        timeouts = urllib3.Timeout(connect=timeout, read=timeout)
-        self.manager = urllib3.PoolManager(POOLS, maxsize=KEPT, timeout=timeouts, ssl_context=security.context)
-        self._security = security
-        self.manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    def __init__(self, security: Security, resolver: Resolver, timeout: float, made: WeakSet[Bounded]) -> None:
         self.origins: dict[str, Origin] = {}
+        self._security = security
+        self._resolver = resolver
+        self._timeout = timeout
+        self._made = made
 
     def origin(self, url: str) -> Origin:
+        parts = urlsplit(url)
+        host, secure = parts.hostname or "", parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        route = Route(host, port, self._timeout, self._resolver, Traffic(), self._security.tls if secure else None)
+        pool = _Pool(host, port, maxsize=KEPT)
         _, _, rest = url.partition("//")
         authority, slash, path = rest.partition("/")
-        return Origin(self.manager.connection_from_url(url), url, authority, slash + path, self._security)
+        return Origin(pool, route, url, authority, slash + path, self._security, self._made)

@@ -18,9 +18,12 @@ import urllib3
 from ...errors import DeliveryError, shown
 from ...hosts import Host
 from . import headers as http_headers
-from .connection import Exchange, TooLong
-from .flight import NoAnswer, Shrunk
+from .connecting import USER_TIMEOUT, NotConnected
+from .connection import TooLong
+from .flight import Shrunk
+from .progress import Exchange, NoAnswer
 from .reply import Fields
+from .resolving import Unresolved
 from .security import Security
 
 __all__ = ["FAULTS", "READ_REMEDIES", "REFUSED", "Answer", "Errand", "Fault", "fault"]
@@ -28,7 +31,7 @@ __all__ = ["FAULTS", "READ_REMEDIES", "REFUSED", "Answer", "Errand", "Fault", "f
 Fault = Literal["tls", "protocol", ""]
 
 FAULTS = (urllib3.exceptions.HTTPError, HTTPException, Shrunk, OSError, ValueError, OverflowError)
-"""What a connection can raise; the last two where http.client cannot make sense of a reply."""
+"""What a connection can raise: the first if its pool was closed, the last two if a reply makes no sense."""
 
 log = logging.getLogger("resto_wsgi")
 
@@ -93,7 +96,7 @@ class Errand:
         if isinstance(error, TooLong):
             failure = self.failed(str(error), status=error.status)
         elif isinstance(error, FAULTS):
-            reason = _reason(error, self.exchange.step)
+            reason = _reason(error)
             if isinstance(error, BrokenPipeError) and self.host.url.startswith("https:"):
                 reason += HUNG_UP  # from Python 3.13 on; before, it is an SSLEOFError
             failure = self.failed(reason, untouched=untouched)
@@ -138,28 +141,22 @@ class Errand:
 def fault(failure: DeliveryError) -> Fault:
     """Return what failed: TLS, or what came was no HTTP; "" if neither, or if nobody can tell."""
     error = failure.__cause__
-    if isinstance(error, (urllib3.exceptions.SSLError, ssl.SSLError)) or failure.reason.endswith(HUNG_UP):
+    if isinstance(error, ssl.SSLError) or failure.reason.endswith(HUNG_UP):
         return "tls"
     return "protocol" if isinstance(error, (HTTPException, TooLong, ValueError, OverflowError)) else ""
 
 
-def _reason(error: Exception, step: float) -> str:
+def _reason(error: Exception) -> str:
     """Say in a few words what happened; what the host sent is shown quoted."""
-    if isinstance(error, urllib3.exceptions.NameResolutionError):
-        return "its name does not resolve"
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
-        return "refuses connections, or is unreachable"
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
-        return f"no connection within {step:g} s"
-    if isinstance(error, (NoAnswer, Shrunk)):
+    if isinstance(error, (NoAnswer, NotConnected, Shrunk, Unresolved)):
         return str(error)
     inner = error.args[-1] if error.args else error
     if isinstance(error, IncompleteRead):
         return "the connection broke: its reply was cut short"
-    if isinstance(error, (urllib3.exceptions.SSLError, ssl.SSLError)):
-        return f"TLS failed: {shown(inner, 160)}{_tls_remedy(error if isinstance(error, ssl.SSLError) else inner)}"
-    if isinstance(error, TimeoutError):
-        return f"too slow: {error}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {shown(inner, 160)}{_tls_remedy(error)}"
+    if isinstance(error, TimeoutError):  # with a number it is the kernel's
+        return f"too slow: {f'it acknowledged nothing for {USER_TIMEOUT:g} s' if error.errno else error}"
     if isinstance(error, (ValueError, OverflowError)):
         return f"the connection broke: the reply is malformed: {shown(error, 160)}"
     return f"the connection broke: {shown(inner, 160)}"

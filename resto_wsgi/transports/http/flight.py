@@ -19,20 +19,21 @@ import re
 import select
 import socket
 import ssl
-import time
 from collections.abc import Container, Mapping
 from http.client import HTTPResponse
 from typing import BinaryIO
 
-from .connection import BLOCK, REPLY_LIMIT, Bounded, Exchange, TooLong
+from .connection import BLOCK, REPLY_LIMIT, Bounded, TooLong
 from .headers import end_of_chunks
+from .progress import Exchange, NoAnswer, Progress
 from .reply import Head, open_reply, read_head
 
 __all__ = ["Body", "Flight", "NoAnswer", "Shrunk", "request_head"]
 
 SMALL = 64 * 1024  # bytes of a body that goes out with the head of its request
 SPAN = 4 * 1024 * 1024  # bytes after which a host that takes all at once lets the others have their turn
-ANSWER_STEPS = 2  # times ``step`` that an answer may take on the whole, however large the file was
+
+TIMED_OUT = 408
 
 END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 CONTINUE = re.compile(
@@ -43,10 +44,6 @@ CLOSED = (ConnectionError, ssl.SSLZeroReturnError, ssl.SSLEOFError)
 
 class Shrunk(Exception):
     """The master's file became shorter while it was sent, or could not be read on."""
-
-
-class NoAnswer(TimeoutError):
-    """The request was sent, and nothing that ends it came back in time."""
 
 
 def request_head(method: str, target: str, authority: str, fields: Mapping[str, str]) -> bytes:
@@ -137,10 +134,16 @@ class Flight:
         self._whole = 0  # bytes of the whole reply, where that is known; 0 where it is not
         self._sending = True
         self._broken: Exception | None = None  # why no more could be sent
-        self._answer_ends = float("inf")
+        self._traffic = connection.route.traffic
+        self._progress = Progress(self._sock, exchange, self._traffic)
         self._used, connection.used = connection.used, True
         if self._sock.gettimeout() != 0:
             self._sock.settimeout(0)
+
+    @property
+    def until(self) -> float:
+        """When to call ``expire``, if the connection is not ready before."""
+        return self._progress.until
 
     @property
     def is_sent(self) -> bool:
@@ -149,13 +152,20 @@ class Flight:
 
     @property
     def stale(self) -> bool:
-        """True where it failed because the host had closed a connection that was kept alive."""
-        return self._used and not self._received and isinstance(self.error, CLOSED)
+        """True if the host had ended a connection that was kept alive: it closed it, or said so (408).
+
+        RFC 9110, sections 9.2.2 and 15.5.9: what is idempotent may be repeated, on a new connection.
+        """
+        if not self._used:
+            return False
+        if self.head is not None:
+            return self.head.status == TIMED_OUT
+        return not self._received and isinstance(self.error, CLOSED)
 
     def start(self) -> None:
         """Send what can be sent."""
         try:
-            self._step()  # which also looks whether it is too late to begin
+            self._progress.moved()  # which also looks whether it is too late to begin
             self._block = memoryview(self._head + self._body.read(SMALL) if self._body.size <= SMALL else self._head)
             self._exchange.sent = True  # before it is: a send that fails may have sent something
             self._send()
@@ -173,21 +183,14 @@ class Flight:
             self._fail(error)
 
     def expire(self) -> None:
-        """The time is up: the host made no progress, or too little."""
+        """Nothing moved for a while: give it up, unless bytes of it have arrived meanwhile."""
+        late = self._progress.overdue()
+        if late is None:
+            return
         if self.head is not None:
             self._end()  # its status is clear
-            return
-        try:
-            self._exchange.next_step()
-            text = f"it took nothing for {self._exchange.step:g} s"
-        except TimeoutError as error:
-            text = str(error)
-        if self._broken is not None:
-            self._fail(self._broken)
-        elif self._sending:
-            self._fail(TimeoutError(text))
         else:
-            self._fail(NoAnswer(f"no answer within {self._exchange.step:g} s"))
+            self._fail(late)
 
     def abandon(self) -> None:
         """End it as it stands, where nobody waits for it any more."""
@@ -211,15 +214,14 @@ class Flight:
                 self._block = self._block[sent:]
                 span -= sent
                 if not self._is_all_sent():
-                    self._step()
+                    self._progress.moved()
         except (BlockingIOError, ssl.SSLWantWriteError):
             return
         except ssl.SSLWantReadError:  # TLS has something to settle first
             self.wants = select.POLLIN
         except (ConnectionError, ssl.SSLError) as error:  # it may have said why before it closed
             self._broken = error
-            self.cut = True
-            self._begin_to_answer()
+            self._end_sending()
             self._receive()
 
     def _is_all_sent(self) -> bool:
@@ -227,7 +229,9 @@ class Flight:
         if self._block or self._body.taken < self._body.size:
             return False
         if self._sending:
-            self._begin_to_answer()
+            self._sending = False
+            self.wants = select.POLLIN
+            self._progress.all_sent()
         return True
 
     def _send_in_kernel(self) -> int:
@@ -238,20 +242,21 @@ class Flight:
         except OSError:  # some file systems cannot, and what else is wrong shows where it is read
             self._in_kernel = False
             return 0
-        self._step()
+        self._progress.moved()
         return sent
 
-    def _begin_to_answer(self) -> None:
+    def _end_sending(self) -> None:
+        """Send no more, although not all was sent."""
+        self.cut = True
         self._sending = False
         self.wants = select.POLLIN
-        self._answer_ends = time.monotonic() + ANSWER_STEPS * self._exchange.step
-        self._step()
+        self._progress.answer_due()
 
     def _resume(self) -> None:
         """Send on: what looked like an early answer was none."""
         self.cut = False
         self._sending = True
-        self._answer_ends = float("inf")
+        self._progress.sends_on()
         self.wants = select.POLLIN | select.POLLOUT
 
     def _is_answered(self, events: int) -> bool:
@@ -264,8 +269,7 @@ class Flight:
             data = self._sock.recv(REPLY_LIMIT)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False  # a record of TLS itself, such as a new session ticket
-        self.cut = True  # before it is looked at: else a whole reply would leave the connection amid our body
-        self._begin_to_answer()
+        self._end_sending()  # before it is looked at: else a whole reply would leave the connection amid our body
         self._take(data)
         return True
 
@@ -290,8 +294,11 @@ class Flight:
             self._parse_head(at_end=not data)
         if self.head is not None and not self.over:
             self._look_for_the_end(self.head, at_end=not data)
-        if not self.over:
-            self._step()
+        if self.over or not self._received:  # an interim answer is none: what was sent may still be on its way
+            return
+        if not self._sending:
+            self._progress.answer_due()
+        self._progress.moved()
 
     def _parse_head(self, *, at_end: bool) -> None:
         while (found := END_OF_HEAD.search(self._received)) and CONTINUE.match(self._received):
@@ -315,7 +322,7 @@ class Flight:
 
     def _look_for_the_end(self, head: Head, *, at_end: bool) -> None:
         if head.status in self._streamed:
-            self.reply = open_reply(self._sock, bytes(self._received), self._method, self._exchange)
+            self.reply = open_reply(self._sock, bytes(self._received), self._method, self._exchange, self._traffic)
             self._end()
         elif self.cut or at_end:
             self._end()
@@ -335,15 +342,13 @@ class Flight:
 
     # The end
 
-    def _step(self) -> None:
-        """There was progress: the clock of a step starts anew."""
-        self.until = min(time.monotonic() + self._exchange.next_step(), self._answer_ends)
-
     def _end(self, *, kept: bool = False) -> None:
         self.over = True
         self.reusable = kept
+        self._progress.over()
 
     def _fail(self, error: Exception) -> None:
         self.error = self._broken if self._broken is not None and isinstance(error, OSError) else error
         self.head = None
         self.over = True
+        self._progress.over()

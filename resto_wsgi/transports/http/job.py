@@ -94,6 +94,7 @@ class HttpJob:
             self._let_go(kept=False)
             self._end(self.errand.broken(error))
             return
+        self.errand.exchange.begin(self._request.size)  # to connect has bounds of its own
         self.cold = False
         if self._interrupted:
             self.abandon()
@@ -178,13 +179,14 @@ class HttpJob:
         flight = self._flight
         if not flight.over:
             return
+        if flight.stale and not self._repeated:
+            self._let_go(kept=False)
+            self.errand.exchange.lost = True  # the host may have read it, and died of it
+            self._begin(again=True)
+            return
         if flight.head is None:
             self._let_go(kept=False)
-            if flight.stale and not self._repeated:
-                self.errand.exchange.lost = True  # the host may have read it, and died of it
-                self._begin(again=True)
-            else:
-                self._end(self.errand.broken(flight.error))
+            self._end(self.errand.broken(flight.error))
             return
         if flight.reply is not None:
             self.reply = flight.reply
@@ -202,7 +204,7 @@ class HttpJob:
         if kept:
             self._origin.give_back(connection)
         else:
-            connection.drop()
+            connection.close()
 
     def _end(self, outcome: DeliveryError | None) -> None:
         self.outcome = outcome

@@ -104,7 +104,7 @@ class RawRequests:
             flight = line.send("PUT", target, {"Expect": "100-continue"}, b"", length)
             _move(flight, lambda: flight.continued)
             if flight.continued:
-                line.connection.drop()  # a reset, so that the host takes the request for broken and not for complete
+                line.connection.close()  # a reset, so that the host takes the request for broken and not for complete
                 return None
             return line.read(flight, BODY_LIMIT)
 

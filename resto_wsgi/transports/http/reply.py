@@ -10,11 +10,12 @@ from __future__ import annotations
 import io
 import re
 import socket
+import time
 from collections.abc import Iterable
 from http.client import HTTPResponse
 from typing import Any, NamedTuple
 
-from .connection import Exchange
+from .progress import Exchange, Progress, Traffic
 
 __all__ = ["Fields", "Head", "Reply", "begin_reply", "open_reply", "read_head"]
 
@@ -22,6 +23,7 @@ _USUAL = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [^\r\n\0]*)?\r\n((?:[A-Za-z0
 _FIELD = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _BODILESS = frozenset({204, 304})  # RFC 9112, section 6.3
+LEAST_WAIT = 0.001  # seconds: 0 would not wait, but fail
 UNUSUAL = frozenset({"transfer-encoding", "upgrade"})  # what says more than a length about where a reply ends
 
 
@@ -72,9 +74,12 @@ def read_head(reply: bytes, method: str) -> Head:
     return Head(response.status, fields, response.length, bool(response.chunked), bool(response.will_close))
 
 
-def open_reply(sock: socket.socket, begun: bytes, method: str, exchange: Exchange) -> HTTPResponse:
-    """Return a reply whose head has come with ``begun``, to be read from the connection as it comes."""
-    return begin_reply(Reply(sock, begun, exchange), method)
+def open_reply(sock: socket.socket, begun: bytes, method: str, exchange: Exchange, traffic: Traffic) -> HTTPResponse:
+    """Return a reply of which ``begun`` has come, to be read from the connection as it comes."""
+    reply = Reply(sock, begun, exchange, traffic)
+    response = begin_reply(reply, method)
+    reply.progress.reads_on()  # its head was an answer, which has a bound of its own
+    return response
 
 
 def begin_reply(source: Any, method: str) -> HTTPResponse:
@@ -102,12 +107,13 @@ class _Bytes:
 
 
 class Reply(io.RawIOBase):
-    """What a socket receives after ``begun``, until the deadlines of its exchange; reading waits."""
+    """What a socket receives after ``begun``, for as long as there is progress; reading waits."""
 
-    def __init__(self, sock: socket.socket, begun: bytes, exchange: Exchange) -> None:
+    def __init__(self, sock: socket.socket, begun: bytes, exchange: Exchange, traffic: Traffic) -> None:
         self._sock = sock
         self._begun = memoryview(begun)
-        self._exchange = exchange
+        self.progress = Progress(sock, exchange, traffic)
+        self.progress.answer_due()
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Stand in for a socket where http.client asks it for a file."""
@@ -116,14 +122,22 @@ class Reply(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def close(self) -> None:
+        self.progress.over()
+        super().close()
+
     def readinto(self, buffer: Any) -> int:
         if self._begun:
             count = min(len(buffer), len(self._begun))
             buffer[:count], self._begun = self._begun[:count], self._begun[count:]
             return count
-        self._sock.settimeout(self._exchange.next_step())
-        try:
-            return self._sock.recv_into(buffer)
-        except TimeoutError as error:
-            self._exchange.next_step()  # the whole, where it was the shorter of the two
-            raise TimeoutError(f"nothing came within {self._exchange.step:g} s") from error
+        self.progress.moved()  # until now it was not the host that was waited for
+        while True:
+            self._sock.settimeout(max(LEAST_WAIT, self.progress.until - time.monotonic()))
+            try:
+                return self._sock.recv_into(buffer)
+            except TimeoutError as error:
+                # Under TLS bytes may have come: it hands over nothing before a record of up to 16 KiB is whole.
+                late = self.progress.overdue()
+                if late is not None:
+                    raise late from error

@@ -71,8 +71,7 @@ class Security:
         )
         self.signed = frozenset(url for url, each in self._found.items() if each.key is not None)
         """The Host.url of those whose requests are signed."""
-        self.context = self._tls() if ca_bundle or client_cert else None
-        """For connections over TLS; None where the system's authorities are all that there is."""
+        self._context = self._new_context() if ca_bundle or client_cert else None
 
     @property
     def _found(self) -> Mapping[str, Credential]:
@@ -103,7 +102,14 @@ class Security:
         """Return what a stranger has who trusts the same authorities: hosts are shown nothing."""
         return Security(ca_bundle=self._ca_bundle)
 
-    def _tls(self) -> ssl.SSLContext:
+    def tls(self) -> ssl.SSLContext:
+        """Return the context of all connections over TLS; one with the system's authorities is made when it is used."""
+        if self._context is None:
+            self._context = self._new_context()
+            self._context.hostname_checks_common_name = False  # RFC 9110, section 4.3.4
+        return self._context
+
+    def _new_context(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self._ca_bundle)
         except OSError as error:

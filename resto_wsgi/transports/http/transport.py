@@ -20,7 +20,7 @@ from ...hosts import Host
 from ...names import quote
 from ..driving import finish
 from . import headers as http_headers
-from .connection import BLOCK, STEPS, Pools
+from .connection import BLOCK, Pools
 from .errand import FAULTS, READ_REMEDIES, Answer, Errand
 from .file_digests import Digests
 from .job import PAUSE, HttpJob, Request, Requests
@@ -35,6 +35,7 @@ ABSENT = frozenset({404, 410})
 FOLDER_KEPT = frozenset({400, 403, 405, 409})  # what servers answer to a DELETE of a folder that is not to be a tree
 NO_FOLDER = frozenset({404, 409})  # lighttpd and Apache on a PUT under a missing folder (RFC 4918, section 9.7.1)
 OUT_OF_SERVICE = frozenset({429, 502, 503, 504})  # overloaded, or what stands before the host does not reach it
+STEPS = 3  # times the timeout that all folders above a name may take to make
 CACHED = 256  # names and times that are about to be sent to the next host, too
 
 

@@ -32,10 +32,13 @@ from resto_wsgi.master.media_root import Master
 from resto_wsgi.replication import fanout as replication_fanout
 from resto_wsgi.replication.fanout import Fanout, Task
 from resto_wsgi.transports import driving
+from resto_wsgi.transports.http import connecting as http_connecting
 from resto_wsgi.transports.http import connection as http_connection
 from resto_wsgi.transports.http import flight as http_flight
 from resto_wsgi.transports.http import job as http_job
+from resto_wsgi.transports.http import progress as http_progress
 from resto_wsgi.transports.http.headers import end_of_chunks
+from resto_wsgi.transports.http.security import Security
 from resto_wsgi.transports.http.transport import HttpTransport
 
 WAIT = 10  # seconds: long after everything here has ended
@@ -265,15 +268,20 @@ def test_under_tls_a_reader_that_is_slow_gets_all(patient: Any, serving: Any, pu
         connection.sendall(CREATED)
 
     content = os.urandom(6_000_000)
-    make = http_connection._BoundedTls.connect
+    tls, connect = Security.tls, http_connection.Bounded.connect
 
-    def connect(self: Any) -> None:
-        self.ssl_maximum_version = version
-        make(self)
+    def of_version(self: Security) -> ssl.SSLContext:
+        context = tls(self)
+        context.maximum_version = version
+        return context
+
+    def with_a_small_buffer(self: Any) -> None:
+        connect(self)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(http_connection._BoundedTls, "connect", connect, raising=False)
+        patch.setattr(Security, "tls", of_version)
+        patch.setattr(http_connection.Bounded, "connect", with_a_small_buffer)
         put(patient, serving(read_slowly, tls=True), content)
     assert held == {"/cat": content}
 
@@ -457,7 +465,8 @@ def test_a_host_that_reads_drop_by_drop_is_given_up(
             """A drop."""
 
     monkeypatch.setattr(http_connection.Bounded, "connect", connect_with_a_small_buffer)
-    monkeypatch.setattr(http_connection, "MINIMUM_RATE", LARGE * 10)
+    monkeypatch.setattr(http_progress, "LEAST_RATE", LARGE * 10)
+    monkeypatch.setattr(http_progress, "STEPS", 3)
     begun = time.monotonic()
     with pytest.raises(DeliveryError, match="too slow: the request took too long on the whole"):
         put(hasty, serving(script, tls=tls), bytes(LARGE))
@@ -1151,7 +1160,8 @@ def test_no_more_connections_are_kept_than_the_limit(
     eventually(lambda: descriptors() <= before)
 
 
-ENGINE = tuple(module.__file__ for module in (replication_fanout, driving, http_job, http_flight, http_connection))
+ENGINE = [http_flight, http_job, http_connection, http_connecting, http_progress, driving, replication_fanout]
+SWEPT = [module.__file__ for module in ENGINE]
 
 
 @pytest.mark.usefixtures("quick_collections")
@@ -1190,7 +1200,7 @@ def test_an_interruption_at_any_line_leaves_nothing_behind(
             patient.close()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # a connection of which nobody had yet been told
-            with interrupted_at(count, ENGINE) as left:
+            with interrupted_at(count, SWEPT) as left:
                 ends = save(f"cut-{count}")
             fanout.close()
             assert descriptors() <= before

@@ -28,6 +28,7 @@ from resto_wsgi.errors import DeliveryError
 from resto_wsgi.hosts import Host
 from resto_wsgi.transports.http import connection as http_connection
 from resto_wsgi.transports.http import headers as http_headers
+from resto_wsgi.transports.http import progress as http_progress
 from resto_wsgi.transports.http import reply as http_reply
 from resto_wsgi.transports.http import transport as http
 from resto_wsgi.transports.http.transport import HttpTransport
@@ -593,11 +594,11 @@ def test_a_drip_does_not_hold_us_longer_than_its_size_allows(
     hasty: HttpTransport, faulty: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step is in time, and the whole is not: three steps, and a second for each 64 KiB."""
-    monkeypatch.setattr(http_connection, "MINIMUM_RATE", 1000)
+    monkeypatch.setattr(http_progress, "LEAST_RATE", 1000)
     begun = time.monotonic()
     with pytest.raises(DeliveryError, match="too slow: the request took too long on the whole"):
         hasty.get(host(faulty(drip(LENGTH % 1000, b"z"))), "cat", bytes)
-    assert 3 * TIMEOUT + 1 <= time.monotonic() - begun < BOUND + 1
+    assert http_progress.STEPS * TIMEOUT + 1 <= time.monotonic() - begun < http_progress.STEPS * TIMEOUT + BOUND
 
 
 @pytest.mark.parametrize(
@@ -607,12 +608,12 @@ def test_a_drip_of_any_size_ends(
     hasty: HttpTransport, faulty: Any, monkeypatch: pytest.MonkeyPatch, begin: bytes, byte: bytes
 ) -> None:
     """Of a length that nobody has, of none, and of trailers after the last byte."""
-    monkeypatch.setattr(http_connection, "LONGEST", 0.5)
-    monkeypatch.setattr(http_connection, "UNSIZED", 0.5)
+    monkeypatch.setattr(http_progress, "LONGEST", 0.5)
+    monkeypatch.setattr(http_progress, "UNSIZED", 0.5)
     begun = time.monotonic()
     with pytest.raises(DeliveryError, match="too slow: the request took too long on the whole"):
         hasty.get(host(faulty(drip(begin, byte))), "cat", bytes)
-    assert 3 * TIMEOUT + 0.5 <= time.monotonic() - begun < BOUND + 0.5
+    assert http_progress.STEPS * TIMEOUT + 0.5 <= time.monotonic() - begun < http_progress.STEPS * TIMEOUT + BOUND
 
 
 def test_a_slow_writer_is_not_the_fault_of_the_host(hasty: HttpTransport, faulty: Any) -> None:
@@ -633,7 +634,7 @@ def test_a_slow_writer_is_not_the_fault_of_the_host(hasty: HttpTransport, faulty
 
 def test_a_slow_writer_does_not_use_up_the_time_of_the_host(faulty: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of the whole request stands still meanwhile."""
-    monkeypatch.setattr(http_connection, "MINIMUM_RATE", 1e9)
+    monkeypatch.setattr(http_progress, "LEAST_RATE", 1e9)
     transport = HttpTransport(0.2)
     server = faulty(("status", 200, {}, bytes(3_000_000)))
     sizes: list[int] = []
@@ -776,13 +777,13 @@ def test_a_host_whose_name_resolved_too_late_is_untouched(
     hasty: HttpTransport, faulty: Any, put: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was connected to, and nothing was sent."""
-    begin = http_connection.Exchange.begin
+    begin = http_progress.Exchange.begin
 
     def over(self: Any, size: int) -> None:
         begin(self, size)
         self.ends = 0.0
 
-    monkeypatch.setattr(http_connection.Exchange, "begin", over)
+    monkeypatch.setattr(http_progress.Exchange, "begin", over)
     server = faulty()
     error = failure(lambda: put(hasty, server, "cat"))
     assert "too long on the whole" in error.reason

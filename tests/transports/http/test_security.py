@@ -847,4 +847,4 @@ def test_a_check_with_a_certificate_tries_without(kind: str, nginx_over_tls: Any
     transport.close()
     (found,) = [each for each in report.findings if each.key == "credentials"]
     assert (found.verdict, found.seen) == ("ok", f"without credentials a PUT is answered with {status}")
-    assert isinstance(security.context, ssl.SSLContext)
+    assert isinstance(security.tls(), ssl.SSLContext)
