@@ -16,15 +16,27 @@ import heapq
 import os
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-__all__ = ["Link", "need_links"]
+from resto_wsgi.demo.stock import StockServer
+from resto_wsgi.errors import DeliveryError
+from resto_wsgi.hosts import Host
+from resto_wsgi.transports.http.security import Security
+from resto_wsgi.transports.http.transport import HttpTransport
+
+__all__ = ["Link", "Site", "lacking", "need_links"]
+
+CLEAR, SECURE = 8080, 8443  # the ports of a site
 
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
@@ -35,13 +47,18 @@ PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"
 TABLES = {"PATH": PATH, "XTABLES_LOCKFILE": "/dev/null"}
 
 
+def lacking() -> str:
+    """Return what is missing for a link here, "" if nothing is."""
+    found = ["root"] if os.geteuid() else []
+    found += [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
+    found += [] if os.path.exists("/dev/net/tun") else ["/dev/net/tun"]
+    return ", ".join(found)
+
+
 def need_links() -> None:
-    """Skip the test where no namespace can be made; in CI that is a failure."""
-    lacking = ["root"] if os.geteuid() else []
-    lacking += [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
-    lacking += [] if os.path.exists("/dev/net/tun") else ["/dev/net/tun"]
-    if lacking:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"a link needs {', '.join(lacking)}")
+    """Skip the test if no namespace can be made; in CI that is a failure."""
+    if lacking():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"a link needs {lacking()}")
 
 
 class _Namespace:
@@ -181,3 +198,97 @@ class _Delay:
                 _, _, to, packet = heapq.heappop(due)
                 with contextlib.suppress(OSError):  # its queue is full: lost, as on any link
                     os.write(to, packet)
+
+
+class Site:
+    """nginx at the far end of a link, and a transport at the near one.
+
+    ``rate`` is in Mbit/s, 0 for as much as there is, ``loss`` the share of packets that is lost, ``queue`` for how long
+    packets wait for their turn before they are lost.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rate: float = 0,
+        delay: float = 0,
+        loss: float = 0,
+        queue: str = "1500ms",
+        timeout: float = 2,
+    ) -> None:
+        self._stack = ExitStack()
+        self.link = self._stack.enter_context(Link(delay))
+        self.timeout = timeout
+        self._folder = folder
+        try:
+            self._start()
+            if rate:
+                self.link.shape(int(rate * 1e6), queue)
+            if loss:
+                self.link.lose(loss)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        self.certificate, key = self._folder / "certificate.pem", self._folder / "key.pem"
+        names = f"subjectAltName=IP:{self.link.address}"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-subj", "/CN=media", "-addext", names, "-keyout", key, "-out", self.certificate],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        tls = f"ssl_certificate {self.certificate}; ssl_certificate_key {key};"
+        extra = f"listen {CLEAR} backlog=64; listen {SECURE} ssl backlog=64; {tls}"
+        self.nginx = StockServer("nginx", self._folder / "nginx", extra=extra)
+        with self.link.far.entered():
+            self.nginx.start()
+        self._stack.callback(self._stop)
+        self.transport = HttpTransport(self.timeout, Security(ca_bundle=str(self.certificate)))
+        self._stack.callback(self.transport.close)
+
+    def _stop(self) -> None:
+        self.signal(signal.SIGCONT)
+        with self.link.far.entered():
+            self.nginx.stop()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to nginx and its workers."""
+        assert self.nginx.pid is not None
+        os.killpg(self.nginx.pid, number)
+
+    def host(self, *, tls: bool = False) -> Host:
+        url = f"https://{self.link.address}:{SECURE}" if tls else f"http://{self.link.address}:{CLEAR}"
+        return Host(url, url)
+
+    def upload(self, count: int, size: int, *, tls: bool = False) -> list[DeliveryError]:
+        """Send so many files of that many bytes at once; return what went wrong, after looking at what arrived."""
+        path = self._folder / "master"
+        path.write_bytes(os.urandom(size))
+        host = self.host(tls=tls)
+
+        def send(number: int) -> DeliveryError | None:
+            try:
+                with path.open("rb", buffering=0) as file:
+                    self.transport.put(host, f"f-{number}", file, size, 1e9)
+            except DeliveryError as error:
+                return error
+            return None
+
+        # What this thread starts in a namespace stays there.
+        with self.link.near.entered(), ThreadPoolExecutor(count) as pool:
+            ends = list(pool.map(send, range(count)))
+        for number, error in enumerate(ends):
+            arrived = Path(self.nginx.root, f"f-{number}")
+            assert error or arrived.read_bytes() == path.read_bytes()
+        return [error for error in ends if error]

@@ -5,121 +5,169 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from links import Link, need_links
-from servers import need
-
-from resto_wsgi.demo.stock import StockServer
-from resto_wsgi.errors import DeliveryError
-from resto_wsgi.hosts import Host
-from resto_wsgi.transports.http.security import Security
-from resto_wsgi.transports.http.transport import HttpTransport
+from links import Site, need_links
+from servers import eventually, need
 
 TIMEOUT = 2.0  # seconds: the default of the settings
-CLEAR, SECURE = 8080, 8443
+HASTY = 1.0  # second: where a fault is awaited
+LARGE = 4_000_000  # bytes: more than a link of some Mbit/s moves in a test
 
-
-class Site:
-    """nginx at the far end of a link, and a transport at the near one."""
-
-    def __init__(self, stack: ExitStack, folder: Path, delay: float, timeout: float) -> None:
-        self.link = stack.enter_context(Link(delay))
-        self._certificate = folder / "certificate.pem"
-        names = f"subjectAltName=IP:{self.link.address}"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-             "-subj", "/CN=media", "-addext", names, "-keyout", folder / "key.pem", "-out", self._certificate],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        tls = f"ssl_certificate {self._certificate}; ssl_certificate_key {folder / 'key.pem'};"
-        extra = f"listen {CLEAR} backlog=64; listen {SECURE} ssl backlog=64; {tls}"
-        self.nginx = StockServer("nginx", folder / "nginx", extra=extra)
-        with self.link.far.entered():
-            self.nginx.start()
-        stack.callback(self._stop)
-        self.transport = HttpTransport(timeout, Security(ca_bundle=str(self._certificate)))
-        stack.callback(self.transport.close)
-        self._folder = folder
-
-    def _stop(self) -> None:
-        self.signal(signal.SIGCONT)
-        with self.link.far.entered():
-            self.nginx.stop()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to nginx and its workers."""
-        assert self.nginx.pid is not None
-        os.killpg(self.nginx.pid, number)
-
-    def host(self, *, tls: bool = False) -> Host:
-        url = f"https://{self.link.address}:{SECURE}" if tls else f"http://{self.link.address}:{CLEAR}"
-        return Host(url, url)
-
-    def upload(self, count: int, size: int, *, tls: bool = False) -> list[DeliveryError]:
-        """Send so many files of that many bytes at once; return what went wrong, after looking at what arrived."""
-        path = self._folder / "master"
-        path.write_bytes(os.urandom(size))
-        host = self.host(tls=tls)
-
-        def send(number: int) -> DeliveryError | None:
-            try:
-                with path.open("rb", buffering=0) as file:
-                    self.transport.put(host, f"f-{number}", file, size, 1e9)
-            except DeliveryError as error:
-                return error
-            return None
-
-        with self.link.near.entered(), ThreadPoolExecutor(count) as pool:
-            ends = list(pool.map(send, range(count)))
-        for number, error in enumerate(ends):
-            arrived = Path(self.nginx.root, f"f-{number}")
-            assert error or arrived.read_bytes() == path.read_bytes()
-        return [error for error in ends if error]
+Sites = Callable[..., Site]
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """``site(rate=, delay=, loss=)`` returns one whose link is like that."""
+def site(tmp_path: Path) -> Iterator[Sites]:
+    """``site(rate=1)`` returns one whose link has 1 Mbit/s."""
     need_links()
     need("nginx")
     with ExitStack() as stack:
-
-        def make(
-            *, rate: float = 0, delay: float = 0, loss: float = 0, queue: str = "400ms", timeout: float = TIMEOUT
-        ) -> Site:
-            made = Site(stack, tmp_path, delay, timeout)
-            if rate:
-                made.link.shape(int(rate * 1e6), queue)
-            if loss:
-                made.link.lose(loss)
-            return made
-
-        yield make
+        yield lambda **options: stack.enter_context(Site(tmp_path, **options))
 
 
 # rate in Mbit/s, uploads at once, bytes of each, seconds one way, share of packets that is lost
 LINKS = {
-    "slow": (2.4, 1, 3_000_000, 0, 0),
-    "shared": (2, 8, 300_000, 0, 0),
-    "crowded": (0.5, 32, 20_000, 0, 0),
-    "far and lossy": (2, 2, 300_000, 0.15, 0.02),
+    "slow": (0.5, 1, 250_000, 0, 0),
+    "shared": (1, 8, 100_000, 0, 0),
+    "crowded": (0.5, 32, 10_000, 0, 0),
+    "far and lossy": (0.5, 2, 120_000, 0.15, 0.02),
 }
 
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("link", LINKS)
-def test_an_upload_succeeds_on_a_link_that_is_slow_but_steady(site: Callable[..., Site], link: str, tls: bool) -> None:
+def test_an_upload_succeeds_on_a_link_that_is_slow_but_steady(site: Sites, link: str, tls: bool) -> None:
     """However long it takes, bytes arrive all the time."""
     rate, count, size, delay, loss = LINKS[link]
     begun = time.monotonic()
-    assert site(rate=rate, delay=delay, loss=loss, queue="1500ms").upload(count, size, tls=tls) == []
+    assert site(rate=rate, delay=delay, loss=loss, timeout=TIMEOUT).upload(count, size, tls=tls) == []
     assert time.monotonic() - begun > TIMEOUT
+
+
+def after_a_second(action: Callable[[], Any], made: Site, *, tls: bool, size: int = LARGE) -> tuple[str, float]:
+    """Do that while a file is on its way; return how its upload failed, and how many seconds later."""
+    when: list[float] = []
+
+    def act() -> None:
+        eventually(lambda: part_of_a_file(made))
+        when.append(time.monotonic())
+        action()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    (error,) = made.upload(1, size, tls=tls)
+    thread.join()
+    return error.reason, time.monotonic() - when[0]
+
+
+def part_of_a_file(made: Site) -> bool:
+    """True while nginx has a part of a body in its temporary files."""
+    return any(path.stat().st_size > 100_000 for path in Path(made.nginx.folder, "staging").glob("*"))
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_link_that_is_cut_under_way_is_given_up_in_time(site: Sites, tls: bool) -> None:
+    """What is in the kernels by then is not asked for."""
+    made = site(rate=4, timeout=HASTY)
+    reason, seconds = after_a_second(made.link.cut, made, tls=tls)
+    assert reason.startswith("too slow: it took nothing for")
+    assert seconds < 4 * HASTY
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_host_that_is_frozen_under_way_is_given_up_in_time(site: Sites, tls: bool) -> None:
+    """Its kernel goes on acknowledging until it is full."""
+    made = site(rate=4, timeout=HASTY)
+    reason, seconds = after_a_second(lambda: made.signal(signal.SIGSTOP), made, tls=tls)
+    assert reason.startswith("too slow: it took nothing for")
+    assert seconds < 4 * HASTY + 4, "the buffer of a kernel was not full in 4 s at 4 Mbit/s"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("size", [1_000, LARGE])
+def test_a_host_that_was_frozen_before_is_given_up_in_time(site: Sites, size: int, tls: bool) -> None:
+    """Its kernel takes the connection, and what fits into it."""
+    made = site(timeout=HASTY)
+    made.signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    (error,) = made.upload(1, size, tls=tls)
+    assert HASTY <= time.monotonic() - begun < 3 * HASTY
+    assert "no answer within 1 s" in error.reason or "it took nothing for 1 s" in error.reason
+
+
+def test_a_link_that_is_cut_before_is_given_up_in_time(site: Sites) -> None:
+    """Whether it is to connect, or to send on a connection that was kept alive."""
+    made = site(timeout=HASTY)
+    assert made.upload(1, 1_000) == []
+    made.link.cut()
+    for text in ("it took nothing for 1 s", "no connection within 1 s"):
+        begun = time.monotonic()
+        (error,) = made.upload(1, 1_000)
+        assert text in error.reason
+        assert HASTY <= time.monotonic() - begun < 3 * HASTY
+
+
+SENDER = """
+import io, sys, threading
+from resto_wsgi.hosts import Host
+from resto_wsgi.transports.http.security import Security
+from resto_wsgi.transports.http.transport import HttpTransport
+path, url, certificate = sys.argv[1:]
+transport = HttpTransport(60, Security(ca_bundle=certificate))
+def put(name, size):
+    with open(path, "rb", buffering=0) as file:
+        transport.put(Host(url, url), name, file, size, 1e9)
+put("warm", 100)
+print("warm", flush=True)
+sys.stdin.readline()
+for name in ("kept", "new"):
+    threading.Thread(target=put, args=(name, 1000), daemon=True).start()
+print("sent", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_a_dead_sender_left_in_its_kernel_is_not_carried_out(site: Sites, tmp_path: Path, tls: bool) -> None:
+    """The link was cut when it was sent, and is back when the sender is dead: whoever goes on may have deleted it."""
+    made = site(timeout=HASTY)
+    (tmp_path / "file").write_bytes(bytes(1000))
+    arguments = [tmp_path / "file", made.host(tls=tls).url, made.certificate]
+    with made.link.near.entered():
+        sender = subprocess.Popen(
+            [sys.executable, "-c", SENDER, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+    with sender:
+        assert sender.stdout is not None and sender.stdin is not None
+        try:
+            assert sender.stdout.readline() == "warm\n"
+            made.link.cut()
+            sender.stdin.write("\n")
+            assert sender.stdout.readline() == "sent\n"
+            eventually(lambda: queued(made))
+        finally:
+            sender.kill()
+    assert not queued(made)
+    made.link.mend()
+    assert made.upload(1, 10) == []
+    assert not [name for name in ("kept", "new") if Path(made.nginx.root, name).exists()]
+
+
+def queued(made: Site) -> list[int]:
+    """The bytes that the kernel at the near end has yet to see acknowledged, by connection."""
+    lines = made.link.near.run("cat", "/proc/net/tcp").splitlines()[1:]
+    return [waiting for line in lines if (waiting := int(line.split()[4].partition(":")[0], 16))]
