@@ -104,6 +104,9 @@ class SignatureRejected(RestoError):
         return f"signature: {self.reason}"
 
 
+ROOT_ID = ".resto/id"  # below each media root: what tells it from another
+
+
 class MediaRootError(RestoError):
     """The local disk refused an operation on a name; ``errno`` says why."""
 
@@ -118,6 +121,11 @@ class MediaRootError(RestoError):
     def full(self) -> bool:
         """True if no space is left, on the disk or in the quota."""
         return self.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+    @property
+    def away(self) -> bool:
+        """True where the media root itself is not there, or is another one: its disk may have been unmounted."""
+        return self.name == ROOT_ID
 
     def __str__(self) -> str:
         remedy = _REMEDIES.get(self.errno or 0, "look at the disk of MEDIA_ROOT and its permissions")

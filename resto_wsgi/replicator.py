@@ -309,7 +309,7 @@ class Replicator:
 
     # For a media server, which keeps the master itself
 
-    def carry(self, name: str, change: Callable[[], None], *, gone: bool, later: bool, way: str = "") -> Outcome:
+    def carry(self, name: str, change: Callable[[], object], *, gone: bool, later: bool, way: str = "") -> Outcome:
         """Owe a name to every host, have ``change`` publish or delete it on the master, then make the hosts match.
 
         The caller holds the lock of the name. ``change`` raises where the master is as it was, and nothing is owed for

@@ -102,8 +102,11 @@ def say(node: Any, data: bytes) -> bytes:
 
 
 def files(root: Path, but: str | None = None) -> dict[str, bytes]:
-    """Return the content of every file below a folder, hidden ones too, but for the locks and the folder ``but``."""
-    found = (path for path in root.rglob("*") if path.is_file() and path.name != "names.lock")
+    """Return the content of every file below a folder, hidden ones too.
+
+    But for the id of the root, the locks, and the folder ``but``.
+    """
+    found = (path for path in root.rglob("*") if path.is_file() and path.name != "id" and path.suffix != ".lock")
     named = {str(path.relative_to(root)): path.read_bytes() for path in found}
     return {name: content for name, content in named.items() if but is None or not name.startswith(f"{but}/")}
 

@@ -59,6 +59,12 @@ def disk(code: int) -> MediaRootError:
             "a folder in it is another file system; name that folder in RESTO_LINKED_FOLDERS",
         ),
         (
+            disk(errno.ELOOP),
+            "cannot save 'a.jpg' in MEDIA_ROOT: the system's words; "
+            "put a file or a folder in its place, or name a linked folder in RESTO_LINKED_FOLDERS",
+        ),
+        (disk(errno.ENODEV), "cannot save 'a.jpg' in MEDIA_ROOT: the system's words; see that its disk is mounted"),
+        (
             disk(errno.EEXIST),
             "cannot save 'a.jpg' in MEDIA_ROOT: the system's words; save it under another name, or with overwrite=True",
         ),
@@ -167,6 +173,8 @@ def test_a_media_root_that_refuses_otherwise_is_not_full():
     """Only space makes a 507."""
     assert not disk(errno.EACCES).full
     assert not MediaRootError("read", "a", OSError("no number")).full
+    assert not disk(errno.ENOENT).away
+    assert MediaRootError("find", ".resto/id", OSError(errno.ENOENT, "it is gone")).away
 
 
 def test_the_module_exports_its_tree_and_nothing_else():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
 
-from ..errors import ConfigError, shown
+from ..errors import ConfigError, MediaRootError, shown
 from ..media_server import MediaServer
 from ..media_server.tree import catch_up as work
 
@@ -46,7 +46,7 @@ def catch_up(application: MediaServer, url: str, rate: float | None, credentials
             done = run.run()
         except work.CatchUpError as error:
             raise ConfigError("catch-up-from", str(error)) from error
-        except OSError as error:
+        except (OSError, MediaRootError) as error:
             raise ConfigError("root", f"cannot be brought up to date: {error.strerror or error}") from error
     text = f"caught up with {shown(url)}: {done.seen} names, {done.fetched} fetched ({done.size} bytes)"
     console.print(

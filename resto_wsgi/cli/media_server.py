@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MediaRootError
 from ..media_server import TIMEOUT, Access, MediaServer, make_server
 from ..trust.secret_files import Reread, read
 from ..trust.signatures import Key, parse_keys
@@ -96,7 +96,7 @@ def _application(options: Options, access: Access, credentials: Mapping[str, str
             heal=options.heal,
             credentials=credentials,
         )
-    except OSError as error:
+    except (OSError, MediaRootError) as error:
         raise ConfigError("root", f"cannot be used: {error.strerror or error}") from error
 
 

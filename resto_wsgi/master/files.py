@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from io import FileIO
 from typing import BinaryIO
 
-from ..errors import MediaRootError
+from ..errors import MediaRootError, NameRejected
 from .disk import disk
 from .folders import UTF8, Folders, native
 from .hashing import blocks_of, sha256_of
@@ -24,6 +24,7 @@ from .walk import Skipped, walk
 
 __all__ = ["Files", "Master"]
 
+BELOW_A_FILE = "a folder of it is a file in MEDIA_ROOT"
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})  # ENXIO: a socket
 
 
@@ -83,6 +84,19 @@ class Files:
                 return None
             raise MediaRootError("read", name, error) from error
         return State.of(status) if stat.S_ISREG(status.st_mode) else None
+
+    def status(self, name: str) -> os.stat_result | None:
+        """Return the status of what has the name, a folder or a symbolic link too; None if nothing has it.
+
+        Raises NameRejected below a file, and MediaRootError below a link.
+        """
+        with disk("read", name):
+            try:
+                return self._status(name)
+            except FileNotFoundError:
+                return None
+            except NotADirectoryError:
+                raise NameRejected(name, BELOW_A_FILE) from None
 
     def size(self, name: str) -> int:
         """Return the size in bytes. Raises what ``open`` raises."""

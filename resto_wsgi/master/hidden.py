@@ -20,13 +20,12 @@ HIDDEN = ".resto"
 
 
 def make_hidden(path: str) -> None:
-    """Make a folder in ``.resto``, and that one too, if they are missing; both for their owner alone. Raises OSError.
+    """Make ``.resto``, or a folder in it, if it is missing, for its owner alone. Raises OSError.
 
-    What ``.resto`` lies in has to be there: an empty folder in the place of a disk that is away must not be filled.
+    What it lies in has to be there: an empty folder in the place of a disk that is away must not be filled.
     """
-    for folder in (os.path.dirname(path), path):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, 0o700)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
 
 
 def make_private(own: str) -> None:

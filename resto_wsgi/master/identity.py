@@ -13,13 +13,12 @@ import os
 import re
 import secrets
 
-from ..errors import MediaRootError
+from ..errors import ROOT_ID, MediaRootError
 from .disk import disk
 from .staging import Staging
 
 __all__ = ["identity_of", "identity_state", "read_identity"]
 
-NAME = ".resto/id"
 FORM = re.compile(rb"[0-9a-f]{32}\n?")  # 128 random bits; editors like a line to end
 
 
@@ -30,20 +29,20 @@ def identity_of(own: str, staging: str) -> str:
         _make(own, staging)
         found = read_identity(own)
     if found is None:
-        raise MediaRootError("make", NAME, OSError(errno.ENOENT, "something removes it as soon as it is made"))
+        raise MediaRootError("make", ROOT_ID, OSError(errno.ENOENT, "something removes it as soon as it is made"))
     return found
 
 
 def read_identity(own: str) -> str | None:
     """Return the id kept in ``own``, None where there is none. Raises MediaRootError where it is not an id."""
     try:
-        with disk("read", NAME, but=FileNotFoundError), open(os.path.join(own, "id"), "rb") as file:
+        with disk("read", ROOT_ID, but=FileNotFoundError), open(os.path.join(own, "id"), "rb") as file:
             content = file.read(100)
     except FileNotFoundError:
         return None
     if not FORM.fullmatch(content):
         problem = "it holds no id; restore it from a backup, or remove it and a new one is made at the next start"
-        raise MediaRootError("use", NAME, OSError(errno.EINVAL, problem))
+        raise MediaRootError("use", ROOT_ID, OSError(errno.EINVAL, problem))
     return content.decode().strip()
 
 
@@ -58,7 +57,7 @@ def identity_state(own: str) -> tuple[int, int, int, int] | None:
 
 def _make(own: str, staging: str) -> None:
     """Give the media root an id, durably, unless another process was first."""
-    with disk("make", NAME), contextlib.closing(Staging(staging, fsync=True)) as rooms:
+    with disk("make", ROOT_ID), contextlib.closing(Staging(staging, fsync=True)) as rooms:
         staged = rooms.stage()
         staged.write(f"{secrets.token_hex(16)}\n".encode())
         os.chmod(staged.path, 0o600)

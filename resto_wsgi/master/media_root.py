@@ -31,9 +31,9 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 
 from .. import names
-from ..errors import MediaRootError, NameRejected
+from ..errors import ROOT_ID, MediaRootError, NameRejected
 from .disk import disk, unlink
-from .files import Files, Master
+from .files import BELOW_A_FILE, Files, Master
 from .folders import Place
 from .hidden import HIDDEN, make_hidden, make_private
 from .identity import identity_of, identity_state, read_identity
@@ -74,6 +74,7 @@ class MediaRoot(Files):
         }
         with disk("make", HIDDEN):
             os.makedirs(self.root, 0o755, exist_ok=True)
+            make_hidden(self._own)
             make_hidden(self._staging.path)
         make_private(self._own)
         self.identity = identity_of(self._own, self._staging.path)
@@ -94,7 +95,7 @@ class MediaRoot(Files):
         if found != self.identity:
             problem = "it is gone" if found is None else "it is the id of another media root"
             problem += "; see that the right disk is mounted, then start again if it is"
-            raise MediaRootError("find", ".resto/id", OSError(errno.ENOENT if found is None else errno.ESTALE, problem))
+            raise MediaRootError("find", ROOT_ID, OSError(errno.ENOENT if found is None else errno.ESTALE, problem))
         self._seen = state
 
     # Staging
@@ -105,7 +106,12 @@ class MediaRoot(Files):
         ``near`` is its name, or its folder, as far as that is known: it is staged on that disk, and is there at once
         when it gets its name. Without ``digest`` its SHA-256 is not computed.
         """
-        return self._staging_of(near).stage(hold, digest=digest)
+        try:
+            return self._staging_of(near).stage(hold, digest=digest)
+        except MediaRootError as error:
+            if error.errno == errno.ENOENT:
+                self.check_here()  # which tells better what is missing
+            raise
 
     def is_staged(self, name: str) -> bool:
         """True while the staged file of a name is there as well, so that its publisher may still take it back."""
@@ -274,12 +280,13 @@ class MediaRoot(Files):
         """
         lock = name_lock(self._own, name)
         try:
-            with disk("lock", name):
-                try:
+            try:
+                with disk("lock", name):
                     held = lock.acquire(wait)
-                except FileNotFoundError:  # somebody removed .resto
-                    make_hidden(self._staging.path)
-                    held = lock.acquire(wait)
+            except MediaRootError as error:
+                if error.errno == errno.ENOENT:
+                    self.check_here()
+                raise
             yield held
         finally:
             lock.release()
@@ -291,9 +298,11 @@ class MediaRoot(Files):
         above = [each for each in self._elsewhere if name == each or name.startswith(f"{each}/")]
         if not above:
             return self._staging
+        staging = self._elsewhere[above[-1]]
         with disk("save", name):
             self._folders.folder(above[-1], make=True).close()
-        return self._elsewhere[above[-1]]
+            make_hidden(os.path.dirname(staging.path))
+        return staging
 
     def _stagings(self) -> list[Staging]:
         return [self._staging, *self._elsewhere.values()]
@@ -314,7 +323,7 @@ class MediaRoot(Files):
                 if not left:
                     raise
             except NotADirectoryError:
-                raise NameRejected(name, "a folder of it is a file in MEDIA_ROOT") from None
+                raise NameRejected(name, BELOW_A_FILE) from None
             except OSError as error:
                 if error.errno != errno.EXDEV or moved or not self._elsewhere:
                     raise

@@ -138,14 +138,14 @@ class Staged:
                 shutil.copystat(self._path, target.name)
                 if self._fsync:
                     os.fsync(target.fileno())
-                old, self._path = self._path, target.name
+                old, self._path, self._there = self._path, target.name, True
             except BaseException:
                 unlink(target.name)
                 raise
             unlink(old)
 
     def give_away(self) -> None:
-        """Note that the file itself got a name: it is no longer here, and nobody's to discard."""
+        """Note that the file is no longer to be discarded: it has got a name, or is to stay where it is."""
         self._there = False
 
     def discard(self) -> None:

@@ -21,6 +21,11 @@ class State(NamedTuple):
     size: int
     mtime_ns: int
 
+    @property
+    def seconds(self) -> int:
+        """The mtime in whole seconds since 1970, as HTTP tells it."""
+        return self.mtime_ns // 1_000_000_000
+
     @classmethod
     def of(cls, status: os.stat_result) -> State:
         """Return the state of a file, by what ``os.stat`` or ``os.fstat`` said of it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -57,8 +56,8 @@ class FileBody:
         if self.length is None:
             raise self._fault
 
-    def copy_to(self, fd: int, arrived: Callable[[int], None] = lambda total: None) -> bytes | None:
-        """Write the body to ``fd``; return its SHA-256 if the sender announced it, else None.
+    def copy_to(self, write: Callable[[bytes], None], arrived: Callable[[int], None]) -> bytes | None:
+        """Give the body to ``write``, block by block; return its SHA-256 if the sender announced it, else None.
 
         ``arrived`` is called with how many bytes are there, as they come. Refuses a body that is shorter than its
         length, or is not the one of Repr-Digest or Content-Digest (RFC 9530): without a Content-Encoding both are that
@@ -69,9 +68,7 @@ class FileBody:
         for block in self:
             if announced:
                 digest.update(block)
-            view = memoryview(block)
-            while view:
-                view = view[os.write(fd, view) :]
+            write(block)
             total += len(block)
             arrived(total)
         if self._left:

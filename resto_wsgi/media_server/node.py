@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import OutboxError, shown
+from ..errors import MediaRootError, NameRejected, OutboxError, shown
 from .access import Access
 from .answers import Answer, Refused, text_answer
 from .body import FileBody
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["MediaServer"]
 
 NO_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY})
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+CONFLICT = "the name is a folder, or a folder of it is none"
 
 
 class MediaServer:
@@ -59,7 +59,7 @@ class MediaServer:
     heal         whether what is missing here, and was read through a child, is kept
     clock        returns seconds since 1970
 
-    Raises OSError if the root cannot be made, and with children ConfigError, MediaRootError and OutboxError.
+    Raises MediaRootError if the root cannot be made, and with children ConfigError and OutboxError.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class MediaServer:
     def close(self) -> None:
         """Wait for what is under way with children. What they are owed stays owed."""
         self.role.close()
+        self.store.close()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = FileBody(environ)
@@ -113,6 +114,9 @@ class MediaServer:
         except Refused as refused:
             self._refusals.tell(environ, refused)
             answer = refused.answer()
+        except MediaRootError as error:
+            print(f"media server: {error}", file=environ["wsgi.errors"])
+            answer = _refused_by_the_disk(error)
         except OSError as error:
             print(f"media server: {shown(error, 200)}", file=environ["wsgi.errors"])
             answer = text_answer("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
@@ -145,12 +149,11 @@ class MediaServer:
         if path in OWN:
             return self._own_page(environ, path)
         name = readable(path)
-        found = self.store.open(name)
-        if found is None:
+        master = self.store.open(name)
+        if master is None:
             return self.role.absent(environ, name)
-        file, status = found
-        generation = self.store.generation(name, file.fileno())
-        return file_answer(environ, file, status, name, generation, inline=self._inline)
+        generation = self.store.generation(name, master.file.fileno())
+        return file_answer(environ, master, name, generation, inline=self._inline)
 
     def _own_page(self, environ: WSGIEnvironment, path: str) -> Answer:
         self._admit(environ)
@@ -181,16 +184,16 @@ class MediaServer:
         passing = self.role.passing(environ, size)
         with (
             _disk_answers(),
-            self.store.stage() as staged,
+            self.store.stage(name) as staged,
             self.role.arriving(name, version, size, staged, passing) as arrival,
         ):
-            sha256 = body.copy_to(staged.fd, arrival.took)
+            sha256 = body.copy_to(staged.write, arrival.took)
             staged.seal(arrival.mtime_ns, sha256=sha256, generation=version.generation, exact=version.exact)
             # Sealed before the name is held: its fsync would make everybody wait who wants the name.
             with self.role.changing(name, passing) as change:
                 _judge(environ, change, version.generation)
                 lines = self.role.publish(name, change, staged, passing)
-        return self.role.answer(environ, name, lines, created=change.status is None)
+        return self.role.answer(environ, name, lines, created=not change.taken)
 
     def _delete(self, environ: WSGIEnvironment, body: FileBody) -> Answer:
         """DELETE of a file; with a slash at its end and ``Depth: infinity``, of an empty folder; never of a tree.
@@ -210,7 +213,7 @@ class MediaServer:
 
     def _delete_folder(self, name: str) -> Answer:
         try:
-            self.store.remove_folder(name)
+            self.store.media_root.remove_folder(name)
         except FileNotFoundError:
             raise Refused("404 Not Found", "no such file") from None
         return Answer("204 No Content")
@@ -229,12 +232,19 @@ class MediaServer:
         if body.length != 0 and (body.length or "HTTP_TRANSFER_ENCODING" in environ):  # RFC 4918, section 9.3.1
             raise Refused("415 Unsupported Media Type", "MKCOL takes no body")
         try:
-            self.store.make_folder(name)
+            with _disk_answers():
+                self.store.media_root.make_folder(name)
         except FileExistsError:
             raise Refused("405 Method Not Allowed", "there is something of that name", [self._allow]) from None
         except (FileNotFoundError, NotADirectoryError):
             raise Refused("409 Conflict", "the folder above is missing, or is none") from None
         return text_answer("201 Created", "created")
+
+
+def _refused_by_the_disk(error: MediaRootError) -> Answer:
+    if error.away:
+        return text_answer("503 Service Unavailable", "the root of this node is not there; is its disk mounted?")
+    return text_answer("500 Internal Server Error", f"the disk refused: {os.strerror(error.errno or 0)}")
 
 
 def _judge(environ: WSGIEnvironment, change: Change, generation: int | None) -> None:
@@ -243,7 +253,7 @@ def _judge(environ: WSGIEnvironment, change: Change, generation: int | None) -> 
     if generation is not None and known is not None and generation < known:
         headers = [("Resto-Generation", str(known))]
         raise Refused("412 Precondition Failed", f"generation {known} of this name was here already", headers)
-    judge_write(environ, change.etag, int(change.status.st_mtime) if change.status else 0)
+    judge_write(environ, change.etag, change.state.seconds if change.state else 0)
 
 
 @contextlib.contextmanager
@@ -251,9 +261,11 @@ def _disk_answers() -> Iterator[None]:
     """Answer what the disk says to a write with the status that fits (RFC 4918, sections 9.7.1 and 11.5)."""
     try:
         yield
-    except OSError as error:
-        if error.errno in FULL:
+    except NameRejected:
+        raise Refused("409 Conflict", CONFLICT) from None
+    except MediaRootError as error:
+        if error.full:
             raise Refused("507 Insufficient Storage", "the disk is full") from None
         if error.errno in NO_FILE:  # ELOOP: a symbolic link, which is never followed
-            raise Refused("409 Conflict", "the name is a folder, or a folder of it is none") from None
+            raise Refused("409 Conflict", CONFLICT) from None
         raise

@@ -12,13 +12,13 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from os import stat_result
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import names
 from ..errors import NameRejected
 from ..fields.dates import format_date
 from ..fields.digests import format_digest, wants_digest
+from ..master.files import Master
 from .answers import BLOCK_BYTES, JSON, UNKEPT, Answer, Header, Refused, whole_answer
 from .conditions import range_applies, unchanged
 from .files import marks
@@ -34,35 +34,31 @@ __all__ = ["file_answer", "folder_answer", "presented"]
 SCRIPTED = re.compile(r"html|[/+]xml|(?:java|ecma)script|/xsl")  # media types that a browser would run, on our origin
 
 
-def file_answer(
-    environ: WSGIEnvironment, file: BinaryIO, status: stat_result, name: str, generation: int | None, *, inline: bool
-) -> Answer:
+def file_answer(environ: WSGIEnvironment, master: Master, name: str, generation: int | None, *, inline: bool) -> Answer:
     """Return the answer to GET or HEAD of a file, which is closed with the answer's body, or here.
 
     ``inline`` leaves to browsers what they would run. Refuses what a condition or a range makes impossible.
     """
     try:
-        answer = _file_answer(environ, file, status, name, generation, inline)
+        answer = _file_answer(environ, master, name, generation, inline)
         if environ["REQUEST_METHOD"] != "HEAD" and answer.body != ():
             return answer
     except BaseException:
-        file.close()
+        master.file.close()
         raise
-    file.close()
+    master.file.close()
     return replace(answer, body=())
 
 
-def _file_answer(
-    environ: WSGIEnvironment, file: BinaryIO, status: stat_result, name: str, generation: int | None, inline: bool
-) -> Answer:
-    size, mtime, etag = status.st_size, int(status.st_mtime), etag_of(status)
+def _file_answer(environ: WSGIEnvironment, master: Master, name: str, generation: int | None, inline: bool) -> Answer:
+    file, size, mtime, etag = master.file, master.size, master.state.seconds, etag_of(master.state)
     version: list[Header] = [("ETag", f'"{etag}"'), ("Last-Modified", format_date(mtime))]
     if generation is not None:
         version.append(("Resto-Generation", str(generation)))
     if unchanged(environ, etag, mtime):
         return Answer("304 Not Modified", version)
     # After the conditions: whoever has this version already shall not have it hashed.
-    if digest := _digest(environ, file, status):
+    if digest := _digest(environ, master):
         version.append(("Repr-Digest", format_digest(digest)))
     kind = _media_type(name)
     headers = [*version, ("Accept-Ranges", "bytes"), *presented(name, "", inline=inline)]
@@ -111,11 +107,12 @@ def _whole(environ: WSGIEnvironment, file: BinaryIO, size: int) -> Iterable[byte
     return whole
 
 
-def _digest(environ: WSGIEnvironment, file: BinaryIO, status: stat_result) -> bytes | None:
+def _digest(environ: WSGIEnvironment, master: Master) -> bytes | None:
     """Return the file's SHA-256 if it is known, or is asked for and can be computed (RFC 9530, section 3)."""
-    digest = marks.read_digest(file.fileno(), status)
+    fd = master.file.fileno()
+    digest = marks.read_digest(fd, master.state)
     if digest is None and wants_digest(environ.get("HTTP_WANT_REPR_DIGEST", "")):
-        digest = marks.compute_digest(file.fileno(), status)
+        digest = marks.compute_digest(fd, master.state)
     return digest
 
 

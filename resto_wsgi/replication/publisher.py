@@ -113,7 +113,7 @@ class Publisher:
             raise too_few("delete", name, failures, done=done, required=needed)
         sending.report(outcome, "delete")
 
-    def carry(self, name: str, change: Callable[[], None], *, gone: bool, later: bool, way: str) -> Outcome:
+    def carry(self, name: str, change: Callable[[], object], *, gone: bool, later: bool, way: str) -> Outcome:
         """See ``Replicator.carry``."""
         sending = self._in_background if later else self._at_once
         before = self._media_root.state(name)

@@ -20,8 +20,8 @@ def test_it_is_made_for_its_owner_alone_and_may_be_there(tmp_path: Path) -> None
     """Whatever the umask lets through."""
     before = os.umask(0)
     try:
-        for _ in range(2):
-            make_hidden(str(tmp_path / ".resto/staging"))
+        for path in (".resto", ".resto/staging", ".resto"):
+            make_hidden(str(tmp_path / path))
     finally:
         os.umask(before)
     assert mode(tmp_path / ".resto") == mode(tmp_path / ".resto/staging") == 0o700
@@ -29,8 +29,9 @@ def test_it_is_made_for_its_owner_alone_and_may_be_there(tmp_path: Path) -> None
 
 def test_a_root_that_is_away_is_not_filled(tmp_path: Path) -> None:
     """What is seen in the place of an unmounted disk stays as it is."""
-    with pytest.raises(FileNotFoundError):
-        make_hidden(str(tmp_path / "away/.resto/staging"))
+    for path in ("away/.resto", ".resto/staging"):
+        with pytest.raises(FileNotFoundError):
+            make_hidden(str(tmp_path / path))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -241,12 +241,20 @@ def test_staging_that_somebody_removed_is_made_again(media_root: MediaRoot) -> N
     """A clean-up that was too thorough does not stop uploads until a restart."""
     own = os.path.join(media_root.root, ".resto")
     stage(media_root, b"x")
-    shutil.rmtree(own)
+    shutil.rmtree(f"{own}/staging")
     stage(media_root, b"y")
-    assert stat.S_IMODE(os.stat(own).st_mode) == 0o700
-    shutil.rmtree(own)
-    with media_root.lock("name"):
-        assert stat.S_IMODE(os.stat(own).st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(f"{own}/staging").st_mode) == 0o700
+
+
+def test_a_root_without_its_own_folder_is_not_staged_in_nor_locked(media_root: MediaRoot) -> None:
+    """Its disk may have been unmounted: the error says so, and nothing is left where it was."""
+    stage(media_root, b"x")
+    shutil.rmtree(os.path.join(media_root.root, ".resto"))
+    for ask in (media_root.stage, lambda: media_root.lock("name").__enter__()):
+        with pytest.raises(MediaRootError, match="it is gone; see that the right disk is mounted") as caught:
+            ask()
+        assert caught.value.away
+    assert os.listdir(media_root.root) == []
 
 
 def test_a_room_that_cannot_be_made_leaves_nothing(media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,10 +52,22 @@ def test_an_empty_file_is_stored(app: MediaServer, root: Path) -> None:
     assert files(root) == {"empty": b""}
 
 
-def test_it_goes_on_when_its_root_was_emptied(app: MediaServer, root: Path) -> None:
-    """Somebody removes everything below the root, the staging folder too: the next PUT makes it anew."""
+def test_nothing_is_written_to_another_root_than_that_of_the_start(app: MediaServer, root: Path) -> None:
+    """Its disk was unmounted, and what is there instead is hidden when it is back: 503, and nothing is left there."""
+    ask(app, "PUT", "/cat.txt", b"cat")
+    root.rename(root.parent / "away")
+    for there in ((), (root,), (root, root / ".resto"), (root, root / ".resto", root / ".resto/staging")):
+        for folder in there:
+            folder.mkdir(exist_ok=True)
+        for method in ("PUT", "DELETE"):
+            errors = io.StringIO()
+            reply = ask(app, method, "/cat.txt", b"x" if method == "PUT" else None, **{"wsgi.errors": errors})
+            assert (reply.status_code, b"is its disk mounted?" in reply.body) == (503, True)
+            assert "see that the right disk is mounted" in errors.getvalue()
+        assert not (root.exists() and files(root))
     shutil.rmtree(root)
-    assert ask(app, "PUT", "/cat.txt", b"x").status_code == 201
+    (root.parent / "away").rename(root)
+    assert ask(app, "PUT", "/cat.txt", b"x").status_code == 204
     assert files(root) == {"cat.txt": b"x"}
 
 
@@ -70,6 +82,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     def refuse(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
+    app.store.media_root.stage().discard()  # opens the room
     monkeypatch.setattr(os, "fsync", refuse)
     errors = io.StringIO()
     before = open_descriptors()

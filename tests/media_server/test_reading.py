@@ -45,7 +45,7 @@ def test_a_disk_that_fails_is_an_error_without_a_name(app: MediaServer, monkeypa
     real, errors = os.open, io.StringIO()
 
     def refuse(path: Any, *arguments: Any, **options: Any) -> int:
-        if path in ("x", "y"):
+        if path in (b"x", b"y"):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return real(path, *arguments, **options)
 

@@ -168,13 +168,13 @@ def test_a_node_that_is_killed_while_a_large_file_passes_gets_it_later(tmp_path:
         eventually(lambda: root.owed() == 0, 60)
         assert all(node.files() == {"cat": BLOCK * 8} for node in nodes)
         for node in nodes:
-            eventually(lambda node=node: not list((node.root / ".resto/staging").glob("put-*")))
+            eventually(lambda node=node: not list((node.root / ".resto/staging").glob("*/*")))
 
 
 def received(node: Process) -> int:
     """Return how many octets of uploads a node has that are not published; one that ends meanwhile counts as none."""
     total = 0
-    for each in (node.root / ".resto/staging").glob("put-*"):
+    for each in (node.root / ".resto/staging").glob("*/*"):
         with contextlib.suppress(FileNotFoundError):
             total += each.stat().st_size
     return total

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 
 from ...master.hashing import blocks_of, sha256_of
 from ...master.hidden import make_hidden
+from ...master.state import State
 
 __all__ = ["Generations", "compute_digest", "mark_digest", "mark_generation", "read_digest", "read_generation"]
 
@@ -36,25 +37,25 @@ HASHING = threading.BoundedSemaphore(2)  # files at a time, on behalf of anybody
 def mark_digest(fd: int, sha256: bytes) -> None:
     """Note the SHA-256 of an open file whose size and mtime are final; where that cannot be, it is not known later."""
     with contextlib.suppress(OSError):
-        os.setxattr(fd, DIGEST, f"{_identity(os.fstat(fd))} {sha256.hex()}".encode())
+        os.setxattr(fd, DIGEST, f"{_identity(State.of(os.fstat(fd)))} {sha256.hex()}".encode())
 
 
-def read_digest(fd: int, status: os.stat_result) -> bytes | None:
+def read_digest(fd: int, state: State) -> bytes | None:
     """Return the SHA-256 that is noted for this very file."""
     with contextlib.suppress(OSError, ValueError):
         identity, _, digest = os.getxattr(fd, DIGEST).decode("ascii").rpartition(" ")
-        if identity == _identity(status) and len(digest) == 64:
+        if identity == _identity(state) and len(digest) == 64:
             return bytes.fromhex(digest)
     return None
 
 
-def compute_digest(fd: int, status: os.stat_result) -> bytes | None:
+def compute_digest(fd: int, state: State) -> bytes | None:
     """Return the SHA-256 of an open file, and note it; None where it changes meanwhile, or too many are computed."""
     if not HASHING.acquire(blocking=False):
         return None
     try:
         digest = sha256_of(blocks_of(fd))
-        if _identity(os.fstat(fd)) != _identity(status):
+        if State.of(os.fstat(fd)) != state:
             return None
     finally:
         HASHING.release()
@@ -145,5 +146,6 @@ class Generations:
         return os.path.join(self._folder, hashlib.sha256(name.encode()).hexdigest())
 
 
-def _identity(status: os.stat_result) -> str:
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
+def _identity(state: State) -> str:
+    """Return what a digest is noted with: what differs for another file, also after the machine has started anew."""
+    return f"{state.size} {state.mtime_ns} {state.inode}"

@@ -100,17 +100,16 @@ def _entries(store: Store, folder: str, last: str) -> Iterator[tuple[str, bool]]
 
 def _gone(role: Role, after: str) -> Iterator[str]:
     """Yield what was deleted and is still not here."""
-    return (name for name in role.tombstones(after) if role.store.status(name) is None)
+    return (name for name in role.tombstones(after) if role.store.state(name) is None)
 
 
 def _record(store: Store, name: str) -> dict[str, Any] | None:
-    found = store.open(name)
-    if found is None:  # deleted since its folder was read
+    master = store.open(name)
+    if master is None:  # deleted since its folder was read
         return None
-    file, status = found
-    with file:
-        record: dict[str, Any] = {"name": name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-        if (digest := marks.read_digest(file.fileno(), status)) is not None:
+    with master.file as file:
+        record: dict[str, Any] = {"name": name, "size": master.size, "mtime_ns": master.state.mtime_ns}
+        if (digest := marks.read_digest(file.fileno(), master.state)) is not None:
             record["digest"] = format_digest(digest)
         if (generation := store.generation(name, file.fileno())) is not None:
             record["generation"] = generation

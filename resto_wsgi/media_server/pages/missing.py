@@ -117,7 +117,7 @@ def _json(environ: WSGIEnvironment, role: Role, owed: _Owed) -> Answer:
 
 def _method(store: Store, name: str) -> str:
     """Say what would be sent now: what is owed is that the child matches, and never one request or another."""
-    return "DELETE" if store.status(name) is None else "PUT"
+    return "DELETE" if store.state(name) is None else "PUT"
 
 
 def _time(seconds: float) -> str:

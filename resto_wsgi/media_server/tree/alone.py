@@ -7,7 +7,6 @@ came through, for nothing is passed on. ``node`` makes it; see ``role``.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,14 +54,10 @@ class Alone:
 
     def publish(self, name: str, change: Change, staged: Staged, passing: Passing) -> list[Line]:
         change.publish(staged)
-        return [Line("", "stored", os.fstat(staged.fd).st_size)]
+        return [Line("", "stored", staged.size)]
 
     def delete(self, name: str, change: Change, generation: int | None, passing: Passing) -> list[Line]:
-        try:
-            change.delete(generation)
-        except FileNotFoundError:
-            return [Line("", "absent")]
-        return [Line("", "deleted")]
+        return [Line("", "deleted" if change.delete(generation) else "absent")]
 
     def answer(self, environ: WSGIEnvironment, name: str, lines: list[Line], *, created: bool) -> Answer:
         if lines[0].state == "absent":

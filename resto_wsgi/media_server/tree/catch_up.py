@@ -16,6 +16,7 @@ DELETES_MAX names are deleted here. One run at a time for each root. The command
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -26,7 +27,7 @@ from functools import partial
 from itertools import islice
 
 from ... import names
-from ...errors import DeliveryError
+from ...errors import DeliveryError, MediaRootError, NameRejected
 from ...fields.digests import parse_digest
 from ...hosts import parse_hosts
 from ...master.hashing import blocks_of, sha256_of
@@ -103,7 +104,7 @@ class CatchUp:
         self.progress = Progress()
 
     def run(self) -> Progress:
-        """Compare, fetch and delete until all of the index was seen. Raises CatchUpError, OSError."""
+        """Compare, fetch and delete until all of the index was seen. Raises CatchUpError, MediaRootError, OSError."""
         make_hidden(self._folder)
         lock = FileLock(f"{self._folder}.lock")
         if not lock.acquire(wait=False):
@@ -150,8 +151,12 @@ class CatchUp:
             return _Reason(error.reason, error.permanent or (error.status is not None and error.status < 500))
         except Refused as error:
             return _Reason(error.reason, final=True)
-        except (IsADirectoryError, NotADirectoryError):
+        except NameRejected:
             return _Reason("is a folder here and a file above, or the other way round", final=True)
+        except MediaRootError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            return _Reason(error.strerror, final=True)
         return None
 
     def _bring(self, record: Record) -> None:
@@ -162,31 +167,28 @@ class CatchUp:
         make_hidden(self._folder)
         version = f"{record.name}\n{record.size}\n{record.mtime_ns}"
         path = os.path.join(self._folder, hashlib.sha256(version.encode()).hexdigest())
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            told = self._above.fetch(record, path, fd, lambda count: self._advance(size=count))
+        with self._store.part(path) as part:
+            told = self._above.fetch(record, path, part.file.fileno(), lambda count: self._advance(size=count))
             if told is not None:  # else it was deleted above, which comes here or is in the other index
-                self._publish(record.name, Staged(path, fd), told, seen)
-        finally:
-            os.close(fd)
+                self._publish(record.name, part, told, seen)
 
     def _is_as_above_or_newer(self, record: Record) -> bool:
-        found = self._store.open(record.name)
-        if found is None:
+        master = self._store.open(record.name)
+        if master is None:
             return False
-        file, status = found
-        with file:
-            own = marks.read_digest(file.fileno(), status)
-            if status.st_size == record.size:
+        state = master.state
+        with master.file as file:
+            own = marks.read_digest(file.fileno(), state)
+            if state.size == record.size:
                 if record.sha256 is not None:
                     own = own or sha256_of(blocks_of(file.fileno()))
-                if own == record.sha256 if own and record.sha256 else status.st_mtime_ns == record.mtime_ns:
+                if own == record.sha256 if own and record.sha256 else state.mtime_ns == record.mtime_ns:
                     return True
             generation = self._store.generation(record.name, file.fileno())
         if generation is not None and record.generation is not None and generation != record.generation:
             newer = generation > record.generation
         else:
-            newer = status.st_mtime_ns > record.mtime_ns
+            newer = state.mtime_ns > record.mtime_ns
         if newer:
             self._advance(newer=1)
             self._warn(f"{names.quote(record.name)}: is newer here, and left as it is")
@@ -194,13 +196,14 @@ class CatchUp:
 
     def _publish(self, name: str, part: Staged, told: Reading, seen: State | None) -> None:
         """Give what was fetched its name, unless something else happened here or above meanwhile."""
-        sha256, generation = sha256_of(blocks_of(part.fd)), told.generation()
+        fd = part.file.fileno()
+        sha256, generation = sha256_of(blocks_of(fd)), told.generation()
         try:
             wanted = parse_digest(told.headers.get("Repr-Digest", ""))
         except ValueError:
             wanted = None
         if wanted not in (None, sha256):
-            os.ftruncate(part.fd, 0)
+            os.ftruncate(fd, 0)
             raise told.failed("its bytes are not those of its digest")
         part.seal(told.mtime_ns(), sha256=sha256, generation=generation, exact=True)
         passing = self._passing()
@@ -221,7 +224,7 @@ class CatchUp:
         passing = self._passing()
         with self._role.changing(name, passing) as change:
             now = self._above.look(name)
-            if change.status is None or now.status != 404 or not _may_follow(change, now.generation()):
+            if change.state is None or now.status != 404 or not _may_follow(change, now.generation()):
                 return
             self._role.delete(name, change, now.generation(), passing)
         self._advance(deleted=1)
@@ -231,8 +234,7 @@ class CatchUp:
         return Passing(self._above.hops, 0.0)
 
     def _state(self, name: str) -> State | None:
-        status = self._store.status(name)
-        return None if status is None else State.of(status)
+        return self._store.state(name)
 
     def _advance(self, **by: int) -> None:
         self.progress = replace(self.progress, **{key: getattr(self.progress, key) + by[key] for key in by})

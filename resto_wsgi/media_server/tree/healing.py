@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ...errors import RestoError
+from ...errors import MediaRootError, RestoError
 from ...fields.digests import parse_digest
 from ..answers import Refused
 from ..files.store import Staged
@@ -60,11 +59,12 @@ class Healing:
     def _keep(self, name: str, reading: Reading) -> Iterator[bytes]:
         # A disk that is full here is no reason to break off: the reader gets his file.
         digest, whole = hashlib.sha256(), True
-        with self._relay.store.stage() as staged:
+        with self._relay.store.stage(name) as staged:
             for block in reading.blocks():
                 try:
-                    whole = whole and os.write(staged.fd, block) == len(block)
-                except OSError:
+                    if whole:
+                        staged.write(block)
+                except MediaRootError:
                     whole = False
                 digest.update(block)
                 yield block
@@ -79,7 +79,7 @@ class Healing:
         staged.seal(reading.mtime_ns(), sha256=sha256, generation=generation, exact=True)
         passing = Passing(Hops(), 0.0)  # nobody waits for the children
         with self._relay.changing(name, passing) as change:
-            if change.status is not None or self._relay.is_gone(name):
+            if change.state is not None or self._relay.is_gone(name):
                 return
             # The file that went had this generation or a later one: what comes from below may be older.
             if (known := change.generation) is not None and (generation is None or generation <= known):

@@ -21,6 +21,7 @@ from typing import BinaryIO
 from ...errors import DeliveryError
 from ...fields.digests import format_digest
 from ...hosts import Host
+from ...master.state import State
 from ...names import quote
 from ...transports.http import headers as http_headers
 from ...transports.http.connection import BLOCK, Bounded, Origin, Pools
@@ -158,11 +159,11 @@ class NodeTransport(HttpTransport):
 
     def _version(self, name: str, file: BinaryIO) -> dict[str, str]:
         """Return what is known of the very file that is sent."""
-        status = os.fstat(file.fileno())
-        fields = {"Resto-Mtime": str(max(0, status.st_mtime_ns))}
+        state = State.of(os.fstat(file.fileno()))
+        fields = {"Resto-Mtime": str(max(0, state.mtime_ns))}
         if (generation := self._store.generation(name, file.fileno())) is not None:
             fields["Resto-Generation"] = str(generation)
-        if (digest := marks.read_digest(file.fileno(), status)) is not None:
+        if (digest := marks.read_digest(file.fileno(), state)) is not None:
             fields["Repr-Digest"] = format_digest(digest)
         return fields
 

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from ...config import Settings
 from ...errors import OutboxError
 from ...hosts import Host
-from ...master.media_root import MediaRoot
 from ...outbox.outbox import Outbox
 from ...outbox.rows import Delivery
 from ...outbox.status import HostStatus
@@ -35,8 +34,7 @@ from ...replicator import Parts, Replicator
 from ...transports.http.security import Security
 from ..answers import JSON, TEXT, UNKEPT, Answer, Refused, no_such_file, whole_answer
 from ..caller import is_library, is_node, own_url, patience, wants_json
-from ..files.own_names import OWN
-from ..files.store import LONGEST, Change, Staged, Store
+from ..files.store import Change, Staged, Store
 from ..name_and_version import Version
 from . import report as tree_report
 from .below import Below
@@ -57,7 +55,7 @@ TIMEOUT = 2.0  # seconds without progress after which a child is given up
 
 
 class Relay:
-    """The role of a node whose children have these URLs. Raises ConfigError, OutboxError, OSError.
+    """The role of a node whose children have these URLs. Raises ConfigError, OutboxError.
 
     ``timeout`` is in seconds. ``outbox`` is the path of the outbox, by default in ``.resto`` of the root;
     ``credentials`` are the settings of that name, and those for TLS (see ``transports.http.security``), for the
@@ -88,7 +86,7 @@ class Relay:
         self.children: Sequence[Host] = settings.hosts
         self.store = store
         self._clock = clock
-        root = MediaRoot(store.root, longest=LONGEST, without=OWN)
+        root = store.media_root
         self.node_id = Hops.own(root.identity)
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
         self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
@@ -149,21 +147,14 @@ class Relay:
         # Not before it has the name: killed in between, there are a file and a tombstone, and the file counts.
         if self.outbox.is_gone(name):
             self.outbox.exhume(name)
-        size = os.fstat(staged.fd).st_size
-        return [Line("", "stored", size), *self._lines(outcome, passing, Line("", "stored", size))]
+        done = Line("", "stored", staged.size)
+        return [done, *self._lines(outcome, passing, done)]
 
     def delete(self, name: str, change: Change, generation: int | None, passing: Passing) -> list[Line]:
-        state = "deleted"  # also of what is not here the children are told: one may have it
-
-        def delete() -> None:
-            nonlocal state
-            try:
-                change.delete(generation)
-            except FileNotFoundError:
-                state = "absent"
-
-        outcome = self._carry(name, delete, passing, gone=True)
-        return [Line("", state), *self._lines(outcome, passing, Line("", "deleted"))]
+        found = change.state is not None  # also of what is not here the children are told: one may have it
+        outcome = self._carry(name, lambda: change.delete(generation), passing, gone=True)
+        own = Line("", "deleted" if found else "absent")
+        return [own, *self._lines(outcome, passing, Line("", "deleted"))]
 
     def answer(self, environ: WSGIEnvironment, name: str, lines: list[Line], *, created: bool) -> Answer:
         """Return the report. 201 or 200: the whole subtree has it; 202: it is durable here, and owed below.
@@ -227,7 +218,7 @@ class Relay:
 
     # Parts of a write
 
-    def _carry(self, name: str, change: Callable[[], None], passing: Passing, *, gone: bool) -> Outcome:
+    def _carry(self, name: str, change: Callable[[], object], passing: Passing, *, gone: bool) -> Outcome:
         token = PASSING.set(passing)
         try:
             return self.replicator.carry(name, change, gone=gone, later=not passing.left, way=passing.hops.way)

@@ -61,7 +61,7 @@ class Role(Protocol):
         """Be told how much of a file is here. To be left when it is published, or refused."""
 
     def changing(self, name: str, passing: Passing) -> AbstractContextManager[Change]:
-        """Hold a name that is to be published or deleted. Raises OSError."""
+        """Hold a name that is to be published or deleted. Raises NameRejected, MediaRootError."""
 
     def publish(self, name: str, change: Change, staged: Staged, passing: Passing) -> list[Line]:
         """Give a sealed file its name, here and below; return what became of it. The caller holds the name."""

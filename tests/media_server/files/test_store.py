@@ -225,7 +225,7 @@ def test_what_was_acknowledged_is_durable(app: MediaServer, root: Path, monkeypa
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     ask(app, "PUT", "/a/b/cat.txt", b"x")
     staged, *folders = synced
-    assert os.path.dirname(staged) == f"{root}/.resto/staging"
+    assert os.path.dirname(os.path.dirname(staged)) == f"{root}/.resto/staging"
     assert folders == [f"{root}", f"{root}/a", f"{root}/a/b"]
     synced.clear()
     ask(app, "DELETE", "/a/b/cat.txt")
@@ -234,7 +234,9 @@ def test_what_was_acknowledged_is_durable(app: MediaServer, root: Path, monkeypa
 
 def test_what_a_dead_process_staged_is_swept(root: Path, app: MediaServer) -> None:
     """At start, what nobody writes any more is removed; an upload that is under way is not."""
-    (root / ".resto/staging/put-dead").write_bytes(b"dead")
+    (root / ".resto/staging/1-dead").mkdir()
+    (root / ".resto/staging/1-dead/1").write_bytes(b"dead")
+    (root / ".resto/staging/1-dead.lock").touch()
     with app.store.stage() as staged:
         MediaServer(root)
         assert list(files(root)) == [os.path.relpath(staged.path, root)]
@@ -295,6 +297,7 @@ def test_a_symbolic_link_is_not_followed(app: MediaServer, root: Path, tmp_path:
     (outside / "secret").write_bytes(b"secret")
     (root / "folder").symlink_to(outside)
     (root / "file").symlink_to(outside / "secret")
+    app.store.media_root.stage().discard()  # opens the room
     before = open_descriptors()
     for path in ("/folder/secret", "/file"):
         assert ask(app, "GET", path).status_code == 404

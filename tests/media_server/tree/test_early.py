@@ -24,7 +24,7 @@ RATE = 48 << 20  # bytes per second of a client
 def staged(node: Node) -> list[int]:
     """The sizes of the files that are being received; one may be gone again before it was looked at."""
     sizes = []
-    for path in Path(node.root, ".resto/staging").glob("put-*"):
+    for path in Path(node.root, ".resto/staging").glob("*/*"):
         with contextlib.suppress(FileNotFoundError):
             sizes.append(path.stat().st_size)
     return sizes

@@ -54,8 +54,8 @@ def test_heal_stages_a_file_for_one_of_its_readers(healing: Any) -> None:
             connection = readers.enter_context(contextlib.closing(http.client.HTTPConnection(LOOPBACK, node.port)))
             connection.request("GET", "/video")
             assert readers.enter_context(connection.getresponse()).read(1) == content[:1]
-        assert len(list(staging.glob("put-*"))) == 1
-    eventually(lambda: not list(staging.glob("put-*")), 30)
+        assert len(list(staging.glob("*/*"))) == 1
+    eventually(lambda: not list(staging.glob("*/*")), 30)
     assert ask(node, "GET", "/video")[2] == content
     eventually(lambda: held(node) == {"video": content}, 30)
 
@@ -75,7 +75,7 @@ def test_heal_replaces_nothing_newer_and_brings_nothing_back(healing: Any) -> No
             reply.read(100_000)
             assert ask(node, method, "/a/cat", body)[0] in (200, 201, 202, 404)
             assert len(reply.read()) == 29_900_000
-        eventually(lambda: not list(Path(node.root, ".resto/staging").glob("put-*")))  # it was kept by then, or was not
+        eventually(lambda: not list(Path(node.root, ".resto/staging").glob("*/*")))  # it was kept by then, or was not
         eventually(lambda: not owed(node), 40)
         assert held(node) == expected == held(child)
 
