@@ -19,7 +19,7 @@ from socket import SocketIO, socket
 from typing import Any, TypeVar
 
 from cheroot.makefile import BufferedWriter, StreamReader, StreamWriter
-from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
+from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cheroot.wsgi import Server as CherootServer
 
@@ -152,24 +152,20 @@ def _make_file(connection: socket, mode: str, size: int) -> Any:
 
 
 class _Headers(dict[bytes, bytes]):
-    """The headers of a request. Two lengths are refused: a proxy before us may have gone by the other one."""
+    """The headers of a request, as cheroot reads them into it.
+
+    Two lengths are refused: a proxy before us may have gone by the other one. Names with an underscore are left out,
+    for WSGI cannot tell it from a hyphen.
+    """
 
     def __setitem__(self, name: bytes, value: bytes) -> None:
         if name == b"Content-Length" and name in self:
             raise ValueError("Content-Length is there twice.")
-        super().__setitem__(name, value)
-
-
-class _HeaderReader(HeaderReader):
-    """Leaves out names with an underscore, which WSGI cannot tell from a hyphen."""
-
-    def _allow_header(self, name: bytes) -> bool:
-        return b"_" not in name
+        if b"_" not in name:
+            super().__setitem__(name, value)
 
 
 class _Request(HTTPRequest):
-    header_reader = _HeaderReader()
-
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.inheaders = _Headers()
