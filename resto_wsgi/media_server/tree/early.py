@@ -1,13 +1,15 @@
 """Sending a large file to children while it still arrives, so that a tree takes about as long as one node does.
 
-    head and bytes as they come ──> all but the last block ──> handed over: the engine sends the rest, when it may
-                 └── the child fails, or the file is refused here ──> dropped: a short body, of which nothing is stored
+    connecting ── connected ──> sending ── ``end`` ──> handed over: the engine sends the rest, when it may
+        │                          ├── the child answers, or nothing arrives there ──> stopped ── ``end`` ──> dropped
+        └── ``end`` ──> dropped    └── the file is refused here: ``end`` ──> dropped
 
-The last block commits the file. It is held back until the file is durable here, its digest was compared, the name is
-locked, the change recorded as owed, and the file published. So a child never has what its parent refused, or does not
-owe. A child that is not ready then, or has failed, is sent the whole file by the engine, as if nothing had begun; after
-a crash the child has a body that was cut short. There is one thread for each child while the file arrives. It reads
-from the file, not from memory, at the child's own pace. ``relay`` calls this, ``node_transport`` takes over.
+What is dropped is a short body for the child, of which nothing is stored. The last block commits the file. It is held
+back until the file is durable here, its digest was compared, the name is locked, the change recorded as owed, and the
+file published. So a child never has what its parent refused, or does not owe. A child that is not ready then, or has
+failed, is sent the whole file by the engine, as if nothing had begun; so it is after a crash. There is one thread for
+each child while the file arrives. It reads from the file, not from memory, at the child's own pace, and goes on as long
+as there is ``Progress``. Nobody waits for one that still connects. ``relay`` calls this, ``node_transport`` takes over.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import os
 import select
 import ssl
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from ...hosts import Host
 from ...transports.http.connection import Bounded, Origin
+from ...transports.http.progress import Exchange, Progress
 
 __all__ = ["EARLY_BYTES_MIN", "Early", "Stream"]
 
@@ -33,22 +37,23 @@ SENT_BYTES_MAX = 1024 * 1024  # at a time
 class Stream:
     """One child's PUT of the file at ``path``; ``sent`` bytes of the body are with it. Raises OSError.
 
-    ``mtime_ns`` is the mtime that the child was told; if the file gets another one, the stream is of no use.
+    ``mtime_ns`` is what the child was told of its mtime: if the file got another one, it is of no use.
     """
 
     def __init__(self, origin: Origin, head: bytes, path: str, size: int, mtime_ns: int, timeout: float) -> None:
         self.origin = origin
         self.connection: Bounded = origin.new()
         self.sent = 0
-        self._head = head
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed at the end of the stream
-        self._early_bytes = size - HELD_BACK_BYTES
+        self._head = memoryview(head)
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed when the stream has ended
+        self._most = size - HELD_BACK_BYTES
         self._mtime_ns = mtime_ns
-        self._timeout = timeout
+        self._exchange = Exchange(timeout)
         self._have = 0
-        self._ended = False
-        self._failed = False
-        self._news = threading.Condition()
+        self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # more is in the file, or it has ended
+        self._connecting = True
+        self._ended = self._failed = False
+        self._lock = threading.Lock()  # of the two before
         self._thread = threading.Thread(target=self._run, name="resto early", daemon=True)
 
     def start(self) -> bool:
@@ -56,66 +61,105 @@ class Stream:
         try:
             self._thread.start()
         except RuntimeError:
-            self.end()
+            self._release(keep=False)
             return False
         return True
 
     def arrived(self, total: int) -> None:
         """Say that so many bytes are in the file now."""
-        with self._news:
-            self._have = total
-            self._news.notify()
+        self._have = total
+        os.eventfd_write(self._news, 1)
 
     def end(self, fd: int | None = None) -> bool:
         """Send no more than what is under way; return whether the rest of ``fd`` can be sent on its connection.
 
         Else the connection has ended so that the child takes what it has for cut short.
         """
-        with self._news:
+        with self._lock:
             self._ended = True
-            self._news.notify()
-        if self._thread.ident is not None:
-            self._thread.join()
-        with self._file as file:
-            status = os.fstat(file.fileno())
-            same = fd is not None and os.path.samestat(os.fstat(fd), status) and status.st_mtime_ns == self._mtime_ns
-        if same and not self._failed:
-            return True
-        self.connection.close()
-        return False
+            if self._connecting:  # for as long as that may take: the thread drops what it has then
+                return False
+        os.eventfd_write(self._news, 1)
+        self._thread.join()
+        usable = fd is not None and not self._failed and self._is_file(fd)
+        self._release(keep=usable)
+        return usable
+
+    def _is_file(self, fd: int) -> bool:
+        status = os.fstat(self._file.fileno())
+        return os.path.samestat(os.fstat(fd), status) and status.st_mtime_ns == self._mtime_ns
+
+    def _release(self, *, keep: bool) -> None:
+        self._file.close()
+        os.close(self._news)
+        if not keep:
+            self.connection.close()
 
     def _run(self) -> None:
+        # Whatever goes wrong, the engine sends the file anew, and tells of what goes wrong then.
         try:
             self.connection.connect()
-            sock: Any = self.connection.sock
-            sock.settimeout(self._timeout)
-            sock.sendall(self._head)
-            ready = select.poll()
-            ready.register(sock.fileno(), select.POLLIN | select.POLLOUT)
-            while (count := self._wait()) > 0:
-                events = ready.poll(self._timeout * 1000)
-                if not events:
-                    raise TimeoutError("it takes nothing")  # noqa: TRY301
-                if events[0][1] & ~select.POLLOUT and not isinstance(sock, ssl.SSLSocket):
-                    return  # it answers already; the engine reads what it says
-                self._send(sock, count)
         except Exception:
-            # Whatever it is, the engine sends the file anew, and tells of what goes wrong then.
             self._failed = True
+        with self._lock:
+            self._connecting = False
+            dropped = self._ended
+        if dropped:
+            self._release(keep=False)
+        elif not self._failed:
+            try:
+                self._send()
+            except Exception:
+                self._failed = True
 
-    def _wait(self) -> int:
-        """Return how many bytes may be sent now, 0 if no more are to be."""
-        with self._news:
-            self._news.wait_for(lambda: self._ended or self.sent >= self._early_bytes or self._have > self.sent)
-            return 0 if self._ended else min(self._have, self._early_bytes, self.sent + SENT_BYTES_MAX) - self.sent
+    def _send(self) -> None:
+        """Send what is in the file, as far as it may go, until the end, or until the child says something."""
+        sock: Any = self.connection.sock
+        sock.settimeout(0)
+        self._exchange.begin(self._most)
+        progress = Progress(sock, self._exchange, self.origin.route.traffic)
+        poll = select.poll()
+        poll.register(self._news, select.POLLIN)
+        try:
+            progress.moved()
+            while not self._ended and (self._head or self.sent < self._most):
+                events = self._wait(poll, sock, progress)
+                if events & ~select.POLLOUT:
+                    return  # it answers already, or has closed; the engine reads what it says
+                if events:
+                    with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError):
+                        self._send_some(sock)
+                        progress.moved()
+        finally:
+            progress.over()
 
-    def _send(self, sock: Any, count: int) -> None:
-        if isinstance(sock, ssl.SSLSocket):
-            block = os.pread(self._file.fileno(), count, self.sent)
-            sock.sendall(block)
-            self.sent += len(block)
+    def _wait(self, poll: select.poll, sock: Any, progress: Progress) -> int:
+        """Return what the connection shows, 0 if there may be more to send. Raises TimeoutError."""
+        idle = not self._head and self._have <= self.sent
+        # Under TLS a byte that comes is no answer: after the handshake come tickets, which are read with the answer.
+        reads = 0 if isinstance(sock, ssl.SSLSocket) else select.POLLIN
+        poll.register(sock, reads if idle else reads | select.POLLOUT)
+        with self._exchange.paused() if idle else contextlib.nullcontext():
+            seconds = None if idle else max(0.001, progress.until - time.monotonic())
+            found = dict(poll.poll(seconds and seconds * 1000))
+        if found.pop(self._news, 0):
+            os.eventfd_read(self._news)
+        if idle:
+            progress.moved()  # it is not the child that was waited for
+        elif not found and time.monotonic() >= progress.until and (late := progress.overdue()) is not None:
+            raise late
+        return found.get(sock.fileno(), 0)
+
+    def _send_some(self, sock: Any) -> None:
+        """Give to the kernel what it takes at once. Raises BlockingIOError, what TLS wants, and OSError."""
+        if self._head:
+            self._head = self._head[sock.send(self._head) :]
             return
-        with contextlib.suppress(BlockingIOError):
+        count = min(self._have, self._most, self.sent + SENT_BYTES_MAX) - self.sent
+        if isinstance(sock, ssl.SSLSocket):
+            # Who goes on, after a record that has not gone out whole, has to give the same bytes: it sends from here.
+            self.sent += sock.send(os.pread(self._file.fileno(), count, self.sent))
+        else:
             self.sent += os.sendfile(sock.fileno(), self._file.fileno(), self.sent, count)
 
 

@@ -6,18 +6,27 @@ import contextlib
 import hashlib
 import http.client
 import os
+import socket
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+from over_http import descriptors
 from servers import LOOPBACK, Node, Tree, eventually
 from trees import ask, held, owed, report, settled
 
 from resto_wsgi.fields.digests import format_digest
+from resto_wsgi.media_server.tree.early import Stream
+from resto_wsgi.transports.http.connection import Pools
+from resto_wsgi.transports.http.flight import request_head
+from resto_wsgi.transports.http.security import Security
 
 LARGE = os.urandom(6 << 20)
 SECOND = LARGE[::-1]
+TIMEOUT = 0.4  # seconds, of a stream
 RATE = 48 << 20  # bytes per second of a client
 
 
@@ -125,6 +134,156 @@ def test_two_large_files_of_one_name_leave_one_everywhere(tree: Tree) -> None:
             connection.send(last[-1:])
             assert connection.getresponse().status in (200, 201)
     assert all(held(node) == {"cat": LARGE} for node in tree.nodes) and settled(tree)
+
+
+# One stream
+
+
+@pytest.fixture
+def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path) -> Iterator[Callable[..., Stream]]:
+    """``stream(url)`` returns one of a file that is all there, which nobody has told it yet."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    path = tmp_path / "file"
+    path.write_bytes(LARGE)
+    pools = Pools(TIMEOUT, Security())
+
+    def make(url: str) -> Stream:
+        origin = pools.origin(url)
+        head = request_head("PUT", "/cat", origin.authority, {"Content-Length": str(len(LARGE))})
+        made = Stream(origin, head, str(path), len(LARGE), path.stat().st_mtime_ns, TIMEOUT)
+        assert made.start()
+        return made
+
+    yield make
+    pools.close()
+
+
+def usable(made: Stream, tmp_path: Path) -> bool:
+    """End a stream as who takes it over does; return whether it can be gone on with."""
+    with (tmp_path / "file").open("rb") as file:
+        return made.end(file.fileno())
+
+
+def reading(server: Any, pause: float) -> Callable[..., None]:
+    """A script that reads some KiB at a time, with a pause after each."""
+
+    def script(connection: Any, reader: Any) -> None:
+        while not server[0].stopped.wait(pause) and connection.recv(16 * 1024):
+            """On and on."""
+
+    return script
+
+
+def child(faulty: Any, pause: float, tls: ssl.SSLContext | None) -> str:
+    """Return the URL of a child that reads so, in the clear or over TLS, with a kernel that takes little for it."""
+    server: list[Any] = []
+    script = reading(server, pause)
+
+    def secure(connection: Any, reader: Any) -> None:
+        assert tls is not None
+        with tls.wrap_socket(connection, server_side=True) as secured:
+            script(secured, reader)
+
+    server.append(faulty(secure if tls else script))
+    server[0]._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    url: str = server[0].url
+    return url.replace("http:", "https:") if tls else url
+
+
+@pytest.fixture(params=["in the clear", "over TLS"])
+def tls(request: pytest.FixtureRequest, certificate: Path) -> ssl.SSLContext | None:
+    if request.param == "in the clear":
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_a_child_that_is_slow_but_steady_is_not_given_up(stream: Any, faulty: Any, tmp_path: Path, tls: Any) -> None:
+    """What the kernel has taken arrives there little by little, for longer than the timeout."""
+    made = stream(child(faulty, 0.05, tls))
+    made.arrived(len(LARGE))
+    time.sleep(4 * TIMEOUT)
+    assert made._thread.is_alive()
+    assert 0 < made.sent < len(LARGE)
+    assert usable(made, tmp_path)
+    made.connection.close()
+
+
+def test_a_child_that_reads_nothing_is_given_up_in_time(stream: Any, faulty: Any, tmp_path: Path, tls: Any) -> None:
+    """Though the kernels take some of it."""
+    made = stream(child(faulty, 60, tls))
+    made.arrived(len(LARGE))
+    begun = time.monotonic()
+    eventually(lambda: not made._thread.is_alive())
+    assert time.monotonic() - begun < 4 * TIMEOUT
+    assert not usable(made, tmp_path)
+
+
+def test_the_time_in_which_nothing_is_there_is_not_the_childs(
+    stream: Any, faulty: Any, tmp_path: Path, tls: Any
+) -> None:
+    """The client of this node may take as long as it likes."""
+    made = stream(child(faulty, 0, tls))
+    for part in range(1, 4):
+        made.arrived(part * 100_000)
+        time.sleep(2 * TIMEOUT)
+    eventually(lambda: made.sent == 300_000)
+    assert usable(made, tmp_path)
+    made.connection.close()
+
+
+def test_whoever_takes_over_does_not_wait_for_the_child(stream: Any, faulty: Any, tmp_path: Path, tls: Any) -> None:
+    """Neither for one that has no room, nor for bytes of the file."""
+    slow, idle = stream(child(faulty, 0.1, tls)), stream(child(faulty, 0, tls))
+    slow.arrived(len(LARGE))
+    eventually(lambda: slow.sent and not idle._connecting)
+    begun = time.monotonic()
+    for made in (slow, idle):
+        assert usable(made, tmp_path)
+        made.connection.close()
+    assert time.monotonic() - begun < TIMEOUT / 2
+
+
+def test_nobody_waits_for_a_child_that_still_connects(stream: Any, tmp_path: Path) -> None:
+    """Its thread ends by itself, and leaves nothing."""
+    before = descriptors()
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind((LOOPBACK, 0))
+        full.listen(0)
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        made = stream(f"http://{LOOPBACK}:{full.getsockname()[1]}")
+        made.arrived(len(LARGE))
+        begun = time.monotonic()
+        assert not usable(made, tmp_path)
+        assert time.monotonic() - begun < TIMEOUT / 2
+        made._thread.join(10)
+    assert descriptors() == before
+
+
+def test_a_child_that_hangs_up_is_left_to_the_engine(stream: Any, faulty: Any, tmp_path: Path, tls: Any) -> None:
+    """Which reads what it has said before; nobody goes round and round meanwhile."""
+
+    def hang_up(connection: Any, reader: Any) -> None:
+        if tls:
+            tls.wrap_socket(connection, server_side=True).close()
+
+    url = faulty(hang_up).url
+    made = stream(url.replace("http:", "https:") if tls else url)
+    begun = time.process_time()
+    made._thread.join(TIMEOUT)
+    made.arrived(len(LARGE))
+    eventually(lambda: not made._thread.is_alive())
+    assert time.process_time() - begun < TIMEOUT
+    if usable(made, tmp_path):
+        made.connection.close()
+
+
+# All of it
 
 
 def test_three_levels_take_little_longer_than_one(tmp_path: Path) -> None:
