@@ -74,7 +74,8 @@ class _Receiver:
         self._literal: list[bytes] = []
         self._literal_size = self._held_size = 0
         self._form = Form()
-        self._head: PartHead  # the part under way, from its first stretch to its last; so the next three
+        self._head: PartHead  # the part under way, from its first stretch to its last; so the next four
+        self._is_file = False
         self._size = 0
         self._text: list[bytes] = []
         self._staged: Staged | None = None
@@ -86,12 +87,12 @@ class _Receiver:
         for kind, stretch in self._splitter.feed(block):
             if kind is Kind.DATA:
                 self._take(stretch)
-            elif kind is Kind.END:
+                continue
+            if kind is Kind.END:
                 self._end_part()
-            else:
-                self._keep(stretch)
-                if kind is Kind.HEAD:
-                    self._begin_part(stretch)
+            self._keep(stretch)
+            if kind is Kind.HEAD:
+                self._begin_part(stretch[:-4])
 
     def finish(self) -> Form:
         """Return the form after the last byte. Raises UploadRejected if the final boundary did not come."""
@@ -109,21 +110,22 @@ class _Receiver:
 
     def _begin_part(self, head: bytes) -> None:
         limits = self._limits
-        self._head = read_head(
+        part = self._head = read_head(
             head, max_size=limits.max_header_size, max_count=limits.max_header_count, ascii_only=self._ascii_only
         )
         self._size = 0
         self._text = []
-        if any(self._head.filenames):
+        self._is_file = any(part.filenames)
+        if self._is_file:
             self._count("files", limits.max_files)
-            for filename in self._head.filenames:
-                self._admit(self._head.field, filename, self._head.content_type)
+            for filename in part.filenames:
+                self._admit(part.field, filename, part.content_type)
         else:
             self._count("fields", limits.max_fields)
 
     def _take(self, data: bytes) -> None:
         self._size += len(data)
-        if any(self._head.filenames):
+        if self._is_file:
             self._take_file(data)
         elif self._head.filenames:
             raise UploadRejected("A part of the form has content and an empty filename; parsers differ over that.")
@@ -145,7 +147,7 @@ class _Receiver:
         head = self._head
         if head.length is not None and head.length != self._size:
             raise UploadRejected("The Content-Length of a part of the form is not its length.")
-        if any(head.filenames):
+        if self._is_file:
             staged = self._seal()
             self._form.parts.append(
                 FilePart(head.field, head.filenames[0], head.content_type, head.type_header, staged, head.filenames[1:])

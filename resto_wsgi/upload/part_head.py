@@ -6,6 +6,7 @@ read by its own module. Nothing is kept of headers that no parser acts upon. The
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -14,7 +15,9 @@ from .disposition import read_disposition
 
 __all__ = ["PartHead", "read_head"]
 
-LINE = re.compile(r"([0-9A-Za-z_-]+): *([^\0\r\n]*)")
+NAME = re.compile(r"[0-9A-Za-z_-]+")
+KNOWN = frozenset({"content-disposition", "content-type", "content-length", "content-transfer-encoding"})
+VALUE = re.compile(r"[^\0\r\n]*")
 LENGTH = re.compile(r"0|[1-9][0-9]{0,17}")
 ENCODING = re.compile(r"[0-9A-Za-z-]*")
 # Content-Transfer-Encodings that some parsers undo and others do not; all others are read as they are, which is as
@@ -28,17 +31,16 @@ ASCII_ALIKE = re.compile(r"utf-?8|us-ascii|iso-8859-[0-9]+|windows-125[0-9]", re
 
 
 class PartHead(NamedTuple):
-    """What the headers of a part say. ``filenames`` are as in ``Disposition``; ``length`` is what was announced."""
+    """What the headers of a part say. ``filenames`` are as in ``Disposition``; ``length`` is what was announced.
+
+    ``type_header`` is the Content-Type as sent, ``content_type`` the media type alone, in lower case.
+    """
 
     field: str
     filenames: tuple[str, ...]
+    content_type: str
     type_header: str
     length: int | None
-
-    @property
-    def content_type(self) -> str:
-        """The media type alone, in lower case."""
-        return self.type_header.partition(";")[0].strip().lower() or "application/octet-stream"
 
 
 def read_head(head: bytes, *, max_size: int, max_count: int, ascii_only: bool) -> PartHead:
@@ -57,40 +59,43 @@ def read_head(head: bytes, *, max_size: int, max_count: int, ascii_only: bool) -
         raise UploadRejected("The Content-Length of a part of the form is not a number.")
     field, filenames = read_disposition(headers["content-disposition"])
     type_header = headers.get("content-type", "")
-    _check_type(type_header, is_file=any(filenames))
-    return PartHead(field, filenames, type_header, None if length is None else int(length))
+    content_type = _content_type(type_header, any(filenames))
+    return PartHead(field, filenames, content_type, type_header, None if length is None else int(length))
 
 
-def _check_type(type_header: str, *, is_file: bool) -> None:
-    """Refuse a type by which some parser reads something else in the part."""
+@functools.lru_cache(maxsize=64)  # the files of a form have few types, often one
+def _content_type(type_header: str, is_file: bool) -> str:
+    """Return the media type of a Content-Type; refuse one by which some parser reads something else in the part."""
+    content_type, _, parameters = type_header.partition(";")
+    content_type = content_type.strip().lower()
     # A browser sends an .mht file as multipart/related; without a boundary nobody can look into it.
-    harmless = is_file and ";" not in type_header and not type_header.lower().startswith(NESTED[1])
-    if type_header.lower().startswith(NESTED) and not harmless:
+    harmless = is_file and not parameters and not content_type.startswith(NESTED[1])
+    if content_type.startswith(NESTED) and not harmless:
         raise UploadRejected("A part of the form is a form itself; parsers differ over what is in it.")
-    if is_file and not all(ASCII_ALIKE.fullmatch(each.strip()) for each in CHARSET.findall(type_header)):
-        raise UploadRejected(
-            "The charset of a file must be UTF-8, or one like ASCII; some parsers read its name by it."
-        )
+    if is_file and not all(ASCII_ALIKE.fullmatch(each.strip()) for each in CHARSET.findall(parameters)):
+        raise UploadRejected("The charset of a file must be UTF-8, or like ASCII; some parsers read its name by it.")
+    return content_type or "application/octet-stream"
 
 
 def _headers(head: bytes, max_size: int, max_count: int, ascii_only: bool) -> dict[str, str]:
     """Return the headers, their names in lower case."""
-    lines = head.split(b"\r\n", max_count)
+    try:
+        text = head.decode("ascii" if ascii_only else "utf-8")
+    except UnicodeDecodeError:
+        charset = "ASCII, as the charset of the request demands" if ascii_only else "UTF-8"
+        raise UploadRejected(f"The headers of a part of the form are not {charset}.") from None
+    lines = text.split("\r\n", max_count)
     if len(lines) > max_count:
         raise UploadRejected(f"A part of the form has more than {max_count} headers.", 413)
+    if len(head) > max_size and max(len(line.encode()) for line in lines) > max_size:
+        raise UploadRejected(f"A header of a part of the form is over {max_size} bytes.", 413)
     headers: dict[str, str] = {}
     for line in lines:
-        if len(line) > max_size:
-            raise UploadRejected(f"A header of a part of the form is over {max_size} bytes.", 413)
-        try:
-            match = LINE.fullmatch(line.decode("ascii" if ascii_only else "utf-8"))
-        except UnicodeDecodeError:
-            text = "ASCII, as the charset of the request demands" if ascii_only else "UTF-8"
-            raise UploadRejected(f"A header of a part of the form is not {text}.") from None
-        if match is None:
+        name, colon, value = line.partition(":")
+        key = name.lower()
+        if not colon or (key not in KNOWN and not NAME.fullmatch(name)) or not VALUE.fullmatch(value):
             raise UploadRejected("A header of a part of the form is malformed: it takes a name, a colon, and one line.")
-        name = match[1].lower()
-        if name in headers:
+        if key in headers:
             raise UploadRejected("A part of the form has a header twice; parsers differ over which one counts.")
-        headers[name] = match[2].rstrip(" ")
+        headers[key] = value.strip(" ")
     return headers

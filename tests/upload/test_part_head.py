@@ -48,6 +48,7 @@ def test_what_the_headers_say() -> None:
         TEXT + b"\r\n: z",
         TEXT + b"\r\n\x0bX: z",
         TEXT + b"\r\nX!Y: z",
+        TEXT + "\r\nX-\u212a: z".encode(),  # whose lower case is a k
         TEXT + b"\r\nFrom x@y",
         TEXT + b"\r\n folded",
         TEXT + b"\r\n\tfolded",
