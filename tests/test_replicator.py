@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from servers import eventually, files, held, on_every_kind, on_nginx_and_node, roots_of
+from servers import REFUSED, eventually, files, held, on_every_kind, on_nginx_and_node, roots_of
 
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import ConfigError, DeliveryError, MediaRootError, NameRejected, ReplicationError
@@ -425,10 +425,7 @@ def test_without_fatal_exceptions_each_failure_is_logged(
         ("resto_wsgi", logging.ERROR, None)
     ] * 2
     for record, host in zip(caplog.records, (hosts[0], hosts[2]), strict=True):
-        assert (
-            record.message
-            == f"save not replicated, and owed: {host.url}: 'cat': refuses connections, or is unreachable"
-        )
+        assert record.message == f"save not replicated, and owed: {host.url}: 'cat': {REFUSED}"
     caplog.clear()
     replicator.delete("cat")
     assert not replicator.exists("cat") and held(hosts[1]) == {}

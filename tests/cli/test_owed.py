@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from belief import Replicators
-from servers import eventually, files
+from servers import REFUSED, eventually, files
 
 from resto_wsgi.hosts import Host
 from resto_wsgi.outbox.outbox import Failure, HostState, Outbox
@@ -91,7 +91,7 @@ def test_status_shows_every_host(resto: Resto, replicators: Replicators, media_s
     assert first == [up.url, "up", "0", "0"]
     assert second[:2] == [down.url, "down"] and second[3:5] == ["2", "0"]
     assert re.fullmatch(TIME, second[2]) and re.fullmatch(TIME, second[5])
-    assert second[6] == "refuses connections, or is unreachable"
+    assert second[6] == REFUSED
 
 
 def test_status_is_json_where_it_is_asked_for(resto: Resto, replicators: Replicators, media_servers: Any) -> None:
@@ -109,7 +109,7 @@ def test_status_is_json_where_it_is_asked_for(resto: Resto, replicators: Replica
     result = resto(servers, "status", "cat", "--json")
     facts = json.loads(result.stdout)
     assert (result.returncode, facts["name"], facts["present"], facts["holding"]) == (1, "cat", True, [up.url])
-    assert facts["owing"][down.url]["reason"] == "refuses connections, or is unreachable"
+    assert facts["owing"][down.url]["reason"] == REFUSED
 
 
 def test_status_of_a_name_shows_who_holds_it(resto: Resto, replicators: Replicators, media_servers: Any) -> None:
@@ -122,7 +122,7 @@ def test_status_of_a_name_shows_who_holds_it(resto: Resto, replicators: Replicat
     title, head, first, second = result.stdout.splitlines()
     assert title == "'cat \\xe9.jpg' is present"
     assert rows(f"{head}\n{first}") == [["host", "holds it", "owed since", "why"], [up.url, "yes"]]
-    assert re.fullmatch(rf"{down.url} +unknown +{TIME} +refuses connections, or is unreachable *", second)
+    assert re.fullmatch(rf"{down.url} +unknown +{TIME} +{re.escape(REFUSED)} *", second)
     result = resto(servers, "status", "never")
     assert (result.returncode, result.stdout.splitlines()[0]) == (0, "'never' is absent")
     assert [row[1] for row in rows(result.stdout)[2:]] == ["no", "no"]
@@ -332,7 +332,7 @@ def test_a_table_is_a_line_for_each_host_where_there_is_no_terminal(
         assert result.returncode == 1
         assert len(result.stdout.splitlines()) == lines
         assert result.stdout.splitlines()[-1].startswith(down.url)
-        assert "refuses connections, or is unreachable" in result.stdout.splitlines()[-1]
+        assert REFUSED in result.stdout.splitlines()[-1]
 
 
 def test_a_timeout_that_is_none_is_a_usage_error(resto: Resto, nginx: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from belief import MODES, Replicators
-from servers import eventually, held, on_every_kind
+from servers import REFUSED, eventually, held, on_every_kind
 
 from resto_wsgi import NameRejected, ReplicationError
 
@@ -60,7 +60,7 @@ def test_a_host_that_is_away_is_down_since_it_failed_first(
         clock.ahead += 10
     (host,) = replicator.status().hosts
     assert (host.state, host.since, host.owed, host.parked, host.oldest) == ("down", began, 2, 0, began)
-    assert host.error == "refuses connections, or is unreachable"
+    assert host.error == REFUSED
     media_server.start()
     assert replicator.drain(20)
     (host,) = replicator.status().hosts
@@ -153,7 +153,7 @@ def test_a_name_says_who_holds_it_and_who_owes_it_and_why(
     assert (status.name, status.present, status.hosts) == ("a/cat", True, (up.url, down.url))
     assert status.holding == (up.url,)
     assert list(status.owing) == [down.url]
-    assert status.owing[down.url].reason == "refuses connections, or is unreachable"
+    assert status.owing[down.url].reason == REFUSED
     replicator.delete("a/cat")
     assert not replicator.drain(0.3)
     status = replicator.status("a/cat")
@@ -297,7 +297,7 @@ def test_a_host_for_which_saves_are_refused_is_down_until_it_is_back(
         with pytest.raises(ReplicationError):
             replicator.save("cat", CAT)
         away, there = replicator.status().hosts
-        assert (away.state, away.owed, away.error) == ("down", 0, "refuses connections, or is unreachable")
+        assert (away.state, away.owed, away.error) == ("down", 0, REFUSED)
         assert (there.state, there.owed) == ("up", 0)
     servers[0].start()
     eventually(lambda: replicator.status().hosts[0].state == "up", 30)
