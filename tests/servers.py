@@ -29,7 +29,7 @@ from resto_wsgi.media_server.node import MediaServer
 
 KINDS = ("nginx", "lighttpd", "apache", "node", "tree")
 REPLICATED_TO = ("nginx", "node", "tree")  # what the tests of replication run against
-REFUSED = "refuses connections, or is unreachable: 127.0.0.1: Connection refused"  # what is said of a server of these that is stopped
+REFUSED = "refuses connections, or is unreachable: 127.0.0.1: Connection refused"  # by one of these that is stopped
 PATIENCE = 10.0  # seconds that a test waits for something that takes milliseconds
 
 Script = Callable[[socket.socket, BinaryIO], None]
