@@ -26,8 +26,9 @@ from ...names import quote
 from ...transports.http import headers as http_headers
 from ...transports.http.connection import BLOCK, Bounded, Origin, Pools
 from ...transports.http.errand import FAULTS, READ_REMEDIES, Answer, Errand
-from ...transports.http.flight import Body, Flight, request_head
+from ...transports.http.flight import Flight
 from ...transports.http.job import HttpJob, Requests
+from ...transports.http.outgoing import Outgoing, request_head
 from ...transports.http.progress import Exchange
 from ...transports.http.reply import open_reply
 from ...transports.http.security import Security
@@ -184,7 +185,7 @@ class _TakenOver(HttpJob):
         self._repeated = True  # the host has begun to read it: no other connection is to be tried in silence
         self.errand.exchange.begin(size)
         self._origin, self._connection = stream.origin, stream.connection
-        body = Body(file, size)
+        body = Outgoing(file, size)
         body.taken = stream.sent
         self._flight = Flight(stream.connection, self.errand.exchange, "PUT", b"", body)
         self._flight.start()

@@ -20,7 +20,7 @@ from ...hosts import Host
 from . import headers as http_headers
 from .connecting import USER_TIMEOUT, NotConnected
 from .connection import TooLong
-from .flight import Shrunk
+from .outgoing import Shrunk
 from .progress import Exchange, NoAnswer
 from .reply import Fields
 from .resolving import Unresolved

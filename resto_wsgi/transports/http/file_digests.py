@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from ...fields.digests import format_digest
 from ...master.hashing import sha256_of
-from .flight import Body, Shrunk
+from .outgoing import Outgoing, Shrunk
 
 __all__ = ["Digests"]
 
@@ -69,7 +69,7 @@ class _Known:
 
 
 def _digest(file: BinaryIO, size: int) -> str:
-    body = Body(file, size)
+    body = Outgoing(file, size)
     return format_digest(sha256_of(iter(lambda: body.read(BLOCK), b"")))
 
 

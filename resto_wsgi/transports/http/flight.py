@@ -1,100 +1,42 @@
 """One request and its reply on one connection, moved only when it can be moved without waiting.
 
-    sending ── all of it is with the kernel ──> answering ── the reply is whole ───────────────> over: ``head``
-       │                                            └─────── closed, reset, silent, not HTTP ──> over: ``error``
+    sending ── the kernel has all of it ──> answering ── the reply is whole ─────────────> over: ``head``
+       │                                        └─────── closed, reset, not HTTP ────────> over: ``error``
        ├── a reply comes before its end ──> no byte more is sent, and the head of the reply is waited for
-       └── the host takes no byte more, or the file ends too early ──> over: ``error``
+       └── the file ends too early ───────────────────────────────────────────────────────> over: ``error``
+    in each of them, nothing moves ──> ``expire``: ``progress`` knows whether it is given up
 
-Head and body of a small file go out in one send. A larger body goes from the file to the socket in the kernel
-(sendfile), each host at an offset of its own, or through one block of memory under TLS. A reply is collected up to
-REPLY_LIMIT; it is trusted for its status once its head is whole, but not where it says that all is well and does not
-end. If its status is one of those that are ``streamed``, the flight is over with the head, and ``Reply`` reads on,
-waiting. A connection whose flight did not end well is reset. ``driving`` moves many flights in one thread.
+A small file goes out with the head in one send. A larger one goes from the file to the socket in the kernel (sendfile),
+or through one block of memory under TLS. A reply is collected up to REPLY_LIMIT. It is trusted for its status once its
+head is whole, but not if it says that all is well and does not end. If its status is one of those that are
+``streamed``, the flight is over with the head, and ``Reply`` reads on. ``driving`` moves many flights in one thread.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import select
 import socket
 import ssl
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from http.client import HTTPResponse
-from typing import BinaryIO
 
 from .connection import BLOCK, REPLY_LIMIT, Bounded, TooLong
 from .headers import end_of_chunks
+from .outgoing import Outgoing
 from .progress import Exchange, NoAnswer, Progress
 from .reply import Head, open_reply, read_head
 
-__all__ = ["Body", "Flight", "NoAnswer", "Shrunk", "request_head"]
+__all__ = ["Flight"]
 
 SMALL = 64 * 1024  # bytes of a body that goes out with the head of its request
 SPAN = 4 * 1024 * 1024  # bytes after which a host that takes all at once lets the others have their turn
-
-TIMED_OUT = 408
+TIMED_OUT = 408  # RFC 9110, section 15.5.9
 
 END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-CONTINUE = re.compile(
-    rb"HTTP/[^ \t\r\n]*[ \t]+100(?![0-9])"
-)  # RFC 9110, section 15.2: to be passed over, even if not asked for
+# RFC 9110, section 15.2: to be passed over, even if not asked for
+CONTINUE = re.compile(rb"HTTP/[^ \t\r\n]*[ \t]+100(?![0-9])")
 CLOSED = (ConnectionError, ssl.SSLZeroReturnError, ssl.SSLEOFError)
-
-
-class Shrunk(Exception):
-    """The master's file became shorter while it was sent, or could not be read on."""
-
-
-def request_head(method: str, target: str, authority: str, fields: Mapping[str, str]) -> bytes:
-    """Return a request up to its body (RFC 9112, section 3). ``target`` is percent-encoded, ``fields`` are our own."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}"]
-    lines += [f"{name}: {value}" for name, value in fields.items()]
-    head = "\r\n".join([*lines, "", ""])
-    if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1 or " " in target:
-        raise ValueError("a request cannot have a line break in it, nor its target a space")
-    return head.encode("ascii")
-
-
-class Body:
-    """The first ``size`` bytes of a file, taken from its beginning to its end whatever its position is.
-
-    ``taken`` is how many were. A file that ends before is an error, never a short body. Its descriptor is asked for
-    each time: that of a file which was closed may be another's by now.
-    """
-
-    def __init__(self, file: BinaryIO | None, size: int) -> None:
-        self._file = file
-        self.size = size
-        self.taken = 0
-
-    def read(self, limit: int) -> bytes:
-        """Return the next bytes, at most ``limit``; none at the end. Raises Shrunk."""
-        if self.taken >= self.size:
-            return b""
-        try:
-            block = os.pread(self._fd(), min(limit, self.size - self.taken), self.taken)
-        except OSError as error:
-            raise Shrunk(f"the master cannot be read: {error.strerror}") from error
-        self._take(len(block))
-        return block
-
-    def send(self, socket_fd: int, limit: int) -> int:
-        """Have the kernel move the next bytes to a socket; return how many. Raises Shrunk and OSError."""
-        sent = os.sendfile(socket_fd, self._fd(), self.taken, min(limit, self.size - self.taken))
-        self._take(sent)
-        return sent
-
-    def _fd(self) -> int:
-        try:
-            return self._file.fileno() if self._file is not None else -1
-        except ValueError as error:
-            raise Shrunk("the master was closed while it was sent") from error
-
-    def _take(self, count: int) -> None:
-        if not count:
-            raise Shrunk(f"the master ends at {self.taken} bytes of {self.size}")
-        self.taken += count
 
 
 class Flight:
@@ -102,7 +44,7 @@ class Flight:
 
     ``until`` is the time.monotonic() at which ``expire`` is to be called, ``wants`` the poll events for which
     ``advance`` is. ``over`` is True at the end: then ``head`` is the answer, or ``error`` says why there is none;
-    ``cut`` where the host answered before it had all of the request. ``reply`` is there where it is still to be read.
+    ``cut`` if the host answered before it had all of the request. ``reply`` is there if it is still to be read.
     ``continued`` says that the host wants what was announced: it sent 100 Continue (RFC 9110, section 15.2.1).
     """
 
@@ -112,7 +54,7 @@ class Flight:
         exchange: Exchange,
         method: str,
         head: bytes,
-        body: Body | None,
+        body: Outgoing | None,
         *,
         streamed: Container[int] = (),
     ) -> None:
@@ -127,7 +69,7 @@ class Flight:
         self._method = method
         self._streamed = streamed
         self._head = head
-        self._body = body or Body(None, 0)
+        self._body = body or Outgoing(None, 0)
         self._block = memoryview(b"")
         self._in_kernel = not isinstance(self._sock, ssl.SSLSocket)
         self._received = bytearray()

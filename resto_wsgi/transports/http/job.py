@@ -21,7 +21,8 @@ from typing import Any, BinaryIO, NamedTuple
 from ...errors import DeliveryError
 from .connection import Bounded, Origin, Pools
 from .errand import FAULTS, Answer, Errand
-from .flight import Body, Flight, request_head
+from .flight import Flight
+from .outgoing import Outgoing, request_head
 
 __all__ = ["PAUSE", "HttpJob", "Request", "Requests"]
 
@@ -169,7 +170,7 @@ class HttpJob:
         if origin.signer is not None:  # anew for each attempt, since a nonce is good once
             fields |= origin.signer(request.method, origin.url + request.target, fields)
         head = request_head(request.method, origin.path + request.target, origin.authority, fields)
-        body = None if request.file is None else Body(request.file, request.size)
+        body = None if request.file is None else Outgoing(request.file, request.size)
         self._flight = Flight(connection, self.errand.exchange, request.method, head, body, streamed=request.streamed)
         self._flight.start()
         self._look()

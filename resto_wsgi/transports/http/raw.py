@@ -25,7 +25,8 @@ from ...fields.digests import format_digest
 from ...hosts import Host
 from .connection import BLOCK, Bounded, Origin, Pools
 from .errand import FAULTS, READ_REMEDIES, Errand
-from .flight import Body, Flight, request_head
+from .flight import Flight
+from .outgoing import Outgoing, request_head
 from .reply import Fields
 from .security import Security
 
@@ -162,7 +163,7 @@ class _Line:
             self._errand.exchange,
             method,
             request_head(method, origin.path + target, origin.authority, said),
-            Body(self._file, len(body)),
+            Outgoing(self._file, len(body)),
             streamed=FINAL,
         )
         flight.start()

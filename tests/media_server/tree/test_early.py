@@ -21,7 +21,7 @@ from trees import ask, held, owed, report, settled
 from resto_wsgi.fields.digests import format_digest
 from resto_wsgi.media_server.tree.early import Stream
 from resto_wsgi.transports.http.connection import Pools
-from resto_wsgi.transports.http.flight import request_head
+from resto_wsgi.transports.http.outgoing import request_head
 from resto_wsgi.transports.http.security import Security
 
 LARGE = os.urandom(6 << 20)
