@@ -943,3 +943,42 @@ def test_what_a_child_of_the_application_does_is_not_the_end_of_the_request(
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [200, size]
+
+
+ASCII = """
+    import io, locale, os, sys
+    from webob import Request
+    from resto_wsgi import UploadMiddleware
+    assert sys.getfilesystemencoding() != "utf-8", "the test needs a locale without UTF-8"
+
+    def application(environ, start_response):
+        (upload,) = environ["resto.uploads"]
+        with upload.open() as file, open(upload.path, "rb") as same:
+            assert file.read() == same.read()
+        upload_names.append(upload.name)
+        environ["resto.uploads"].publish()
+        with open(upload.path, "rb") as published:
+            assert len(published.read()) == size
+        start_response("200 OK", [])
+        return [b""]
+
+    upload_names, root, size = [], sys.argv[1], int(sys.argv[2])
+    app = UploadMiddleware(application, media_root=root, background=False, fsync=False, publish="on_success")
+    head = b'--b\\r\\nContent-Disposition: form-data; name="f"; filename="na\\xc3\\xafve.txt"\\r\\n\\r\\n'
+    body = head + b"x" * size + b"\\r\\n--b--\\r\\n"
+    request = Request.blank("/", method="POST", body=body, content_type="multipart/form-data; boundary=b")
+    assert request.get_response(app).status_code == 200
+    sys.stdout.buffer.write(upload_names[0].encode())
+"""
+
+
+@pytest.mark.parametrize("size", [100, 200_000], ids=["in memory", "staged"])
+def test_a_name_is_utf_8_on_the_disk_whatever_the_locale(tmp_path: Path, size: int) -> None:
+    """As with uWSGI without LANG: the file has its name, and the application can open its path."""
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(ASCII), tmp_path / "media", str(size)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **locale}, timeout=60)
+    assert done.returncode == 0, done.stderr
+    name = done.stdout.decode()
+    assert "/na\xefve-" in name
+    assert files(tmp_path / "media") == {name: b"x" * size}
