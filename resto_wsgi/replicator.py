@@ -21,6 +21,7 @@ from .config import Settings
 from .errors import ConfigError, DeliveryError
 from .hosts import Host
 from .master.media_root import MediaRoot
+from .master.modes import Modes
 from .master.publication import Publication
 from .master.staged import Staged
 from .outbox.outbox import Outbox
@@ -96,7 +97,10 @@ class Replicator:
         self._clock = clock
         self._swept = 0.0  # when all was swept, not staging alone
         root = self._media_root = parts.media_root or MediaRoot(
-            settings.media_root, fsync=settings.fsync, linked=settings.linked_folders
+            settings.media_root,
+            fsync=settings.fsync,
+            linked=settings.linked_folders,
+            modes=Modes(settings.file_mode, settings.folder_mode),
         )
         path = settings.outbox or os.path.join(root.root, ".resto", "outbox.sqlite3")
         outbox = self._outbox = parts.outbox or Outbox(

@@ -27,10 +27,13 @@ from .values import (
     read_boolean,
     read_folders,
     read_list,
+    read_mode,
     read_number,
     read_word,
     seconds,
 )
+from .values import file_mode as file_mode_of
+from .values import folder_mode as folder_mode_of
 from .values import required_hosts as required_hosts_of
 
 __all__ = ["Settings", "settings_table"]
@@ -133,6 +136,27 @@ class Settings(UploadSettings):
             folders,
             read=read_folders,
             default="none",
+        ),
+    )
+    # A web server of another user has to read them, whatever the umask of the application is; as Django's uploads.
+    file_mode: int = field(
+        default=0o644,
+        metadata=row(
+            "RESTO_FILE_MODE",
+            "Mode of the files in the media root, in octal; the umask does not change it.",
+            file_mode_of,
+            read=read_mode,
+            default="0644",
+        ),
+    )
+    folder_mode: int = field(
+        default=0o755,
+        metadata=row(
+            "RESTO_FOLDER_MODE",
+            "Mode of folders that are made in it; the setgid bit of the folder above is kept.",
+            folder_mode_of,
+            read=read_mode,
+            default="0755",
         ),
     )
     # What was acknowledged survives a power cut; it costs 0.4 ms for a small file.

@@ -158,6 +158,30 @@ def folder_of_uploads(value: Any) -> Any:
     return value
 
 
+def file_mode(value: Any) -> int:
+    """Take a mode as chmod does, in which the owner may read and write."""
+    return _mode(value, 0o600, "a mode such as 0644, which lets its owner read and write")
+
+
+def folder_mode(value: Any) -> int:
+    """Take a mode as chmod does, in which the owner may do everything."""
+    return _mode(value, 0o700, "a mode such as 0755, which lets its owner do everything")
+
+
+def _mode(value: Any, least: int, takes: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777 or value & least != least:
+        raise wrong(takes, value)
+    return value
+
+
+def read_mode(text: str) -> Any:
+    """Read a mode in octal, as chmod and Django's settings write it: 644, 0644 or 0o644."""
+    try:
+        return int(text.strip().removeprefix("0o"), 8)
+    except ValueError:
+        return text  # for the check to refuse
+
+
 def read_number(text: str) -> Any:
     try:
         return int(text) if text.strip().isdecimal() else float(text)

@@ -19,6 +19,7 @@ from .disk import disk
 from .folders import UTF8, Folders, native
 from .hashing import blocks_of, sha256_of
 from .listing import Entry, listdir, page
+from .modes import READABLE, Modes
 from .state import State
 from .walk import Skipped, walk
 
@@ -45,9 +46,18 @@ class Files:
     ``without`` is what at the top of the root belongs to somebody else and is never shown.
     """
 
-    def __init__(self, root: str, *, linked: Iterable[str], fsync: bool, longest: int, without: Container[str]) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        linked: Iterable[str],
+        fsync: bool,
+        longest: int,
+        without: Container[str],
+        modes: Modes = READABLE,
+    ) -> None:
         self.root = native(os.path.abspath(root))
-        self._folders = Folders(self.root, linked, fsync=fsync)
+        self._folders = Folders(self.root, linked, fsync=fsync, modes=modes)
         self._longest = longest
         self._without = without
 

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from ..errors import shown
+from .modes import READABLE, Modes
 
 __all__ = ["UTF8", "Folders", "Place", "native", "text"]
 
@@ -50,6 +51,14 @@ class Place:
         """Go on to a folder in this one, which is closed then. Raises OSError, and stays where it is."""
         # In one line, as below: an interruption between the two would leave one open, or close one twice.
         self.fd, _ = os.open(part, flags, dir_fd=self.fd), os.close(self.fd)  # type: ignore[func-returns-value]
+
+    def make(self, part: bytes, mode: int) -> bool:
+        """Make a folder in this one; False if it is there. Raises OSError."""
+        try:
+            os.mkdir(part, mode, dir_fd=self.fd)
+        except FileExistsError:
+            return False
+        return True
 
     def status(self) -> os.stat_result:
         """Return the status of what has the name, a link included. Raises OSError."""
@@ -98,10 +107,11 @@ class Place:
 class Folders:
     """The folders below ``root``; those in ``linked`` may be links. ``fsync``: what is made and synced is durable."""
 
-    def __init__(self, root: str, linked: Iterable[str] = (), *, fsync: bool) -> None:
+    def __init__(self, root: str, linked: Iterable[str] = (), *, fsync: bool, modes: Modes = READABLE) -> None:
         self.root = root
         self._linked = frozenset(each.encode() for each in linked)
         self._fsync = fsync
+        self._modes = modes
 
     def place(self, name: str, *, make: bool = False) -> Place:
         """Return the open folder of a name, which is made if it is missing and ``make`` says so. Raises OSError."""
@@ -167,7 +177,7 @@ class Folders:
         part, linked = parts[depth], b"/".join(parts[: depth + 1]) in self._linked
         flags = ROOT if linked else FOLDER
         try:
-            return place.enter(part, flags)
+            place.enter(part, flags)
         except NotADirectoryError:
             raise _obstacle(place, part, linked=linked) from None
         except FileNotFoundError:
@@ -175,14 +185,17 @@ class Folders:
                 raise _obstacle(place, part, linked=True) from None
             if not make:
                 raise
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(part, 0o755, dir_fd=place.fd)
+        else:
+            return
+        made = place.make(part, self._modes.folder)
         if self._fsync:
             place.sync()  # also if another has just made it: he may be killed before he does this
         try:
-            return place.enter(part, flags)
+            place.enter(part, flags)
         except NotADirectoryError:
             raise _obstacle(place, part, linked=linked) from None
+        if made:
+            self._modes.give_folder(place.fd)
 
 
 def native(path: str) -> str:

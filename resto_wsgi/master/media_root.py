@@ -38,6 +38,7 @@ from .folders import Place
 from .hidden import HIDDEN, make_hidden, make_private
 from .identity import identity_of, identity_state, read_identity
 from .locks import name_lock
+from .modes import READABLE, Modes
 from .publication import Publication, link, put, replace
 from .staged import KEPT, Staged
 from .staging import Staging
@@ -52,7 +53,8 @@ class MediaRoot(Files):
     """The files under one directory, which is made if it is missing. Raises MediaRootError.
 
     ``linked`` are the folders that may be symbolic links, or other disks; ``longest`` is how many bytes of UTF-8 a name
-    may have; ``without`` is what at the top of the root is shown to nobody. Any thread or forked process may call.
+    may have; ``without`` is what at the top of the root is shown to nobody; ``modes`` are those of what is made. Any
+    thread or forked process may call.
     """
 
     def __init__(
@@ -63,17 +65,20 @@ class MediaRoot(Files):
         linked: Collection[str] = (),
         longest: int = names.MAX_NAME,
         without: frozenset[str] = frozenset(),
+        modes: Modes = READABLE,
     ) -> None:
-        super().__init__(path, linked=linked, fsync=fsync, longest=longest, without=without)
+        super().__init__(path, linked=linked, fsync=fsync, longest=longest, without=without, modes=modes)
         self._fsync = fsync
+        self._modes = modes
         self._own = os.path.join(self.root, HIDDEN)
-        self._staging = Staging(os.path.join(self._own, "staging"), fsync=fsync)
+        self._staging = Staging(os.path.join(self._own, "staging"), fsync=fsync, modes=modes)
         # Those on other disks, by the folder that they are for; of two that are for a name the deeper one comes later.
         self._elsewhere = {
-            each: Staging(os.path.join(self.path(each), HIDDEN, "staging"), fsync=fsync) for each in sorted(linked)
+            each: Staging(os.path.join(self.path(each), HIDDEN, "staging"), fsync=fsync, modes=modes)
+            for each in sorted(linked)
         }
         with disk("make", HIDDEN):
-            os.makedirs(self.root, 0o755, exist_ok=True)
+            modes.make_root(self.root)
             make_hidden(self._own)
             make_hidden(self._staging.path)
         make_private(self._own)
@@ -261,7 +266,9 @@ class MediaRoot(Files):
         """Make one folder, durably. Raises FileExistsError, and FileNotFoundError or NotADirectoryError above it."""
         with disk("make", name, but=(FileExistsError, FileNotFoundError, NotADirectoryError)):
             with self._folders.place(name) as place:
-                os.mkdir(place.last, 0o755, dir_fd=place.fd)
+                os.mkdir(place.last, self._modes.folder, dir_fd=place.fd)
+                place.enter(place.last)
+                self._modes.give_folder(place.fd)
             self._folders.sync(name)
 
     def remove_folder(self, name: str) -> None:

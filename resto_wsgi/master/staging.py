@@ -21,6 +21,7 @@ from ..forks import no_fork
 from .disk import disk, unlink
 from .hidden import make_hidden
 from .locks import FileLock
+from .modes import READABLE, Modes
 from .staged import KEPT, Staged
 
 __all__ = ["Staging"]
@@ -31,9 +32,10 @@ LOCK = ".lock"  # how the path of a room's lock ends; the rest is the path of th
 class Staging:
     """The folder of all rooms, made where it is missing; any thread or forked process may call."""
 
-    def __init__(self, path: str, *, fsync: bool) -> None:
+    def __init__(self, path: str, *, fsync: bool, modes: Modes = READABLE) -> None:
         self.path = path
         self._fsync = fsync
+        self._modes = modes
         self._own: _Room | None = None
 
     def stage(self, hold: int = 0, *, digest: bool = True) -> Staged:
@@ -58,13 +60,13 @@ class Staging:
         """Make a file in this process's room, and return it. A folder that somebody removed is made again, once."""
         room = self._room()
         try:
-            return room.create()
+            return room.create(self._modes)
         except MediaRootError as error:
             if error.errno != errno.ENOENT:
                 raise
         self._forget(room)
         room.leave()
-        return self._room().create()
+        return self._room().create(self._modes)
 
     def _room(self) -> _Room:
         room = self._own
@@ -113,12 +115,12 @@ class _Room:
         """False in a process that was forked from the one that opened it, and after it was left."""
         return self._lock.held
 
-    def create(self) -> FileIO:
+    def create(self, modes: Modes) -> FileIO:
         """Make a file that nobody has, and return it. Raises MediaRootError."""
         path = f"{self.path}/{next(self._numbers):x}"
         try:
             with disk("stage", "an upload"):
-                return FileIO(path, "xb", opener=lambda path, flags: os.open(path, flags, 0o644))
+                return FileIO(path, "xb", opener=modes.open_file)
         except BaseException:  # an interruption may come when it is there
             with contextlib.suppress(OSError):
                 os.unlink(path)

@@ -44,6 +44,8 @@ def test_defaults():
         "timeout": 2.0,
         "outbox": None,
         "linked_folders": (),
+        "file_mode": 0o644,
+        "folder_mode": 0o755,
         "fsync": True,
         "tombstone_days": 90.0,
         "background": True,
@@ -220,7 +222,7 @@ def test_an_unknown_keyword_that_is_close_to_none_is_refused_with_all():
     """The error says what there is."""
     assert refusal(settings, xyzzy=1) == (
         "xyzzy: is not a setting; the settings are media_root, media_url, media_hosts, mode, fatal_exceptions, "
-        "required, show_traceback, timeout, outbox, linked_folders, fsync, tombstone_days, "
+        "required, show_traceback, timeout, outbox, linked_folders, file_mode, folder_mode, fsync, tombstone_days, "
         "background, ca_bundle, client_cert, client_key, credentials_file, paths, publish, handoff, fields, upload_to, "
         "naming, allowed_types, allowed_extensions, max_file_size, max_total_size, max_files, max_fields, "
         "max_field_size, max_form_size, max_header_size, max_header_count, max_seconds"
@@ -424,6 +426,8 @@ def test_the_table_lists_each_setting_once():
         ("timeout", "RESTO_TIMEOUT", "2"),
         ("outbox", "RESTO_OUTBOX", "MEDIA_ROOT/.resto/outbox.sqlite3"),
         ("linked_folders", "RESTO_LINKED_FOLDERS", "none"),
+        ("file_mode", "RESTO_FILE_MODE", "0644"),
+        ("folder_mode", "RESTO_FOLDER_MODE", "0755"),
         ("fsync", "RESTO_FSYNC", "True"),
         ("tombstone_days", "RESTO_TOMBSTONE_DAYS", "90"),
         ("background", "RESTO_BACKGROUND", "True"),
