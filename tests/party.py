@@ -80,7 +80,7 @@ class Interfered:
 
     def __init__(self) -> None:
         self._http = HttpTransport(5.0)
-        self.head, self.get = self._http.head, self._http.get
+        self.get = self._http.get
         self.probe, self.close = self._http.probe, self._http.close
         self.meanwhile: list[Callable[[], object]] = []
         self.asked: list[str] = []
@@ -94,6 +94,12 @@ class Interfered:
         self.asked.append("DELETE")
         self._http.delete(*arguments)
         self._happen()
+
+    def head(self, *arguments: Any) -> int | None:
+        self.asked.append("HEAD")
+        size = self._http.head(*arguments)
+        self._happen()
+        return size
 
     def _happen(self) -> None:
         if self.meanwhile:
@@ -115,7 +121,7 @@ class Party:
         self.fanout = Fanout(transport)
         parts = (self.media_root, self.outbox, transport)
         self.distributed = distributed
-        mode = Hybrid(self.hosts, self.media_root, self.outbox)
+        mode = Hybrid(self.hosts, *parts)
         self.mode = Distributed(self.hosts, *parts, self.clock) if distributed else mode
         self.convergence = Convergence(self.media_root, self.outbox, self.fanout, self.mode, self.clock, lambda: 0.0)
 

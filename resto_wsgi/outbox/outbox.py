@@ -168,6 +168,7 @@ class Outbox:
     def nudge(self, hosts: Sequence[Host], *, parked: bool = False) -> None:
         """Let all that these hosts are owed be due now, with ``parked`` what is parked too, and the hosts be asked.
 
+        What is parked for a cause on this side is due in any case: to look again costs little.
         What has converged, and only waits until nothing earlier can still arrive, goes on waiting.
         """
         now = self._clock()
@@ -175,8 +176,7 @@ class Outbox:
         for host in hosts:
             values = {"host": host.url, "now": now, "converged": CONVERGED, "chunk": CHUNK}
             self._repeat(sql.NUDGE, values)
-            if parked:
-                self._repeat(sql.UNPARK, values)
+            self._repeat(sql.UNPARK if parked else sql.UNPARK_OURS, values)
 
     def unpark(self, host: Host, statuses: Sequence[int]) -> None:
         """Let what ``host`` refused with one of these statuses be due now."""

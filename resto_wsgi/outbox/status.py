@@ -21,7 +21,8 @@ class HostStatus:
     """One host. ``state`` is "up", "down", "read-only", "new" while nobody knows what it holds, or "not configured".
 
     ``since`` (of the state) and ``oldest`` (delivery) are in seconds since 1970, or None; ``owed`` counts deliveries,
-    ``parked`` those of them that the host refused for good; ``error`` is the last one, "" where all is well.
+    ``parked`` those of them that the host refused for good or the master has not; ``error`` is the last one, "" where
+    all is well.
     """
 
     host: str
@@ -52,7 +53,7 @@ class Status:
 
     @property
     def parked(self) -> int:
-        """Those of them that a host refused for good."""
+        """Those of them that a host refused for good, or the master has not."""
         return sum(host.parked for host in self.hosts)
 
 

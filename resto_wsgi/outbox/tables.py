@@ -66,6 +66,8 @@ NUDGE = f"""UPDATE deliveries SET due = {TARGET} WHERE host = :host AND name IN 
     WHERE host = :host AND parked = 0 AND due > :now AND due > {TARGET} LIMIT :chunk)"""
 UNPARK = """UPDATE deliveries SET due = :now, parked = 0 WHERE host = :host AND name IN
     (SELECT name FROM deliveries WHERE host = :host AND parked = 1 LIMIT :chunk)"""
+UNPARK_OURS = """UPDATE deliveries SET due = :now, parked = 0 WHERE host = :host AND name IN
+    (SELECT name FROM deliveries WHERE host = :host AND parked = 1 AND status IS NULL LIMIT :chunk)"""
 UNPARK_STATUS = """UPDATE deliveries SET due = :now, parked = 0 WHERE host = :host AND name IN
     (SELECT name FROM deliveries WHERE host = :host AND parked = 1 AND status = :status LIMIT :chunk)"""
 PURGE = """DELETE FROM names WHERE name IN (SELECT name FROM names WHERE gone < :before

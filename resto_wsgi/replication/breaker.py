@@ -10,7 +10,8 @@
 
 Waiting times grow exponentially, up to a cap, and are spread by chance, so that many names, hosts and processes
 do not come back at the same moment. A permanent answer parks the delivery: it is seen in ``status``, and tried
-again hourly, then daily, for whoever mends the host need not know of us. The outbox keeps what is decided here.
+again hourly, then daily, for whoever mends the host need not know of us; each minute at first if the cause is on this
+side, where looking costs little and a disk that is back is to be seen soon. The outbox keeps what is decided here.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ BASE = 0.5  # seconds: the first pause, about what a restart of a web server tak
 CAP = 15.0  # seconds: the longest pause of a host that is away, whose probe is one small request
 ASKED_CAP = 300.0  # seconds: no Retry-After holds us longer, whatever it says
 PARKED = 3600.0  # seconds until a parked delivery is tried again the first time
+PARKED_OURS = 60.0  # the same, if the cause is on this side
 PARKED_CAP = 86400.0  # seconds between the later times
 PATIENCE = 3  # failures in a row that are taken as they come
 BREATH = 0.25  # seconds: four a second at most, where a host fails with name after name
@@ -49,7 +51,7 @@ def failure(delivery: Delivery, error: DeliveryError, now: float, chance: Chance
     """Return what becomes of a delivery that failed; ``now`` is in seconds since 1970."""
     if error.permanent:
         attempts = delivery.attempts if delivery.parked else 0  # those before it was parked were no refusals
-        pause = min(PARKED * 2 ** min(attempts, 10), PARKED_CAP)
+        pause = min((PARKED_OURS if error.ours else PARKED) * 2 ** min(attempts, 11), PARKED_CAP)
     else:
         pause = max(_pause(delivery.attempts + 1, chance), _asked(error))
     unsure_until = now + LATE if may_come_late(error) else 0.0

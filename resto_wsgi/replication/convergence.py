@@ -1,7 +1,7 @@
 """How a host comes to match the master's state of one name: the only way in which a delivery is made.
 
-    look ──> PUT what is there, or DELETE what is not ──> look again ──> the same: done
-      ^                                                        └──────> something else: go round
+    look ──> PUT what is there, DELETE what was deleted ──> look again ──> the same: done
+      ^                                                          └──────> something else: go round
 
 A request and the worker both come this way, and both hold the lock of the name meanwhile, so that nobody of ours
 changes the master or sends that name; the second look is for those who do not know of the lock, an administrator
@@ -13,8 +13,9 @@ for instance. What is owed was recorded before (``Outbox.record`` or ``claim``) 
                                      is converged once more when that can no longer be (``LATE``)
     settled                          nothing to do
 
-What is sent where the master has no such name is for the mode to say. Nothing here waits, retries or logs; the sending
-and the lanes call this.
+What is sent where the master has no such name is for the mode to say, from the evidence that it has at that moment: it
+is never concluded from the delivery, which does not say what it was recorded for. Nothing here waits, retries or logs;
+the sending and the lanes call this.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Distributed(Mode):
         *,
         fatal: bool = True,
     ) -> None:
-        super().__init__(hosts, media_root, outbox)
+        super().__init__(hosts, media_root, outbox, transport)
         self._replicas = Replicas(media_root, outbox, transport, hosts, clock)
         self._fatal = fatal
 
@@ -123,6 +123,9 @@ class Distributed(Mode):
 
     def entomb_new(self, publication: Publication) -> None:
         """It has had one since it was recorded: with neither that nor a spool, nobody would know what to make of it."""
+
+    def stands(self, name: str) -> None:
+        """A spool overrules its tombstone by being there."""
 
     def prune(self, name: str) -> None:
         """The spool keeps nothing."""

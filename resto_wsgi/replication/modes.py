@@ -1,9 +1,22 @@
 """What the modes do differently: with the master's copy of a name, a tombstone, a read, and when hosts are told.
 
     mode          MEDIA_ROOT holds    a save and a delete return        a name that is not in MEDIA_ROOT
-    hybrid        the master          when enough hosts took it         is to be deleted
-    async         the master          when the master is durable        is to be deleted
+    hybrid        the master          when enough hosts took it         is deleted where that is known, else asked for
+    async         the master          when the master is durable        the same
     distributed   a spool             when enough hosts took it         is with the hosts (``distributed``)
+
+A name that is not on the master was deleted if a tombstone says so, and by nothing else: its folder may be a mount
+that is away, or a backup half restored. Without one its host is asked: 404 settles the delivery, and a host that has
+the name keeps it, parked as MISSING, until the file is back or a person deletes it.
+
+    what writes or voids a tombstone     killed before it                    killed after it
+    a delete: with its deliveries        nothing has changed                 file and tombstone: the file counts
+    a withdrawal: before its take back   the file stands                     the same
+    ``stands``: what is there voids it   the same, until a settlement or     no tombstone
+                                         the hourly sweep meets the name
+
+If that of a withdrawal cannot be written, this process remembers it and tries again; killed before it succeeds, hosts
+that still have the file park it.
 
 One object of these classes is made by the replicator, and given to whoever would else have to ask which mode it is: the
 publisher, the convergence, the membership. Nobody below the replicator knows the mode's name. What is common to all
@@ -12,13 +25,14 @@ modes, and when something is sent, must not live here.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, ClassVar, TypeVar
 
 from ..config import Settings
-from ..errors import OutboxError
+from ..errors import DeliveryError, MediaRootError, OutboxError
 from ..hosts import Host
 from ..master.media_root import MediaRoot
 from ..master.publication import Publication
@@ -26,7 +40,12 @@ from ..outbox.outbox import Outbox
 from ..transports import Transport
 from .fanout import Task
 
-__all__ = ["Async", "Hybrid", "Mode"]
+__all__ = ["MISSING", "Async", "Hybrid", "Mode"]
+
+MISSING = (
+    "missing on the master; nothing says that it was deleted: "
+    "put the file back, or delete its name with Replicator.delete()"
+)
 
 T = TypeVar("T")
 
@@ -43,10 +62,11 @@ class Mode(ABC):
     keeps: ClassVar[str]  # as the outbox notes it: one that was made where the other is kept says nothing of the rest
     marks_saves: ClassVar[bool]  # whether a save, too, is recorded with a tombstone, until hosts are known to hold it
 
-    def __init__(self, hosts: Sequence[Host], media_root: MediaRoot, outbox: Outbox) -> None:
+    def __init__(self, hosts: Sequence[Host], media_root: MediaRoot, outbox: Outbox, transport: Transport) -> None:
         self._hosts = frozenset(hosts)
         self._media_root = media_root
         self._outbox = outbox
+        self._transport = transport
 
     @classmethod
     @abstractmethod
@@ -117,6 +137,10 @@ class Mode(ABC):
         """Leave a tombstone for a publication that is about to be taken back and replaced nothing."""
 
     @abstractmethod
+    def stands(self, name: str) -> None:
+        """Void a tombstone that is older than what MEDIA_ROOT holds; no matter if that fails, it is tried again."""
+
+    @abstractmethod
     def prune(self, name: str) -> None:
         """Remove folders that a name which was taken back leaves empty, where they are not to stay."""
 
@@ -163,6 +187,10 @@ class Hybrid(Mode):
     keeps = "a master"
     marks_saves = False
 
+    def __init__(self, hosts: Sequence[Host], media_root: MediaRoot, outbox: Outbox, transport: Transport) -> None:
+        super().__init__(hosts, media_root, outbox, transport)
+        self._unwritten: set[str] = set()  # names that were withdrawn, and whose tombstones could not be written
+
     @classmethod
     def check(cls, settings: Settings) -> None:
         """A master goes with all of them."""
@@ -171,7 +199,7 @@ class Hybrid(Mode):
     def of(
         cls, settings: Settings, media_root: MediaRoot, outbox: Outbox, transport: Transport, clock: Callable[[], float]
     ) -> Mode:
-        return cls(settings.hosts, media_root, outbox)
+        return cls(settings.hosts, media_root, outbox, transport)
 
     def open(self, name: str) -> BinaryIO:
         return self._media_root.open(name).file
@@ -208,12 +236,18 @@ class Hybrid(Mode):
         return self._media_root.exists(name)  # else only the fsync of its folder failed
 
     def entomb_new(self, publication: Publication) -> None:
-        """So that a host that is restored from a backup loses it."""
+        name = publication.name
         if not self._media_root.keeps_previous(publication):
-            try:
-                self._outbox.entomb(publication.name)
-            except OutboxError as error:
-                log.warning("withdraw: no tombstone: %s", error)
+            self._unwritten.add(name)
+            self._write_tombstone(name)
+
+    def stands(self, name: str) -> None:
+        try:
+            if (name in self._unwritten or self._outbox.is_gone(name)) and self._media_root.exists(name):
+                self._unwritten.discard(name)
+                self._outbox.exhume(name)
+        except (MediaRootError, OutboxError) as error:
+            log.warning("a tombstone stays of a name that may be there: %s", error)
 
     def prune(self, name: str) -> None:
         """Empty folders stay."""
@@ -225,13 +259,23 @@ class Hybrid(Mode):
         """The master stays."""
 
     def absent(self, host: Host, name: str) -> Task | None:
-        return Task(host, name)
+        self._write_tombstone(name)
+        if name in self._unwritten or self._outbox.is_gone(name):
+            return Task(host, name)
+        return Task(host, name, work=lambda: self._ask(host, name))
 
     def settled(self, names: Iterable[str]) -> None:
-        """The master stays."""
+        for name in names:
+            self.stands(name)
 
     def sweep(self) -> None:
-        """There is nothing that would stay by mistake."""
+        """Void tombstones of what is there again: saved by a server with another outbox, or put back by a person."""
+        for name in itertools.chain(list(self._unwritten), self._outbox.tombstones()):
+            if name in self._unwritten or self._media_root.exists(name):
+                with self._media_root.lock(name, wait=False) as held:
+                    if held:
+                        self.stands(name)
+                        self._write_tombstone(name)
 
     def adopt(self) -> None:
         """Whatever lies there is the master."""
@@ -241,6 +285,21 @@ class Hybrid(Mode):
 
     def check_renewal(self, host: Host) -> None:
         """The master has everything."""
+
+    def _write_tombstone(self, name: str) -> None:
+        """Write the tombstone of a withdrawal that has none yet; if that fails it is tried again."""
+        if name in self._unwritten:
+            try:
+                self._outbox.entomb(name)
+            except OutboxError as error:
+                log.warning("withdraw: no tombstone yet: %s", error)
+            else:
+                self._unwritten.discard(name)
+
+    def _ask(self, host: Host, name: str) -> None:
+        """Return if the host does not hold a name of whose delete nothing is known; raise DeliveryError else."""
+        if self._transport.head(host, name) is not None:
+            raise DeliveryError(host.label, name, MISSING, permanent=True, untouched=True, ours=True)
 
 
 class Async(Hybrid):

@@ -7,11 +7,14 @@ Each change is "record, change the master, converge, settle", under the lock of 
     record                  deliveries owed by every host, which match the master as it was
     publish on the master   the file on the master, owed to every host; the caller was told nothing
     converge each host      the same, on some hosts already
-    take back, converge     the master as it was, owed to every host that may have heard of the file
+    tombstone, take back    the file, or the master as it was with a tombstone if it had no such name, which tells
+                            the hosts to lose it
+    converge                the master as it was, owed to every host that may have heard of the file
     settle                  the file wherever ``outcome`` says, and owed to the others
 
-A delete records its tombstone with its deliveries. Where hosts are told in the background a save ends after "publish":
-``sending`` says when they are told, the mode what is kept of a name here. The replicator alone calls this.
+A delete records its tombstone with its deliveries; one that is older than what is there is voided (``Mode.stands``)
+when a change stands. Where hosts are told in the background a save ends after "publish": ``sending`` says when they are
+told, the mode what is kept of a name here. The replicator alone calls this.
 """
 
 from __future__ import annotations
@@ -75,6 +78,7 @@ class Publisher:
             if (done := len(outcome) - len(failures)) < self._needed:
                 self._take_back(publication, owed, outcome)
                 raise too_few("save", name, failures, done=done, required=self._needed)
+            self._mode.stands(name)
             sending.settle(outcome, states)
             sending.report(outcome, "save")
         sending.end()
@@ -123,7 +127,9 @@ class Publisher:
         except BaseException:
             if self._media_root.state(name) == before:  # else it has changed, and only its fsync failed
                 self._cancel(owed.values())
+            self._mode.stands(name)
             raise
+        self._mode.stands(name)
         states = sending.states()
         outcome = sending.send(owed, 0, states)
         sending.settle(outcome, states)
@@ -143,6 +149,7 @@ class Publisher:
         except BaseException:
             if self._mode.is_unchanged(name):
                 self._cancel(owed.values())
+            self._mode.stands(name)
             raise
 
     def _replicate(self, publication: Publication, owed: Owed, states: Mapping[Host, HostState]) -> Outcome:
@@ -194,6 +201,7 @@ class Publisher:
             self._mode.prune(publication.name)
         except MediaRootError:
             log.exception("withdraw: the master may still hold the file, and the hosts are made to match it")
+            self._mode.stands(publication.name)
             return False
         return True
 

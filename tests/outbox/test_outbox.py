@@ -55,7 +55,7 @@ def test_postponing_moves_the_time_and_nothing_else(outbox: Outbox) -> None:
 
 
 def test_a_nudge_makes_a_host_due_now(outbox: Outbox) -> None:
-    """What is parked only where asked for; what waits out a late arrival goes on waiting; other hosts too."""
+    """What a host refused only if asked for, what this side parked always; other hosts and late arrivals wait on."""
     outbox.note_host(HostState(HOST, "down", NOW, 1, NOW + 50, "refused"))
     outbox.owe(HOST, [f"{count}" for count in range(2500)])
     outbox.postpone(HOST, [f"{count}" for count in range(2500)], NOW + 60)
@@ -63,8 +63,10 @@ def test_a_nudge_makes_a_host_due_now(outbox: Outbox) -> None:
     for name, failure in {"parked": {"parked": True, "status": 403}, "unsure": {"unsure_until": NOW + 20}}.items():
         outbox.settle([], [Failure(record(outbox, name), NOW + 60, "no", **failure)])  # type: ignore[arg-type]
     outbox.settle(outbox.claim(HOST, ["unsure"]))
+    outbox.settle([], [Failure(record(outbox, "ours"), NOW + 60, "missing", parked=True)])
     outbox.nudge([HOST])
-    assert len(outbox.due(HOST, NOW, 5000)) == 2500
+    assert len(outbox.due(HOST, NOW, 5000)) == 2501
+    assert not row(outbox, "ours").parked
     assert outbox.host_states()[HOST].retry_at == 0
     assert (row(outbox, "parked").due, row(outbox, "unsure").due) == (NOW + 60, NOW + 20)
     assert row(outbox, "other", OTHER).due == NOW + 60

@@ -249,6 +249,14 @@ def test_failures_before_a_refusal_do_not_make_its_first_pause_longer(attempts: 
     assert failure(delivery(attempts + 20, parked=True), error(413), NOW, most).due == NOW + PARKED_CAP
 
 
+def test_what_is_parked_for_a_cause_on_this_side_is_looked_at_each_minute_at_first() -> None:
+    """A disk that is back is to be seen soon, and one that never comes back costs little."""
+    missing = DeliveryError("one", "cat", "missing", permanent=True, untouched=True, ours=True)
+    pauses = [failure(delivery(attempts, parked=True), missing, NOW, most).due - NOW for attempts in (0, 1, 2, 20)]
+    assert pauses == [60, 120, 240, PARKED_CAP]
+    assert failure(delivery(), missing, NOW, most).parked
+
+
 def test_retry_after_does_not_hurry_what_is_parked() -> None:
     """A refusal for good is one, whatever comes with it."""
     assert failure(delivery(), error(413, retry_after=1.0), NOW, most).due == NOW + PARKED

@@ -15,6 +15,7 @@ from resto_wsgi.hosts import Host
 from resto_wsgi.outbox.outbox import CONVERGED, LATE
 from resto_wsgi.replication.batch import Attempt
 from resto_wsgi.replication.convergence import ROUNDS
+from resto_wsgi.replication.modes import MISSING
 from resto_wsgi.transports.http.transport import HttpTransport
 
 MakeParty = Callable[..., Party]
@@ -23,7 +24,7 @@ MakeParty = Callable[..., Party]
 
 
 @on_every_kind
-def test_what_the_master_holds_is_put_and_what_it_does_not_hold_is_deleted(
+def test_what_the_master_holds_is_put_and_what_was_deleted_is_deleted(
     make_party: MakeParty, kind_of_host: str, media_servers: Any
 ) -> None:
     """Every host matches, whatever it held before; repeating it changes nothing."""
@@ -32,6 +33,7 @@ def test_what_the_master_holds_is_put_and_what_it_does_not_hold_is_deleted(
     for content in (CAT, DOG, None, None, CAT):
         if content is None:
             (party.root / "a/cat").unlink(missing_ok=True)
+            party.outbox.entomb("a/cat")
         else:
             party.write(content, "a/cat")
         for _ in range(2):
@@ -81,11 +83,12 @@ def test_a_master_that_is_written_in_place_under_way_is_sent_again(make_party: M
 
 
 @on_every_kind
-def test_a_master_that_is_removed_under_way_is_deleted(make_party: MakeParty, media_server: Any) -> None:
+def test_a_master_that_is_deleted_under_way_is_deleted(make_party: MakeParty, media_server: Any) -> None:
     """Otherwise the host would keep a file that nobody owes it any more."""
     transport = Interfered()
     party = make_party([media_server], transport)
     party.write(CAT)
+    party.outbox.entomb("cat")
     transport.meanwhile = [party.remove]
     assert party.deliver(party.hosts[0]) is None
     assert held(media_server) == {}
@@ -93,10 +96,44 @@ def test_a_master_that_is_removed_under_way_is_deleted(make_party: MakeParty, me
 
 
 @on_every_kind
+def test_a_master_that_vanishes_under_way_is_parked(make_party: MakeParty, media_server: Any) -> None:
+    """Nobody has deleted it: its disk may be away, so the host keeps what it has, and was touched."""
+    transport = Interfered()
+    party = make_party([media_server], transport)
+    party.write(CAT)
+    transport.meanwhile = [party.remove]
+    error = party.deliver(party.hosts[0])
+    assert error is not None and error.reason == MISSING
+    assert (error.ours, error.permanent, error.untouched, error.status) == (True, True, False, None)
+    assert held(media_server) == {"cat": CAT}
+    assert transport.asked == ["PUT", "HEAD"]
+
+
+@on_every_kind
+def test_a_name_that_is_nowhere_is_settled_by_a_question(make_party: MakeParty, media_server: Any) -> None:
+    """A save that was killed before it gave its name leaves a delivery like that: the host says that it has it not."""
+    transport = Interfered()
+    party = make_party([media_server], transport)
+    assert party.deliver(party.hosts[0]) is None
+    transport.meanwhile = [party.write]
+    assert party.deliver(party.hosts[0]) is None, "it is there after the question"
+    assert transport.asked == ["HEAD", "HEAD", "PUT"]
+    assert held(media_server) == {"cat": CAT}
+
+
+def test_a_host_that_does_not_say_whether_it_has_a_name_is_asked_again(make_party: MakeParty, faulty: Any) -> None:
+    """Its failure is its own, and nothing is concluded from it."""
+    party = make_party([faulty("refuse")], HttpTransport(0.2))
+    error = party.deliver(party.hosts[0])
+    assert error is not None and (error.ours, error.permanent, error.untouched) == (False, False, True)
+
+
+@on_every_kind
 def test_a_master_that_appears_during_a_delete_is_put(make_party: MakeParty, media_server: Any) -> None:
     """Otherwise the delete would be settled, and the host never hear of the file."""
     transport = Interfered()
     party = make_party([media_server], transport)
+    party.outbox.entomb("cat")
     transport.meanwhile = [lambda: party.write(CAT), lambda: party.write(DOG), party.remove, lambda: party.write(CAT)]
     assert party.deliver(party.hosts[0]) is None
     assert held(media_server) == {"cat": CAT}
@@ -156,6 +193,7 @@ def test_nothing_is_deleted_while_the_media_root_is_not_mounted(make_party: Make
     shutil.rmtree(party.root)
     party.root.with_name("unmounted").rename(party.root)
     assert party.deliver(host) is None
+    party.outbox.entomb("cat")
     party.remove()
     assert party.deliver(host) is None
     assert held(media_server) == {}

@@ -99,7 +99,7 @@ class Party:
         self.fanout = Fanout(transport)
         self.reported: list[DeliveryError] = []
         parts = (self.media_root, self.outbox, transport)
-        mode = Hybrid([host], self.media_root, self.outbox)
+        mode = Hybrid([host], *parts)
         convergence = Convergence(self.media_root, self.outbox, self.fanout, mode, self.clock, lambda: 0.0)
         self.lane = Lane(host, *parts, convergence, self.reported.append, self.clock, lambda: 0.0)
 
@@ -186,11 +186,12 @@ def numbered(count: int) -> list[str]:
 
 
 def test_all_that_is_due_is_delivered(make: Make, nginx: Any) -> None:
-    """Files are put, names that the master has not got are deleted, and nothing is owed afterwards."""
+    """Files are put, names that were deleted are deleted, and nothing is owed afterwards."""
     party = make(nginx)
     names = party.owe(*numbered(150))
     Path(nginx.root, "gone").write_bytes(CAT)
-    party.outbox.owe(party.host, ["gone"])
+    party.outbox.record("gone", [party.host], begin=False, due=party.clock.now, gone=True)
+    party.outbox.owe(party.host, ["never there"])
     assert party.run() == IDLE
     assert {path.name: path.read_bytes() for path in Path(nginx.root).iterdir()} == dict.fromkeys(names, CAT)
     assert party.owed == 0

@@ -2,7 +2,8 @@
 
 A fault strikes for a while, and is mended then, or at the end of the history. A host that comes back empty, or with the
 files of an old backup, has to be synced by its operator; so has one whose master the administrator changed by hand
-when that host had been sent the file already, for the product cannot know of either.
+when that host had been sent the file already, for the product cannot know of either. What the administrator removes
+by hand is deleted nowhere until the operator says so, with a delete.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ class Faults:
         self.set_back = 0.0  # seconds, in jumps of the clock that are too short for the product to see
         self.unsynced: dict[str, int] = {}  # hosts that lost files, and the step at which they came back
         self.by_hand: set[tuple[str, str]] = set()  # host and name of what the administrator changed
+        self.unsaid: set[str] = set()  # names that are gone by hand, which the operator has yet to delete
         self._kernel = kernel
         self._network = network
         self._disk = disk
         self._plan = plan
-        self._removed: set[str] = set()
         self._backups: dict[str, list[dict[str, bytes]]] = {url: [{}] for url in network.servers}
         self._comes_back_with: dict[str, dict[str, bytes]] = {}
 
@@ -57,10 +58,15 @@ class Faults:
         """The administrator changes the master while ``server`` is being sent the name: that one has to notice."""
         if content is None:
             self._disk.files.pop(name, None)
-            self._removed.add(name)
+            self.unsaid.add(name)
         else:
             self._disk.files[name] = self._disk.inode(content, self._kernel.clock())
-        self.by_hand.update((url, name) for url in self._network.servers if url != server.url)
+            self.by_hand.update((url, name) for url in self._network.servers if url != server.url)
+
+    @property
+    def left_to_do(self) -> int:
+        """How much is left for the operator."""
+        return len(self.unsynced) + len(self.by_hand) + len(self.unsaid)
 
     def mend(self) -> None:
         """Mend all. What is under way at the hosts may still be carried out late."""
@@ -97,7 +103,6 @@ class Faults:
         if files is not None:
             server.files = dict(files)
             self.unsynced[server.url] = self._kernel.steps
-            self.by_hand.update((server.url, name) for name in self._removed)
 
     def _unmount(self) -> None:
         """Another disk is seen where the media root was: nothing is there, and nothing may be concluded from that."""

@@ -29,6 +29,7 @@ from .network import Network, Server
 from .operations import NOT_YET, Operation, explains, perform
 from .plan import draw
 from .product import Machine, ReplicatorProcess
+from .vanishing import Vanishing
 
 __all__ = ["OPERATIONS", "History"]
 
@@ -69,7 +70,9 @@ class History:
         self._clients = 0
         self._next_operation = 0.0
         self._next_fault = self._after(plan["fault_gap"])
-        self._syncing = False
+        self.syncing = False
+        self.syncs = 0
+        self._vanishing = Vanishing(self)
 
     @property
     def distributed(self) -> bool:
@@ -115,13 +118,14 @@ class History:
         if self.kernel.now >= self._next_fault:
             self._next_fault = self._after(plan["fault_gap"])
             self.faults.strike()
+            self._vanishing.strike()
         if len(self.operations) < OPERATIONS:
             if self.kernel.now >= self._next_operation and self._clients < 5:
                 self._next_operation = self._after(plan["operation_gap"])
                 self._begin()
         elif not self._clients:
             self._recover()
-        if (self.faults.unsynced or self.faults.by_hand) and not self._syncing and chance.random() < 0.01:
+        if self.faults.left_to_do and not self.syncing and chance.random() < 0.01:
             self._begin_sync()
 
     def abort(self) -> None:
@@ -198,13 +202,13 @@ class History:
         number = len(self.operations) + 1
         kinds = self.plan["kinds"]
         kind = self.chance.choices(list(kinds), list(kinds.values()))[0]
-        operation = self._operation(number, kind, self._name())
+        operation = self.operation(number, kind, self._name())
         if self.chance.random() < 0.2:
             self.faults.back_up()
         self._clients += 1
         self.kernel.spawn(process, f"#{number}", lambda: self._client(process, operation))
 
-    def _operation(self, number: int, kind: str, name: str) -> Operation:
+    def operation(self, number: int, kind: str, name: str) -> Operation:
         content = None
         if kind not in ("delete", "read", "administrator removes"):
             content = f"{name} {number};".encode() * self.chance.choice((1, 3))
@@ -223,7 +227,7 @@ class History:
     def _client(self, process: ReplicatorProcess, operation: Operation) -> None:
         assert process.replicator is not None
         try:
-            perform(operation, process.replicator, self.kernel, self._told)
+            perform(operation, process.replicator, self.kernel, self.told)
             if operation.told in ("refused", "withdrawn") and self.faults.away_at >= operation.begun:
                 operation.told = "unknown"  # nobody can take back what is on a disk that is not there
             if operation.told == "read" and not self.faults.spoilt:
@@ -235,7 +239,7 @@ class History:
         if not explains(self.register(read.name), read.content, read.begun, read.ended):
             self.problems.append(f"stale read: {read} found {read.content!r}")
 
-    def _told(self, what: str) -> None:
+    def told(self, what: str) -> None:
         """The product said that it could not record something, so that the operator has to sync."""
         self.kernel.note(what)
         self.faults.unsynced.update(dict.fromkeys(self.network.servers, self.kernel.steps))
@@ -292,7 +296,7 @@ class History:
         if self.phase != "running" or self.distributed or self.disk.away:
             return
         kind = self.chance.choice(("administrator removes", "administrator replaces"))
-        operation = self._operation(len(self.operations) + 1, kind, name)
+        operation = self.operation(len(self.operations) + 1, kind, name)
         operation.told, operation.ended = "acknowledged", operation.begun
         self.faults.change_by_hand(server, name, operation.content)
         self.network.count(kind)
@@ -302,7 +306,7 @@ class History:
     def _begin_sync(self) -> None:
         living = self._alive()
         if living:
-            self._syncing = True
+            self.syncing = True
             process = self.chance.choice(living)
             self.kernel.spawn(process, "operator", lambda: self._sync(process))
 
@@ -314,16 +318,19 @@ class History:
                 lost = self.faults.unsynced.get(host.url)
                 if lost is None or self.network.servers[host.url].weather != "up":
                     continue
+                self.syncs += 1
                 process.replicator.sync(host.label)
                 if self.faults.unsynced.get(host.url) == lost:
                     del self.faults.unsynced[host.url]
             for url, name in sorted(self.faults.by_hand):
                 process.outbox.owe(Host.of(url), [name])  # what a sync would find that lists the host
                 self.faults.by_hand.discard((url, name))
+            for name in sorted(self.faults.unsaid):
+                self._vanishing.say_so(process.replicator, name)
         except RestoError as error:
             self.kernel.note(f"sync: {error}")
         finally:
-            self._syncing = False
+            self.syncing = False
 
     # The end
 
@@ -332,6 +339,7 @@ class History:
         self.phase = "recovering"
         self.kernel.note("FAULTS STOP")
         self.faults.mend()
+        self._vanishing.end()
         self.machine.outbox_refuses = 0.0
         living = self._alive()
         survivor = self.chance.choice(living) if living and self.chance.random() < 0.5 else None
@@ -358,10 +366,10 @@ class History:
 
     def _sync_what_can_be(self, process: ReplicatorProcess) -> bool:
         """Sync the hosts that need it, as far as they can be filled now; return whether there was one."""
-        lost = bool(self.faults.unsynced or self.faults.by_hand)
+        lost = bool(self.faults.left_to_do)
         before = -1
-        while lost and before != len(self.faults.unsynced) + len(self.faults.by_hand):
-            before = len(self.faults.unsynced) + len(self.faults.by_hand)
+        while lost and before != self.faults.left_to_do:
+            before = self.faults.left_to_do
             self._sync(process)
         return lost
 
@@ -375,6 +383,7 @@ class History:
                 self.problems.append(f"not converged {limit:g} s after the last fault")
                 break
             if not process.outbox.owed(hosts, parked=False):
+                self._vanishing.decide(process)
                 process.outbox.nudge(hosts, parked=True)  # as resto drain --parked does once a refusal was mended
             host = min(again, key=lambda host: again[host])
             if again[host] > self.kernel.now:

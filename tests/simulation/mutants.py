@@ -1,4 +1,4 @@
-"""The product broken on purpose, at its seams, in five ways; the simulator has to see each of them.
+"""The product broken on purpose, at its seams, in six ways; the simulator has to see each of them.
 
 A mutant wraps the parts that a process's Replicator stands on. No file of the product is edited and no method of it is
 replaced: what it believes of its outbox, media root and transport is what is no longer true.
@@ -189,6 +189,20 @@ class ForgetsTheTombstone(Mutant):
         return media_root, Forgetful(outbox), transport
 
 
+class DeletesWithoutEvidence(Mutant):
+    """What is not on the master is deleted on the hosts. Seen when it is owed, and back there later."""
+
+    options = {"vanishes": 1.0, "fault_gap": 1.0, "mode": {"mode": "async"}, "unreliable": 0.15}  # noqa: RUF012
+
+    def break_parts(self, process: Any, media_root: Any, outbox: Any, transport: Any) -> tuple[Any, Any, Any]:
+        class Sure(Wrapped):
+            def is_gone(self, name: str) -> bool:
+                self.part.is_gone(name)
+                return True
+
+        return media_root, Sure(outbox), transport
+
+
 def _in_a_lane() -> bool:
     label = threading.current_thread().name
     return "lane" in label or "worker" in label
@@ -200,4 +214,5 @@ MUTANTS: dict[str, Callable[[], Mutant]] = {
     "replay an operation": Replays,
     "drop the name lock": DropsTheNameLock,
     "forget the tombstone": ForgetsTheTombstone,
+    "delete without evidence": DeletesWithoutEvidence,
 }

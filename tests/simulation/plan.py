@@ -37,6 +37,7 @@ def draw(chance: random.Random, options: dict[str, Any]) -> dict[str, Any]:
         "disk_refuses": chance.choice((0.0, 0.0, 0.02)),
         "outbox_refuses": chance.choice((0.0, 0.0, 0.01)),
         "administrator": chance.choice((0.0, 0.0, 0.03)),
+        "vanishes": chance.choice((0.0, 0.0, 0.3)),
         "clock_jumps": chance.random() < 0.5,
         "lanes": chance.choice((0.4, 1.0)),
         "names": chance.choice((2, 3, 4)),

@@ -1,4 +1,4 @@
-"""The seeded simulator: 100 histories of the real product, five ways to break it that it sees, and its stand-ins.
+"""The seeded simulator: 100 histories of the real product, six ways to break it that it sees, and its stand-ins.
 
 ``python -m simulation`` plays more; see the package ``simulation``.
 """

@@ -144,9 +144,6 @@ class Relay:
 
     def publish(self, name: str, change: Change, staged: Staged, passing: Passing) -> list[Line]:
         outcome = self._carry(name, lambda: change.publish(staged), passing, gone=False)
-        # Not before it has the name: killed in between, there are a file and a tombstone, and the file counts.
-        if self.outbox.is_gone(name):
-            self.outbox.exhume(name)
         done = Line("", "stored", staged.size)
         return [done, *self._lines(outcome, passing, done)]
 
