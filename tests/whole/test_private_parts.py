@@ -132,20 +132,6 @@ PARTS = [
         "ours leaves the handshake to the thread that serves the connection",
     ),
     Part(
-        "urllib3",
-        "urllib3.connectionpool:HTTPConnectionPool._get_conn",
-        "self, timeout",
-        "transports/http/connection.py",
-        "it leases a connection, to be moved without waiting",
-    ),
-    Part(
-        "urllib3",
-        "urllib3.connectionpool:HTTPConnectionPool._new_conn",
-        "self",
-        "transports/http/connection.py",
-        "it makes a connection beside those that are kept",
-    ),
-    Part(
         "WebOb",
         "webob._parsed_post_vars",
         {"title": "Tom"},

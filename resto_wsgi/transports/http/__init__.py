@@ -1,1 +1,1 @@
-"""HTTP/1.1 to media servers, over connections that urllib3 pools."""
+"""HTTP/1.1 to media servers, over connections that are kept alive."""

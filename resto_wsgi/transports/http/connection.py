@@ -1,4 +1,4 @@
-"""The connections to each host: made on its route, kept alive in a pool of urllib3, leased for one request at a time.
+"""The connections to each host: made on its route, kept alive, and leased for one request at a time.
 
     new ── connect ──> leased ── answered, and kept ──> in the pool ── leased again: ``used`` ──> leased
                          └────── anything else ──> closed, which is a reset (``connecting``)
@@ -9,17 +9,15 @@ A process that forks makes its own, and closes its copies of its parent's. How l
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
-import queue
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from urllib3.connection import HTTPConnection
-from urllib3.connectionpool import HTTPConnectionPool
 
 from ...forks import Listener, PerProcess, tell
 from .connecting import Route
@@ -48,10 +46,13 @@ class TooLong(Exception):
 
 
 class Bounded(HTTPConnection):
-    """A connection of ours in urllib3's pool: on a ``route``, and it knows whether it was used before."""
+    """A connection on a ``route``, which knows whether it was used before; urllib3 knows whether it is alive."""
 
     used = False
-    route: Route
+
+    def __init__(self, route: Route) -> None:
+        super().__init__(route.host, route.port)
+        self.route = route
 
     def connect(self) -> None:
         """Connect, with TLS if the host is spoken to so; this may wait. Raises what ``Route.connect`` does."""
@@ -64,19 +65,48 @@ class Bounded(HTTPConnection):
             os.close(self.sock.detach())
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = Bounded
+class _Kept:
+    """Connections that are kept alive for one host, of which the last one comes first. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._idle: collections.deque[Bounded] = collections.deque()
+        self._closed = False
+
+    def take(self) -> Bounded | None:
+        """Return a connection that was kept, None if there is none; one that was closed meanwhile has no ``sock``."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return None
+        if not connection.is_connected:
+            connection.close()
+        return connection
+
+    def put(self, connection: Bounded) -> None:
+        """Keep a connection, or close it if enough are kept."""
+        if len(self._idle) >= KEPT:
+            connection.close()
+            return
+        self._idle.append(connection)
+        if self._closed:  # after it was put: whoever closes meanwhile would not see it
+            self.close()
+
+    def close(self) -> None:
+        """Close what is kept, and whatever is put from now on."""
+        self._closed = True
+        while (connection := self.take()) is not None:
+            connection.close()
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the requests for one host go: its pool, what a Host header says of it, and the path before each name.
+    """Where the requests for one host go: what is kept, what a Host header says of it, and the path before each name.
 
     ``url`` is that of the host. What it is shown may change, so it is asked for with each request. ``made`` has all
     connections that were made.
     """
 
-    pool: HTTPConnectionPool
+    kept: _Kept = field(repr=False)
     route: Route
     url: str
     authority: str
@@ -96,25 +126,20 @@ class Origin:
 
     def lease(self) -> Bounded:
         """Take a connection: one that is alive, as far as is known without asking, or a new one, to be connected."""
-        return self._ours(self.pool._get_conn())
+        return self._known(self.kept.take() or Bounded(self.route))
 
     def new(self) -> Bounded:
         """Return a connection that was never used, to be connected."""
-        return self._ours(self.pool._new_conn())
+        return self._known(Bounded(self.route))
 
-    def _ours(self, connection: Any) -> Bounded:
-        ours = cast(Bounded, connection)
-        if ours.sock is None:
-            ours.route = self.route
-            self.made.add(ours)
-        return ours
+    def _known(self, connection: Bounded) -> Bounded:
+        if connection.sock is None:
+            self.made.add(connection)
+        return connection
 
     def give_back(self, connection: Bounded) -> None:
-        """Keep a connection for the next request, or close it where enough are kept."""
-        try:
-            self.pool.pool.put(connection, block=False)  # type: ignore[union-attr]
-        except (queue.Full, AttributeError):  # enough are kept, of which urllib3 would log a warning; or it was closed
-            connection.close()
+        """Keep a connection for the next request, or close it if enough are kept."""
+        self.kept.put(connection)
 
 
 class Pools(Listener):
@@ -136,7 +161,7 @@ class Pools(Listener):
         own = self._own.take()
         if own is not None:
             for origin in list(own.origins.values()):
-                origin.pool.close()
+                origin.kept.close()
 
     def after_fork_in_child(self) -> None:
         """Close the copies of the parent's connections: while they are open, its death would not end its requests."""
@@ -160,7 +185,6 @@ class _Own:
         host, secure = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
         route = Route(host, port, self._timeout, self._resolver, Traffic(), self._security.tls if secure else None)
-        pool = _Pool(host, port, maxsize=KEPT)
         _, _, rest = url.partition("//")
         authority, slash, path = rest.partition("/")
-        return Origin(pool, route, url, authority, slash + path, self._security, self._made)
+        return Origin(_Kept(), route, url, authority, slash + path, self._security, self._made)

@@ -2,8 +2,8 @@
 
 Each is a few requests of an ``HttpJob``, written down here as a generator: what to ask, and what the answers mean. A
 reply to a PUT or a DELETE is trusted for its status alone, but not where it says that all is well and does not end; one
-to a GET is trusted where all of it came, as many bytes as were announced. urllib3 owns connections, TLS and keep-alive;
-its retries and redirects are not used, because it sends a retried body empty. Only this package imports it.
+to a GET is trusted if all of it came, as many bytes as were announced. urllib3's retries and redirects are not used,
+because it sends a retried body empty. Only this package imports it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CACHED = 256  # names and times that are about to be sent to the next host, too
 
 
 class HttpTransport:
-    """Moves files over urllib3 pools; ``timeout`` is in seconds without progress. See ``Transport`` for its duties.
+    """Moves files; ``timeout`` is in seconds without progress. See ``Transport`` for its duties.
 
     ``security`` is what hosts are shown, and how they are known; without it they are shown nothing.
     """

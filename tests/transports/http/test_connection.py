@@ -119,9 +119,7 @@ def test_no_more_connections_are_kept_than_the_limit(
     with ThreadPoolExecutor(100) as pool:
         list(pool.map(lambda number: put(transport, server, name=str(number)), range(100)))
     assert server.connections == 100
-    pool_of = transport._pools.origin(server.url).pool.pool
-    assert pool_of is not None
-    alive = [each for each in list(pool_of.queue) if each is not None and each.sock is not None]
+    alive = [each for each in transport._pools.origin(server.url).kept._idle if each.sock is not None]
     assert len(alive) == http_connection.KEPT
     eventually(lambda: descriptors() <= before + 2 * http_connection.KEPT)  # the server's are in this process too
     assert caplog.records == []
