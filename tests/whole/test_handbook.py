@@ -80,6 +80,28 @@ def test_architecture_names_every_room_and_only_modules_that_are_there() -> None
     }
 
 
+TESTED_IN = {  # the tests of what has none of its own; take a line out when it has
+    "config/sources.py": "config/test_settings.py",
+    "outbox/rows.py": "outbox/test_outbox.py",
+    "outbox/tables.py": "outbox/test_outbox.py",
+    "replication/publisher.py": "test_replicator.py",
+    "replication/sending.py": "replication/test_replicas.py",
+    "signatures.py": "trust/test_signatures.py",
+    "transports/http/errand.py": "transports/http/test_transport.py",
+    "transports/http/file_digests.py": "transports/http/test_security.py",
+    "transports/http/job.py": "transports/test_driving.py",
+    "transports/http/reply.py": "transports/http/test_reads.py",
+}
+
+
+def test_each_module_has_tests_of_its_name() -> None:
+    """Whoever changes one finds what holds it."""
+    modules = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")]
+    own = {str(each): ROOT / "tests" / each.parent / f"test_{each.name}" for each in modules}
+    assert {name for name, path in own.items() if not path.exists()} - TESTED_IN.keys() == set()
+    assert [each for each in TESTED_IN.values() if not (ROOT / "tests" / each).exists()] == []
+
+
 def test_contributing_is_one_screen() -> None:
     """What does not fit has a page of its own."""
     assert len(read("CONTRIBUTING.rst").splitlines()) <= SCREEN
