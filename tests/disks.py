@@ -5,6 +5,7 @@ A script runs in an interpreter of its own, to be killed, forked or given anothe
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -20,7 +21,18 @@ import pytest
 from resto_wsgi.master.media_root import MediaRoot, Publication
 from resto_wsgi.master.staged import Staged
 
-__all__ = ["command", "descriptors", "other_disk", "publish", "read", "replace", "run", "stage", "staged_files"]
+__all__ = [
+    "command",
+    "descriptors",
+    "other_disk",
+    "own_mounts",
+    "publish",
+    "read",
+    "replace",
+    "run",
+    "stage",
+    "staged_files",
+]
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 
@@ -56,6 +68,15 @@ def other_disk(beside: Path) -> Path:
         if os.path.isdir(place) and os.access(place, os.W_OK) and os.stat(place).st_dev != os.stat(beside).st_dev:
             return Path(tempfile.mkdtemp(dir=place))
     pytest.skip("there is but one file system here that can be written to")
+
+
+def own_mounts() -> tuple[str, ...]:
+    """Return what a command is given to so that nobody sees what it mounts; skip if nobody may mount here."""
+    for namespace in (("unshare", "--mount"), ("unshare", "--map-root-user", "--mount")):
+        with contextlib.suppress(OSError):
+            if not subprocess.run([*namespace, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
+                return namespace
+    pytest.skip("this system lets nobody mount here")
 
 
 def descriptors() -> int:

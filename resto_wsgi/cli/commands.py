@@ -141,6 +141,13 @@ def _rate(context: click.Context, parameter: click.Parameter, text: str | None) 
 @click.option("--tls-key", metavar="FILE", help="The key of that certificate.")
 @click.option("--client-ca", metavar="FILE", help="Let whoever has a certificate of this authority write.")
 @click.option("--inline", is_flag=True, help="Let browsers run HTML, SVG and XML, instead of saving them.")
+@click.option(
+    "--linked-folder",
+    "linked_folders",
+    multiple=True,
+    metavar="FOLDER",
+    help="Let this folder of the root be a symbolic link, or a disk of its own.",
+)
 @click.option("--threads", type=click.IntRange(1, 1000), default=20, show_default=True, help="Requests at a time.")
 @click.option(
     "--timeout",
@@ -166,8 +173,8 @@ def _rate(context: click.Context, parameter: click.Parameter, text: str | None) 
 def media_server(**options: Any) -> None:
     """Serve a folder: anybody may read, and only this machine may write unless told otherwise.
 
-    --allow, --secret-file and --client-ca each admit writers of their own; --allow, --name and --child
-    may be repeated.
+    --allow, --secret-file and --client-ca each admit writers of their own; --allow, --name, --linked-folder
+    and --child may be repeated.
     RESTO_SECRET_FILE in the environment is --secret-file, and RESTO_SECRET may hold what is in that file.
     Runs until SIGTERM or Ctrl-C.
     """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigError, MediaRootError
+from ..errors import ConfigError, MediaRootError, NameRejected, shown
 from ..media_server import TIMEOUT, Access, MediaServer, make_server
 from ..trust.secret_files import Reread, read
 from ..trust.signatures import Key, parse_keys
@@ -41,6 +41,7 @@ class Options:
     tls_key: str | None
     client_ca: str | None
     inline: bool
+    linked_folders: Sequence[str] = ()
     threads: int
     timeout: float
     children: Sequence[str] = ()
@@ -90,12 +91,15 @@ def _application(options: Options, access: Access, credentials: Mapping[str, str
             options.root,
             access=access,
             inline=options.inline,
+            linked_folders=options.linked_folders,
             children=options.children,
             timeout=options.child_timeout,
             outbox=options.outbox and os.path.abspath(options.outbox),
             heal=options.heal,
             credentials=credentials,
         )
+    except NameRejected as error:
+        raise ConfigError("linked-folder", f"{shown(error.name)} {error.reason}") from error
     except (OSError, MediaRootError) as error:
         raise ConfigError("root", f"cannot be used: {error.strerror or error}") from error
 

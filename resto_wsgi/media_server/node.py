@@ -19,13 +19,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .. import names
 from ..errors import MediaRootError, NameRejected, OutboxError, shown
 from .access import Access
 from .answers import Answer, Refused, text_answer
 from .body import FileBody
 from .conditions import judge_write
 from .files.own_names import MISSING, OWN, README
-from .files.store import Change, Store
+from .files.store import LONGEST, Change, Store
 from .name_and_version import Version, path_of, readable, writable
 from .pages.index import index_page
 from .pages.missing import missing_page
@@ -50,16 +51,18 @@ CONFLICT = "the name is a folder, or a folder of it is none"
 class MediaServer:
     """Serves the folder ``root``, which is made if it is missing; ``role`` is what it does for other nodes.
 
-    access       who may write; by default this machine
-    inline       whether HTML, SVG and XML are shown, not saved: for files of your own alone
-    children     URLs of the nodes that get what this one gets
-    timeout      seconds without progress after which one of them is given up
-    outbox       path of the file with what they are owed; by default in the root
-    credentials  what they are shown, see ``Relay``
-    heal         whether what is missing here, and was read through a child, is kept
-    clock        returns seconds since 1970
+    access          who may write; by default this machine
+    inline          whether HTML, SVG and XML are shown, not saved: for files of your own alone
+    linked_folders  folders below the root that may be symbolic links, or on disks of their own
+    children        URLs of the nodes that get what this one gets
+    timeout         seconds without progress after which one of them is given up
+    outbox          path of the file with what they are owed; by default in the root
+    credentials     what they are shown, see ``Relay``
+    heal            whether what is missing here, and was read through a child, is kept
+    clock           returns seconds since 1970
 
-    Raises MediaRootError if the root cannot be made, and with children ConfigError and OutboxError.
+    Raises NameRejected for a linked folder that is no name, MediaRootError if the root cannot be made, and with
+    children ConfigError and OutboxError.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class MediaServer:
         *,
         access: Access | None = None,
         inline: bool = False,
+        linked_folders: Sequence[str] = (),
         children: Sequence[str] = (),
         timeout: float = TIMEOUT,
         outbox: str | None = None,
@@ -75,7 +79,7 @@ class MediaServer:
         credentials: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.store = Store(root)
+        self.store = Store(root, [names.check(each.strip("/"), LONGEST) for each in linked_folders])
         self._access = access or Access()
         self._replays = Replays(os.path.join(self.store.root, ".resto", "signatures"))
         self._refusals = Refusals()

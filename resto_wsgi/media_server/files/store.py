@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import FileIO
 
 from ... import names
@@ -100,10 +100,13 @@ class Staged:
 
 
 class Store:
-    """The files below ``root``, which is made if it is missing. Raises MediaRootError."""
+    """The files below ``root``, which is made if it is missing. Raises MediaRootError.
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.media_root = MediaRoot(os.fspath(root), longest=LONGEST, without=OWN)
+    ``linked_folders`` are the folders below it that may be symbolic links, or on other disks.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], linked_folders: Collection[str] = ()) -> None:
+        self.media_root = MediaRoot(os.fspath(root), linked=linked_folders, longest=LONGEST, without=OWN)
         self.root = self.media_root.root
         self._generations = marks.Generations(os.path.join(self.root, ".resto", "generations"))
         self._swept = 0.0
