@@ -46,6 +46,7 @@ lint: $(VENV)/.test
 
 chaos: $(VENV)/.test
 	@tests/setup-servers --required nginx
+	@tests/setup-servers links
 	@$(VENV)/bin/python tests/chaos $(ARGS)
 
 bench: $(VENV)/.bench

@@ -34,7 +34,7 @@ from resto_wsgi.hosts import Host
 from resto_wsgi.transports.http.security import Security
 from resto_wsgi.transports.http.transport import HttpTransport
 
-__all__ = ["Link", "Site", "lacking", "need_links"]
+__all__ = ["SENDER", "Link", "Site", "lacking", "need_links", "queued"]
 
 CLEAR, SECURE = 8080, 8443  # the ports of a site
 
@@ -292,3 +292,30 @@ class Site:
             arrived = Path(self.nginx.root, f"f-{number}")
             assert error or arrived.read_bytes() == path.read_bytes()
         return [error for error in ends if error]
+
+
+def queued(made: Site) -> list[int]:
+    """The bytes that the kernel at the near end has yet to see acknowledged, by connection."""
+    lines = made.link.near.run("cat", "/proc/net/tcp").splitlines()[1:]
+    return [waiting for line in lines if (waiting := int(line.split()[4].partition(":")[0], 16))]
+
+
+# Sends two small files, on a connection that was kept alive and on a new one, and never ends: path, URL, certificate.
+SENDER = """
+import io, sys, threading
+from resto_wsgi.hosts import Host
+from resto_wsgi.transports.http.security import Security
+from resto_wsgi.transports.http.transport import HttpTransport
+path, url, certificate = sys.argv[1:]
+transport = HttpTransport(60, Security(ca_bundle=certificate))
+def put(name, size):
+    with open(path, "rb", buffering=0) as file:
+        transport.put(Host(url, url), name, file, size, 1e9)
+put("warm", 100)
+print("warm", flush=True)
+sys.stdin.readline()
+for name in ("kept", "new"):
+    threading.Thread(target=put, args=(name, 1000), daemon=True).start()
+print("sent", flush=True)
+sys.stdin.readline()
+"""

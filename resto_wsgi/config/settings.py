@@ -110,7 +110,7 @@ class Settings(UploadSettings):
         default=2.0,
         metadata=row(
             "RESTO_TIMEOUT",
-            "Seconds without progress (connecting, or no byte moved) after which a media server is given up.",
+            "Seconds without progress (connecting, or no byte that arrives) after which a media server is given up.",
             seconds,
             read=read_number,
             default="2",

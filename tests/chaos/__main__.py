@@ -1,7 +1,7 @@
 """``python tests/chaos``: run the parts, print the table, and exit with 1 where one of them found something.
 
---short                 what ``make test`` runs, in about 90 s; without it about three quarters of an hour
---only PART[,PART]      simulation, kill, partitions, disk, outage, model
+--short                 what ``make test`` runs, in about 90 s; without it about an hour
+--only PART[,PART]      simulation, kill, partitions, disk, outage, links, model
 --seed N                draw the same; what the machine makes of it may differ
 --kills N, --seconds N, --owed N, --histories N, --model-seconds N
                         how much of kill, partitions, outage, simulation, model

@@ -31,7 +31,7 @@ from .rig import TESTS, environment
 
 __all__ = ["PARTS", "Run", "Sizes", "main"]
 
-PARTS = ("simulation", "kill", "partitions", "disk", "outage", "model")
+PARTS = ("simulation", "kill", "partitions", "disk", "outage", "links", "model")
 MOUNTING = ("disk", "model")
 END_WITHIN = 20.0  # seconds from SIGTERM to SIGKILL
 LIMIT_SHORT, LIMIT_FULL = 150.0, 1800.0  # seconds for one part
@@ -188,6 +188,10 @@ def _do(part: str, folder: str, seed: int, sizes: Sizes, own_mounts: bool) -> Fi
         from . import full_disk
 
         return full_disk.run(folder, seed=seed, own_mounts=own_mounts)
+    if part == "links":
+        from . import slow_links
+
+        return slow_links.run(folder, seed=seed)
     if part == "model":
         return _model(folder, seed, sizes, own_mounts)
     from . import outage

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from links import Site, need_links
+from links import SENDER, Site, need_links, queued
 from servers import eventually, need
 
 TIMEOUT = 2.0  # seconds: the default of the settings
@@ -117,26 +117,6 @@ def test_a_link_that_is_cut_before_is_given_up_in_time(site: Sites) -> None:
         assert HASTY <= time.monotonic() - begun < 3 * HASTY
 
 
-SENDER = """
-import io, sys, threading
-from resto_wsgi.hosts import Host
-from resto_wsgi.transports.http.security import Security
-from resto_wsgi.transports.http.transport import HttpTransport
-path, url, certificate = sys.argv[1:]
-transport = HttpTransport(60, Security(ca_bundle=certificate))
-def put(name, size):
-    with open(path, "rb", buffering=0) as file:
-        transport.put(Host(url, url), name, file, size, 1e9)
-put("warm", 100)
-print("warm", flush=True)
-sys.stdin.readline()
-for name in ("kept", "new"):
-    threading.Thread(target=put, args=(name, 1000), daemon=True).start()
-print("sent", flush=True)
-sys.stdin.readline()
-"""
-
-
 @pytest.mark.parametrize("tls", [False, True])
 def test_what_a_dead_sender_left_in_its_kernel_is_not_carried_out(site: Sites, tmp_path: Path, tls: bool) -> None:
     """The link was cut when it was sent, and is back when the sender is dead: whoever goes on may have deleted it."""
@@ -165,9 +145,3 @@ def test_what_a_dead_sender_left_in_its_kernel_is_not_carried_out(site: Sites, t
     made.link.mend()
     assert made.upload(1, 10) == []
     assert not [name for name in ("kept", "new") if Path(made.nginx.root, name).exists()]
-
-
-def queued(made: Site) -> list[int]:
-    """The bytes that the kernel at the near end has yet to see acknowledged, by connection."""
-    lines = made.link.near.run("cat", "/proc/net/tcp").splitlines()[1:]
-    return [waiting for line in lines if (waiting := int(line.split()[4].partition(":")[0], 16))]

@@ -26,7 +26,7 @@ from ...names import quote
 from ...transports.http import headers as http_headers
 from ...transports.http.connection import BLOCK, Bounded, Origin, Pools
 from ...transports.http.errand import FAULTS, READ_REMEDIES, Answer, Errand
-from ...transports.http.flight import Flight
+from ...transports.http.flight import CLOSED, TIMED_OUT, Flight
 from ...transports.http.job import HttpJob, Requests
 from ...transports.http.outgoing import Outgoing, request_head
 from ...transports.http.progress import Exchange
@@ -114,8 +114,11 @@ class NodeTransport(HttpTransport):
             connection = origin.lease()
             used = connection.sock is not None
             try:
-                return _ask(origin, connection, errand, method, self._read_head(origin, method, target, fields))
-            except ConnectionError:
+                reading = _ask(origin, connection, errand, method, self._read_head(origin, method, target, fields))
+                if not used or reading.status != TIMED_OUT:
+                    return reading
+                reading.close()
+            except CLOSED:
                 if not used:
                     raise
             head = self._read_head(origin, method, target, fields)  # anew: a signature is good once

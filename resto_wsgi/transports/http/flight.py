@@ -27,7 +27,7 @@ from .outgoing import Outgoing
 from .progress import Exchange, NoAnswer, Progress
 from .reply import Head, open_reply, read_head
 
-__all__ = ["Flight"]
+__all__ = ["CLOSED", "TIMED_OUT", "Flight"]
 
 SMALL = 64 * 1024  # bytes of a body that goes out with the head of its request
 SPAN = 4 * 1024 * 1024  # bytes after which a host that takes all at once lets the others have their turn
@@ -36,6 +36,7 @@ TIMED_OUT = 408  # RFC 9110, section 15.5.9
 END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 # RFC 9110, section 15.2: to be passed over, even if not asked for
 CONTINUE = re.compile(rb"HTTP/[^ \t\r\n]*[ \t]+100(?![0-9])")
+# What ends a connection that was kept alive, and closed by the host meanwhile; the others are TLS's words for it.
 CLOSED = (ConnectionError, ssl.SSLZeroReturnError, ssl.SSLEOFError)
 
 

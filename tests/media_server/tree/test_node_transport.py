@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_hosts import answering
 from servers import Node
 from trees import ask, ask_json, held
 
@@ -130,6 +131,25 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_anew(transport: NodeTr
             assert reading.text(10) == b""
     with pytest.raises(DeliveryError):
         get(transport, faulty("reset"))
+
+
+def test_a_read_that_is_answered_408_on_a_connection_that_was_kept_is_repeated(
+    transport: NodeTransport, faulty: Any
+) -> None:
+    """The host had ended the connection while it was idle; on a new one it is an answer like any other."""
+    good, late = (b"HTTP/1.1 %s\r\nContent-Length: 3\r\n\r\ncat" % status for status in (b"200 OK", b"408 Late"))
+
+    def script(*answers: bytes) -> Callable[..., None]:
+        return lambda connection, reader: answering(*answers)(server, connection, reader)
+
+    server = faulty(script(good, late), script(good), script(late))
+    for _ in range(2):
+        with get(transport, server) as reading:
+            assert (reading.status, reading.text(10)) == (200, b"cat")
+    transport.close()
+    with get(transport, server) as reading:
+        assert reading.status == 408
+    assert server.connections == 3
 
 
 @pytest.mark.parametrize(("status", "reason"), [(403, "answered 403"), (508, LOOP_REASON)])
