@@ -6,13 +6,9 @@ it concerns. If nobody runs who could take that order, the host is noted as not 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
 from collections.abc import Callable
 
-from .. import bodies
-from ..ledger import Effect
 from .belief import AWAY, FULL
 from .plan import Step
 from .setup import FOLDER
@@ -20,7 +16,6 @@ from .site import PASSED_BY, Site
 
 __all__ = ["Administrator"]
 
-UNDER_WAY = 0.6  # seconds that links delay what somebody changes the master under
 SIZE = 3_000  # bytes of what is put by hand
 SECRET = b"nobody outside may read this"
 
@@ -40,8 +35,6 @@ class Administrator:
             "leave": lambda step: site.configure({step.what["host"]}),
             "join": lambda step: site.configure(set()),
             "by hand": self._by_hand,
-            "by hand, under way": self._under_way,
-            "lost and found": self._lost_and_found,
             "symbolic link": self._symbolic_link,
             "decomposed name": self._decomposed,
         }
@@ -110,63 +103,8 @@ class Administrator:
             return PASSED_BY
         for host in site.configured:
             site.lose(host.number, "a file was put by hand")
-        self._write(name, f"{site.belief.value_of(step)}")
+        site.put_by_hand(name, site.belief.value_of(step), SIZE)
         return f"{name} written; " + "; ".join(site.sync(host.number) for host in site.configured)
-
-    def _write(self, name: str, value: str) -> None:
-        """Replace a file as rsync does: whole, and without a word to anybody."""
-        ledger = self._site.belief.ledger
-        path = os.path.join(self._site.media, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        aside = os.path.join(os.path.dirname(path), ".by-hand")
-        with open(aside, "wb") as file:
-            file.write(bodies.make(value, SIZE))
-        operation = ledger.begin(name, value)
-        os.replace(aside, path)
-        ledger.end(operation, Effect.DONE)
-
-    def _under_way(self, step: Step) -> str:
-        """Replace a file while it is being sent: the hosts that it goes to are promised to get the new one."""
-        site = self._site
-        with site.all_quiet() as quiet:
-            if not quiet or not self._all_is_well():
-                return PASSED_BY
-        links = [server.link for server in site.servers.values() if server.link]
-        for link in links:
-            link.set("delay", seconds=UNDER_WAY / 2)
-        name = f"by-hand/{step.number}.bin"
-        site.operate(Step(step.number, "overwrite", {"by": 0, "name": name, "size": SIZE}), lambda told: None)
-        time.sleep(UNDER_WAY / 3)
-        self._write(name, f"{site.belief.value_of(step)}-hand")
-        missed = site.is_quiet()
-        for link in links:
-            link.set("pass")
-        if missed:  # it was sent before, and nobody looks again
-            for host in site.configured:
-                site.lose(host.number, "a file was put by hand")
-        return "too late" if missed else "replaced while it was sent"
-
-    def _all_is_well(self) -> bool:
-        """True where every host would be sent a file at once."""
-        site, process = self._site, self._site.processes["writer 0"]
-        if site.setup.mode != "hybrid" or site.media in site.hidden or site.unsynced or not process.ready:
-            return False
-        if any(
-            server.pid is None or (server.link and server.link.mode.kind != "pass") for server in site.servers.values()
-        ):
-            return False
-        told = process.answer_to("status", 5.0, names=[])
-        return bool(told and told["effect"] == "told" and all(line[:2] == ["up", 0] for line in told["hosts"].values()))
-
-    def _lost_and_found(self, step: Step) -> str:
-        """What every ext4 has at its top, and a start of the application after that (line 2)."""
-        site = self._site
-        if site.media in site.hidden:
-            return PASSED_BY
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.join(site.media, "lost+found"), 0)
-        site.restart(lambda: None)
-        return "made"
 
     def _symbolic_link(self, step: Step) -> str:
         """A link to a file that is nobody's business, and one to a folder (line 18)."""

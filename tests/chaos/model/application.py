@@ -106,6 +106,7 @@ class Application:
         content = bodies.make(ask["value"], ask["size"])
         request = Request.blank("/", POST={"file": ("upload.bin", content)}, environ={"model.do": ask["do"]})
         answer = request.get_response(self._upload)
+        _ = answer.body  # read to its end, and closed, as a server does
         if answer.status_int == 200:
             return {"effect": "done", "name": answer.headers["X-Name"]}
         return {"effect": answer.headers.get("X-Effect", "none"), "error": answer.status}

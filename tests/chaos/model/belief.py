@@ -50,8 +50,11 @@ class Belief:
         """Return the id of the content that a step sends."""
         return f"m{self._seed}-{step.number}"
 
-    def end(self, step: Step, operation: Operation, answer: dict[str, Any] | None) -> str:
-        """Note what the client was told, None where its process died; return it in words."""
+    def end(self, step: Step, operation: Operation, answer: dict[str, Any] | None, *, stopped: bool = False) -> str:
+        """Note what the client was told, None where its process died; return it in words.
+
+        ``stopped``: its process was stopped for a while, so that it had to wait.
+        """
         effect = "no answer" if answer is None else answer["effect"]
         with self._lock:
             self.answers[effect] += 1
@@ -60,7 +63,7 @@ class Belief:
         else:
             self._end(step, operation, answer)
         if answer is not None:
-            self._judge_answer(step, operation, answer)
+            self._judge_answer(step, operation, answer, stopped)
         words = [effect, (answer or {}).get("name", ""), (answer or {}).get("error", "")]
         return ": ".join(word for word in words if word)
 
@@ -86,14 +89,19 @@ class Belief:
 
     def _end(self, step: Step, operation: Operation, answer: dict[str, Any] | None) -> None:
         effect = Effect(answer["effect"]) if answer else Effect.PERHAPS
-        if effect is Effect.NONE and self.in_trouble(AWAY, since=operation.begun):
+        if effect is Effect.NONE and self.in_trouble(*self._excuses(step), since=operation.begun):
             effect = Effect.PERHAPS
         name = answer.get("name") if answer and effect is Effect.DONE else None
         self.ledger.end(operation, effect, name=name)
 
-    def _judge_answer(self, step: Step, operation: Operation, answer: dict[str, Any]) -> None:
+    def _excuses(self, step: Step) -> tuple[str, ...]:
+        """For what a refusal promises nothing: a withdrawal, too, has to be recorded first (line 17)."""
+        withdraws = step.kind.startswith("upload") and 17 not in self._setup.lines
+        return (AWAY, FULL) if withdraws else (AWAY,)
+
+    def _judge_answer(self, step: Step, operation: Operation, answer: dict[str, Any], stopped: bool) -> None:
         took = time.monotonic() - operation.begun
-        if took > (PATIENCE if 6 in self._setup.lines else AT_MOST):
+        if not stopped and took > (PATIENCE if 6 in self._setup.lines else AT_MOST):
             self.problems.append(f"step {step.number} waited {took:.0f} s for its answer")
         if "defect" in answer:
             self.problems.append(f"step {step.number} raised what is not promised: {answer['defect']}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import os
 import random
@@ -23,8 +24,8 @@ from resto_wsgi import Replicator
 
 __all__ = ["MUTANTS", "Mutant", "install", "spoil"]
 
-NAPS = 0.7  # how often a call of the file system takes a nap where nothing is locked
-NAP = 0.05  # seconds at most: what a busy machine does to a thread
+NAPS = 0.8  # how often a call of the file system takes a nap where nothing is locked
+NAP = 0.08  # seconds at most: what a busy machine does to a thread
 REMEMBERED = 2.0  # seconds for which the state of an opened file is believed
 HALF = 0.1  # seconds between the two halves of a file that is written in place
 
@@ -104,34 +105,40 @@ def _key(path: Any, folder: int | None, media_root: str) -> tuple[int, str] | No
     """A file of the media root and this thread; None of anything else."""
     if not isinstance(path, (str, bytes)):
         return None
-    where = os.fsdecode(path)
-    if folder is not None:
-        where = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), where)
+    where = _path(path, folder)
     inside = where.startswith(f"{media_root}/") and not where.startswith(f"{media_root}/.resto")
     return (threading.get_ident(), where) if inside else None
+
+
+def _path(path: str | bytes, folder: int | None) -> str:
+    """Return a path that is relative to an open folder."""
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}") if folder is not None else "", os.fsdecode(path))
 
 
 def _write_in_place(media_root: str) -> None:
     """A name is given to a file by copying the file there, half by half."""
     for name in ("link", "replace"):
-        real = getattr(os, name)
+        setattr(os, name, _copying(name, getattr(os, name), media_root))
 
-        def give(source: Any, target: Any, real: Any = real, name: str = name, **keywords: Any) -> None:
-            if _key(target, keywords.get("dst_dir_fd"), media_root) is None or keywords:
-                real(source, target, **keywords)
-                return
-            if name == "link" and os.path.lexists(target):
-                raise FileExistsError(target)
-            with open(source, "rb") as file:
-                content = file.read()
-            with open(target, "wb", buffering=0) as file:
-                file.write(content[: len(content) // 2])
-                time.sleep(HALF)
-                file.write(content[len(content) // 2 :])
-            if name == "replace":
-                os.unlink(source)
 
-        setattr(os, name, give)
+def _copying(name: str, real: Callable[..., None], media_root: str) -> Callable[..., None]:
+    def give(source: Any, target: Any, **keywords: Any) -> None:
+        if _key(target, keywords.get("dst_dir_fd"), media_root) is None:
+            real(source, target, **keywords)
+            return
+        source, target = _path(source, keywords.get("src_dir_fd")), _path(target, keywords.get("dst_dir_fd"))
+        if name == "link" and os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "there is a file", target)
+        with open(source, "rb") as file:
+            content = file.read()
+        with open(target, "wb", buffering=0) as file:
+            file.write(content[: len(content) // 2])
+            time.sleep(HALF)
+            file.write(content[len(content) // 2 :])
+        if name == "replace":
+            os.unlink(source)
+
+    return give
 
 
 def _say_that_all_is_well(media_root: str) -> None:

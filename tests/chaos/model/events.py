@@ -28,10 +28,8 @@ LINES = {
     12: "our own node's disk is not mounted for a while",
     13: "a folder that becomes a file, and the reverse",
     14: "an overwrite within a second, of the same size: another validator",
-    17: "a full disk: a delete is taken",
-    18: "symbolic links in MEDIA_ROOT",
+    17: "a full disk: a delete is taken, and what was published is withdrawn",
     19: "a name in another Unicode form",
-    20: "an ASCII locale",
 }
 
 Draw = Callable[[random.Random, Setup], dict[str, Any]]
@@ -144,7 +142,7 @@ def _every() -> Iterator[Event]:
     yield Event("leave", 2, _victim, _several, ends="join", lasts=(10, 40))
     yield Event("by hand", 2, fits=_kept)
     yield Event("by hand, under way", 2, fits=_all(_kept, lambda setup: setup.proxied))
-    yield Event("unreadable", 2, folder, _kept, line=1)
+    yield Event("unreadable", 2, fits=_kept, line=1)
     yield Event("lost and found", 2, fits=_kept, line=2)
     yield Event("hide folder", 4, folder, _all(_mounts, _kept), ends="show folder", lasts=(8, 30), line=9)
     yield Event("move folder away", 4, folder, _kept, ends="move folder back", lasts=(8, 30), line=9)
@@ -161,7 +159,10 @@ def _every() -> Iterator[Event]:
         lasts=(5, 20),
         line=12,
     )
-    yield Event("symbolic link", 3, fits=_kept, line=18)
+    yield Event("symbolic link", 3, fits=_kept)
+    yield Event("stopped with a name", 3, fits=_all(_kept, lambda setup: setup.proxied), line=6)
+    yield Event("folder to file", 3, fits=_all(_kept, lambda setup: "nginx" not in setup.kinds), line=13)
+    yield Event("twice in a second", 3, line=14)
     yield Event("decomposed name", 2, fits=_kept, line=19)
 
 

@@ -1,30 +1,31 @@
-"""What breaks by itself in a site, and what puts it right: processes, links, disks and folders.
+"""What breaks by itself in a site, and what puts it right: processes, links, and disks that are full.
 
-Each kind of step has a method, which says in words what it did; what people do is in ``administrator``. A fault that
-does not fit the moment (what it would kill is dead already) is passed by. ``mend`` puts everything right that a history
-has left broken, but for what is to stay broken while all else is judged.
+Each kind of step has a method, which says in words what it did; disks and folders that go away are in ``folders``, what
+people do in ``administrator``, what needs several hands in ``rehearsed``. A fault that does not fit the moment (what it
+would kill is dead already) is passed by. ``mend`` puts everything right that a history has left broken, but for what is
+to stay broken while all else is judged.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 from collections.abc import Callable
 
-from ..disks import hide, show
 from ..rig import wait_until
 from .administrator import Administrator
 from .belief import AWAY, FULL
+from .folders import Folders
 from .look import look
 from .machines import wait_for_quiet
 from .plan import Step
+from .rehearsed import Rehearsed
 from .site import PASSED_BY, Site
 
 __all__ = ["Faults"]
 
 QUIET = 0.4  # seconds without a change in the hosts, after which nothing that was under way still comes
 HELD_WITHIN = 60.0  # seconds in which a link has passed on what it holds
+STEADY = 1_000_000  # bytes a second: slow, but every file gets through
 
 
 class Faults:
@@ -32,6 +33,8 @@ class Faults:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._folders = Folders(site)
+        self._rehearsed = Rehearsed(site, self._folders)
         self._kinds: dict[str, Callable[[Step], str]] = {
             "kill": self._kill,
             "start": self._start,
@@ -40,17 +43,10 @@ class Faults:
             "link": self._set_link,
             "fill": self._fill,
             "empty": self._empty,
-            "hide master": self._hide_master,
-            "show master": self._show_master,
-            "hide host": self._hide_host,
-            "show host": self._show_host,
-            "hide folder": self._hide_folder,
-            "show folder": self._show_folder,
-            "move folder away": self._move_away,
-            "move folder back": self._move_back,
-            "unreadable": self._unreadable,
-            **Administrator(site).kinds,
             "look": lambda step: look(self._site),
+            **self._folders.kinds,
+            **Administrator(site).kinds,
+            **self._rehearsed.kinds,
         }
 
     @property
@@ -69,13 +65,11 @@ class Faults:
             process.thaw()
         for server in site.servers.values():
             server.signal(signal.SIGCONT)
-            self._mend_link(server.label)
+            if server.link:
+                server.link.set("pass")
         for disk in site.disks.values():
             disk.empty()
-        for folder in list(site.away - site.mute.keys()):
-            self._bring_back(folder)
-        for path in list(site.hidden):
-            self._show(path)
+        self._folders.bring_all_back()
         site.belief.end_trouble(AWAY, FULL)
         for host in site.hosts:
             host.start()
@@ -83,9 +77,12 @@ class Faults:
         if site.left_out:
             site.configure(set())
         site.start_processes()
-        if 11 not in site.setup.lines:
-            self.wait_for_late()
+        self.wait_for_late()
         wait_for_quiet([server.root for server in site.servers.values()], QUIET)
+        if 11 in site.setup.lines:
+            self._rehearsed.send_late()
+        if 3 in site.setup.lines:
+            self._slow_down()
 
     def wait_for_late(self) -> None:
         """Return when the links hold nothing any more."""
@@ -94,13 +91,15 @@ class Faults:
 
     def make_readable(self) -> None:
         """Mend what stayed broken while all else was judged."""
-        site = self._site
-        for path in site.mute:
-            os.chmod(os.path.join(site.media, path), 0o755)
-            site.away.discard(path)
-        site.mute.clear()
+        self._folders.make_readable()
 
-    # Processes and servers
+    def _slow_down(self) -> None:
+        """Have everything sent once more, over links that stay slow (line 3)."""
+        for server in self._site.servers.values():
+            if server.link:
+                server.link.set("slow", rate=STEADY)
+        for host in self._site.hosts:
+            self._site.lose(host.number, "everything is to be sent over a slow link")
 
     def _kill(self, step: Step) -> str:
         process = self._site.processes.get(step.what["who"])
@@ -117,7 +116,7 @@ class Faults:
             if site.processes[who].runs or site.media in site.hidden:
                 return PASSED_BY
             site.launch(site.processes[who])
-        elif site.servers[who].pid is None:
+        elif site.servers[who].pid is None and site.servers[who].root not in site.hidden:
             site.servers[who].launch()
         return "started"
 
@@ -145,13 +144,6 @@ class Faults:
         link.set(step.what.get("mode", "pass"), **mode)
         return "set"
 
-    def _mend_link(self, label: str) -> None:
-        link = self._site.servers[label].link
-        if link is not None and not (3 in self._site.setup.lines and link.mode.kind == "slow"):
-            link.set("pass")
-
-    # Disks and folders
-
     def _fill(self, step: Step) -> str:
         for label, disk in self._site.disks.items():
             if label == "master":
@@ -164,110 +156,3 @@ class Faults:
             disk.empty()
         self._site.belief.end_trouble(FULL)
         return "empty"
-
-    def _hide(self, path: str) -> bool:
-        if path in self._site.hidden or not os.path.isdir(path):
-            return False
-        hide(path)
-        self._site.hidden.add(path)
-        return True
-
-    def _show(self, path: str) -> bool:
-        if path not in self._site.hidden:
-            return False
-        show(path)
-        self._site.hidden.discard(path)
-        return True
-
-    def _hide_master(self, step: Step) -> str:
-        site = self._site
-        if (
-            site.media in site.hidden
-            or site.away
-            or not all(process.started for process in site.processes.values() if process.runs)
-        ):
-            return PASSED_BY
-        site.belief.begin_trouble(AWAY)
-        return "not mounted" if self._hide(site.media) else PASSED_BY
-
-    def _show_master(self, step: Step) -> str:
-        if not self._show(self._site.media):
-            return PASSED_BY
-        self._site.belief.end_trouble(AWAY)
-        return "mounted"
-
-    def _hide_host(self, step: Step) -> str:
-        """A stock server takes and loses files meanwhile; our own node refuses them (line 12)."""
-        host = self._site.hosts[step.what["host"]]
-        if host.servers[0].pid is None or not self._hide(host.servers[0].root):
-            return PASSED_BY
-        if host.kind == "nginx":
-            self._site.lose(host.number, "its disk was not mounted")
-        return "not mounted"
-
-    def _show_host(self, step: Step) -> str:
-        host = self._site.hosts[step.what["host"]]
-        if not self._show(host.servers[0].root):
-            return PASSED_BY
-        return "mounted; " + self._site.sync(host.number) if host.kind == "nginx" else "mounted"
-
-    def _hide_folder(self, step: Step) -> str:
-        return self._take_away(step.what["folder"], lambda path: self._hide(path))
-
-    def _show_folder(self, step: Step) -> str:
-        return self._give_back(step.what["folder"])
-
-    def _move_away(self, step: Step) -> str:
-        def move(path: str) -> None:
-            os.rename(path, self._aside)
-            os.mkdir(path)
-
-        return self._take_away(step.what["folder"], move)
-
-    def _move_back(self, step: Step) -> str:
-        return self._give_back(step.what["folder"])
-
-    @property
-    def _aside(self) -> str:
-        return os.path.join(os.path.dirname(self._site.media), "aside")
-
-    def _take_away(self, folder: str, take: Callable[[str], object]) -> str:
-        """Nobody saves in a folder while it goes, or while it is away."""
-        site = self._site
-        path = os.path.join(site.media, folder)
-        with site.all_quiet() as quiet:
-            if not quiet or site.away or site.media in site.hidden or not os.path.isdir(path):
-                return PASSED_BY
-            take(path)
-            site.away.add(folder)
-        return "gone"
-
-    def _give_back(self, folder: str) -> str:
-        """Look first whether anything was concluded from what is not there."""
-        if folder not in self._site.away - self._site.mute.keys() or self._site.media in self._site.hidden:
-            return PASSED_BY
-        seen = look(self._site)
-        self._bring_back(folder)
-        return f"back; {seen}"
-
-    def _bring_back(self, folder: str) -> None:
-        site = self._site
-        path = os.path.join(site.media, folder)
-        site.away.discard(folder)
-        if self._show(path):
-            return
-        if found := [entry for entry in os.listdir(path) if not entry.startswith(".")]:
-            site.belief.problems.append(f"{found} were made in {folder} while it was away")
-            shutil.rmtree(path)
-        else:
-            os.rmdir(path)
-        os.rename(self._aside, path)
-
-    def _unreadable(self, step: Step) -> str:
-        """A folder that we may not read, until everything else is judged (line 1)."""
-
-        def forbid(path: str) -> None:
-            os.chmod(path, 0)
-            self._site.mute[step.what["folder"]] = "it may not be read"
-
-        return self._take_away(step.what["folder"], forbid)

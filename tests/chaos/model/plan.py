@@ -31,7 +31,6 @@ ODD = (
     "x" * 200,
     "d/" * 30 + "f",
 )
-CLASHING = ("swap", "swap/inner", "swap/inner/most")
 SIZES = (0, 100, 100, 2_000, 2_000, 20_000, 20_000, 200_000, 1_000_000)  # bytes
 LATELY = 25  # names
 LARGE = 5_000_000  # bytes: a node passes it on while it comes
@@ -123,15 +122,13 @@ def _operation(chance: random.Random, setup: Setup, place: int, written: list[st
 
 
 def _name(chance: random.Random, setup: Setup, place: int, written: list[str]) -> str:
-    """A name that is written often, an odd one, one that clashes with others, a new one, or one of lately."""
+    """A name that is written often, an odd one, a new one, or one of lately."""
     draw = chance.random()
     if setup.hot:
         return chance.choice(HOT[: setup.hot])
     if draw < 0.12:
         return chance.choice(ODD)
-    if draw < 0.3 and 13 in setup.lines:
-        return chance.choice(CLASHING)
-    if draw < 0.55:
+    if draw < 0.5:
         return f"{FOLDER if place % 3 else 'new'}/{place}.bin"
     return chance.choice((*HOT, *written[-LATELY:]))
 

@@ -39,6 +39,7 @@ class Process:
         self.label = label
         self.log = os.path.join(folder, f"{label.replace(' ', '-')}.log")
         self.frozen = False
+        self._thawed = 0.0  # when it last went on
         self.left: list[str] = []  # what it had open when it had closed all
         self.launched = 0.0  # when, as time.monotonic tells it
         self.refusal = ""  # what it said when it did not start
@@ -152,8 +153,12 @@ class Process:
             self.frozen = True
             self._process.send_signal(signal.SIGSTOP)
 
+    def was_frozen(self, since: float) -> bool:
+        """True where it was stopped at some time since then."""
+        return self.frozen or self._thawed >= since
+
     def thaw(self) -> None:
-        self.frozen = False
+        self.frozen, self._thawed = False, time.monotonic()
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 

@@ -34,8 +34,9 @@ SITES = (
 class Setup:
     """The site of one history. ``disk`` is what lies on a small one: "", "master" or "host"; ``lines`` are switched on.
 
-    ``mounts``: something may be mounted here. ``patient``: in the end it is left to the workers. ``hot``: only so many
-    names are written, 0 for as many as come. ``broken`` is how the product is broken, "" if it is not.
+    ``ascii_only``: the locale of the application is. ``mounts``: something may be mounted here. ``patient``: in the end
+    it is left to the workers. ``hot``: only so many names are written, 0 for as many as come. ``broken`` is how the
+    product is broken, "" if it is not.
     """
 
     mode: str
@@ -49,6 +50,7 @@ class Setup:
     disk: str = ""
     mounts: bool = False
     patient: bool = False
+    ascii_only: bool = False
     hot: int = 0
     lines: frozenset[int] = frozenset()
     broken: str = ""
@@ -91,6 +93,7 @@ def draw_setup(
         "proxied": chance.random() < 0.6,
         "disk": chance.choice(("master", "host", "", "")),
         "patient": chance.random() < 0.1,
+        "ascii_only": chance.random() < 0.15,
     }
     drawn |= given
     if not mounts:

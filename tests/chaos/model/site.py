@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .. import bodies
 from ..disks import Disk, show
+from ..ledger import Effect
 from ..rig import wait_until
 from .belief import AWAY, FULL, Belief
 from .machines import Host, Server, make_hosts
@@ -77,7 +79,7 @@ class Site:
             self.settings(background=process.label == "worker" or self.setup.background),
             broken=self.setup.broken,
             plain=bool(self.setup.lines & {1, 2}),
-            ascii_only=20 in self.setup.lines and process.label == "worker",
+            ascii_only=self.setup.ascii_only,
         )
 
     def end_processes(self) -> None:
@@ -144,6 +146,10 @@ class Site:
         """True where a name lies in a folder that is not there just now."""
         return any(name.startswith(f"{folder}/") for folder in self.away)
 
+    def is_starting(self) -> bool:
+        """True while some process has no replicator yet."""
+        return any(process.runs and not process.started for process in self.processes.values())
+
     def operator(self) -> Process | None:
         """Return a process that takes orders."""
         return next((process for process in self.processes.values() if process.ready), None)
@@ -165,7 +171,8 @@ class Site:
             what["value"] = self.belief.value_of(step)
 
         def told(answer: Answer | None) -> None:
-            note(self.belief.end(step, operation, answer))
+            stopped = process.was_frozen(operation.begun)
+            note(self.belief.end(step, operation, answer, stopped=stopped))
 
         process.ask(step.kind, told, **what)
 
@@ -208,6 +215,19 @@ class Site:
         """A host is owed what it lost."""
         self.unsynced.pop(number, None)
         self.belief.spoilt = len(self.unsynced)
+
+    # By hand
+
+    def put_by_hand(self, name: str, value: str, size: int) -> None:
+        """Put a file into the media root as rsync does: whole, and without a word to anybody."""
+        path = os.path.join(self.media, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        aside = os.path.join(os.path.dirname(path), ".by-hand")
+        with open(aside, "wb") as file:
+            file.write(bodies.make(value, size))
+        operation = self.belief.ledger.begin(name, value)
+        os.replace(aside, path)
+        self.belief.ledger.end(operation, Effect.DONE)
 
     # The outbox
 
