@@ -313,15 +313,25 @@ class Replicator:
 
     # For a media server, which keeps the master itself
 
-    def carry(self, name: str, change: Callable[[], object], *, gone: bool, later: bool, way: str = "") -> Outcome:
+    def carry(
+        self,
+        name: str,
+        change: Callable[[], object],
+        *,
+        gone: bool,
+        later: bool,
+        way: str = "",
+        along: object = None,
+    ) -> Outcome:
         """Owe a name to every host, have ``change`` publish or delete it on the master, then make the hosts match.
 
         The caller holds the lock of the name. ``change`` raises where the master is as it was, and nothing is owed for
         it then. ``gone`` leaves a tombstone; ``later`` leaves the hosts to the worker, which the caller wakes when he
-        has let go of the name; ``way`` is kept with what is owed, see ``Outbox.way``. Returns, for each host, what came
-        of it. Raises OutboxError, MediaRootError.
+        has let go of the name; ``way`` is kept with what is owed, see ``Outbox.way``; ``along`` is given to the
+        transport with each delivery that is made now, and is looked at by nobody else. Returns, for each host, what
+        came of it. Raises OutboxError, MediaRootError.
         """
-        return self._publisher.carry(name, change, gone=gone, later=later, way=way)
+        return self._publisher.carry(name, change, gone=gone, later=later, way=way, along=along)
 
     # Policy
 

@@ -194,9 +194,9 @@ class MediaServer:
             sha256 = body.copy_to(staged.write, arrival.took)
             staged.seal(arrival.mtime_ns, sha256=sha256, generation=version.generation, exact=version.exact)
             # Sealed before the name is held: its fsync would make everybody wait who wants the name.
-            with self.role.changing(name, passing) as change:
+            with self.role.changing(name, arrival.passing) as change:
                 _judge(environ, change, version.generation)
-                lines = self.role.publish(name, change, staged, passing)
+                lines = self.role.publish(name, change, staged, arrival.passing)
         return self.role.answer(environ, name, lines, created=not change.taken)
 
     def _delete(self, environ: WSGIEnvironment, body: FileBody) -> Answer:

@@ -27,12 +27,14 @@ Owed = Mapping[Host, Delivery]
 class Attempt(NamedTuple):
     """What came of one delivery: ``error`` is None where the host matched the master, else why it does not.
 
-    ``delivery`` is None where nothing is owed any more, so that this tells something of the host alone.
+    ``delivery`` is None where nothing is owed any more, so that this tells something of the host alone. ``value`` is
+    what the transport brought back, for whoever gave it something along.
     """
 
     host: Host
     delivery: Delivery | None
     error: DeliveryError | None
+    value: object = None
 
 
 Outcome = Mapping[Host, Attempt]
@@ -43,19 +45,21 @@ Outcome = Mapping[Host, Attempt]
 class Batch:
     """``deliveries``, of which up to ``at_once`` are under way at the same time, until ``go_on`` says no.
 
-    ``first_alone``: the others are begun when the first has ended, so that a host that fails is asked once.
+    ``first_alone``: the others are begun when the first has ended, so that a host that fails is asked once. ``along``
+    is for the transport, see there; nobody else looks at it.
     """
 
     deliveries: Sequence[Delivery]
     at_once: int
     first_alone: bool = False
     go_on: GoOn = lambda error: True
+    along: object = None
 
     @classmethod
-    def of_name(cls, owed: Iterable[Delivery]) -> Batch:
+    def of_name(cls, owed: Iterable[Delivery], along: object = None) -> Batch:
         """Return what a request sends: one name, to all of its hosts at the same time, whoever of them fails."""
         deliveries = tuple(owed)
-        return cls(deliveries, len(deliveries))
+        return cls(deliveries, len(deliveries), along=along)
 
     @classmethod
     def of_host(cls, claimed: Iterable[Delivery], at_once: int, go_on: GoOn) -> Batch:

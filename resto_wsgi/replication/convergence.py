@@ -94,7 +94,7 @@ class Convergence:
         done: list[Delivery] = []
         failed: list[Failure] = []
         news: dict[Host, HostState] = {}
-        for host, delivery, error in attempts:
+        for host, delivery, error, _ in attempts:
             known = news.get(host) or states.get(host)
             if error is None:
                 done += [delivery] if delivery else []
@@ -114,27 +114,27 @@ class Convergence:
         batch = work.batch
         for part, at_once in batch.portions():
             portion = work.each[part]
-            again = self._round(_Round(portion, batch.go_on), at_once)
+            again = self._round(_Round(portion, batch.go_on), at_once, batch.along)
             for _ in range(ROUNDS - 1):
                 if not again:
                     break
                 for each in again:
                     each.carried = True
-                again = self._round(_Round(again), at_once)
+                again = self._round(_Round(again), at_once, batch.along)
             for each in again:
                 host, name = each.delivery.host, each.delivery.name
                 each.end(DeliveryError(host.label, name, TOO_FAST, ours=True))
             if not all(batch.go_on(each.attempt.error) for each in portion if each.attempt is not None):
                 return
 
-    def _round(self, work: _Round, at_once: int) -> list[_Each]:
+    def _round(self, work: _Round, at_once: int, along: object) -> list[_Each]:
         """Look, send and look again; return those whose master changed meanwhile.
 
         Where this is interrupted, those that were sent by then are looked at all the same.
         """
         try:
             with work:
-                self._fanout.run(self._tasks(work), work.ended, at_once)
+                self._fanout.run(self._tasks(work), work.ended, at_once, along)
         finally:
             again = self._look_again(work)
         return again
@@ -188,15 +188,16 @@ class Convergence:
 class _Each:
     """One delivery of a batch under way. ``carried`` where an earlier round has sent it; ``attempt`` when it ended."""
 
-    __slots__ = ("attempt", "begun", "carried", "delivery")
+    __slots__ = ("attempt", "begun", "carried", "delivery", "value")
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.begun = self.carried = False
+        self.value: object = None  # of the last round
         self.attempt: Attempt | None = None
 
     def end(self, error: DeliveryError | None) -> None:
-        self.attempt = Attempt(self.delivery.host, self.delivery, error)
+        self.attempt = Attempt(self.delivery.host, self.delivery, error, self.value)
 
 
 class _Work:
@@ -241,9 +242,10 @@ class _Round:
                 self.seen[name] = master.state
         return self._masters.get(name)
 
-    def ended(self, task: Task, error: DeliveryError | None) -> None:
+    def ended(self, task: Task, error: DeliveryError | None, value: object) -> None:
         """Note how one ended; see ``fanout.Ended``."""
         each = self.tasks[task]
+        each.value = value
         if error is None:
             self.sent.append(each)
         elif error.untouched and each.carried:  # an earlier round was carried out

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from ..errors import DeliveryError
 from ..forks import PerProcess
 from ..hosts import Host
-from ..master.media_root import Master
+from ..master.files import Master
 from ..transports import DrivenTransport, Transport
 from ..transports.driving import Job, drive, finish
 
@@ -47,8 +47,11 @@ class Task:
     work: Callable[[], None] | None = None
 
 
-Ended = Callable[[Task, "DeliveryError | None"], None]
-"""Is told of each task that has ended, in any thread; it must neither wait nor raise."""
+Ended = Callable[[Task, "DeliveryError | None", object], None]
+"""Is told of each task that has ended, why if it failed, and what the transport brought back.
+
+It is called in any thread, and must neither wait nor raise.
+"""
 
 
 class Fanout:
@@ -59,15 +62,15 @@ class Fanout:
         self._driven = transport if isinstance(transport, DrivenTransport) else None
         self._threads: PerProcess[dict[Host, ThreadPoolExecutor]] = PerProcess(dict)  # they do not survive a fork
 
-    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
+    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int, along: object = None) -> None:
         """Do all ``tasks``, up to ``at_once`` at the same time, and return when all have ended.
 
         A task is taken when there is room for it, so whoever makes them can stop making them; room that a thread makes
         is seen when something that is driven has ended. A defect is logged and is a DeliveryError, so that the caller
         can still put things right. Where this thread is interrupted, what it drives is abandoned, and ``ended`` is not
-        told of that; what threads have begun is cut short, and waited for.
+        told of that; what threads have begun is cut short, and waited for. ``along`` is for the transport, see there.
         """
-        run = _Run(iter(tasks), ended, at_once, self._job, self._submit)
+        run = _Run(iter(tasks), ended, at_once, lambda task: self._job(task, along), self._submit)
         try:
             run.go()
         except BaseException:  # a worker that is told to exit: whoever goes on must come after what is under way
@@ -79,13 +82,13 @@ class Fanout:
         for threads in list((self._threads.take() or {}).values()):
             threads.shutdown(wait=True)
 
-    def _job(self, task: Task) -> Job:
+    def _job(self, task: Task, along: object) -> Job:
         driven, master = self._driven, task.master
         if driven is None or task.work is not None:
             return _Waiting(task, self._transport)
         if master is None:
-            return driven.delete_job(task.host, task.name)
-        return driven.put_job(task.host, task.name, master.file, master.size, master.mtime)
+            return driven.delete_job(task.host, task.name, along)
+        return driven.put_job(task.host, task.name, master.file, master.size, master.mtime, along)
 
     def _submit(self, host: Host, work: Callable[[], None]) -> None:
         """Have a thread of the host do the work, or do it here where there is none: too many, or the program ends."""
@@ -181,12 +184,12 @@ class _Run:
             self._submit(task.host, work)
         else:
             del self._driven[job]
-            self._ended(task, job.outcome)
+            self._ended(task, job.outcome, job.value)
         return self._begin()
 
     def _finish(self, job: Job, task: Task) -> None:
         finish(job)
-        self._ended(task, job.outcome)
+        self._ended(task, job.outcome, job.value)
 
 
 class _Waiting:
@@ -198,6 +201,7 @@ class _Waiting:
     def __init__(self, task: Task, transport: Transport) -> None:
         self.cold, self.over = True, False
         self.outcome: DeliveryError | None = None
+        self.value: object = None
         self._task = task
         self._transport = transport
 

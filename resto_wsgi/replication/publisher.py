@@ -117,7 +117,9 @@ class Publisher:
             raise too_few("delete", name, failures, done=done, required=needed)
         sending.report(outcome, "delete")
 
-    def carry(self, name: str, change: Callable[[], object], *, gone: bool, later: bool, way: str) -> Outcome:
+    def carry(
+        self, name: str, change: Callable[[], object], *, gone: bool, later: bool, way: str, along: object
+    ) -> Outcome:
         """See ``Replicator.carry``."""
         sending = self._in_background if later else self._at_once
         before = self._media_root.state(name)
@@ -131,7 +133,7 @@ class Publisher:
             raise
         self._mode.stands(name)
         states = sending.states()
-        outcome = sending.send(owed, 0, states)
+        outcome = sending.send(owed, 0, states, along)
         sending.settle(outcome, states)
         sending.report(outcome, "delete" if gone else "save")
         return outcome

@@ -66,8 +66,11 @@ class Sending(ABC):
         """Return what is known of the hosts, as far as ``send`` and ``settle`` want to be told."""
 
     @abstractmethod
-    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState]) -> Outcome:
-        """Make the hosts match that are owed a name; ``needed`` of them are to succeed if that is possible at all."""
+    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState], along: object = None) -> Outcome:
+        """Make the hosts match that are owed a name; ``needed`` of them are to succeed if that is possible at all.
+
+        ``along`` is for the transport, see there.
+        """
 
     @abstractmethod
     def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
@@ -105,7 +108,7 @@ class AtOnce(Sending):
             log.warning("what is known of the media servers cannot be read: %s", error)
             return {}
 
-    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState]) -> Outcome:
+    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState], along: object = None) -> Outcome:
         """A host that is known to be away is asked only where fewer than ``needed`` would be left.
 
         What is owed to it brings the worker to it, which asks for a sign of life; uploads need not pay for that.
@@ -117,7 +120,7 @@ class AtOnce(Sending):
         if len(owed) - len(away) < needed:
             away = set()
         asked = [delivery for host, delivery in owed.items() if host not in away] if away else owed.values()
-        outcome = {attempt.host: attempt for attempt in self._convergence.converge(Batch.of_name(asked))}
+        outcome = {attempt.host: attempt for attempt in self._convergence.converge(Batch.of_name(asked, along))}
         for delivery in (owed[host] for host in away):
             outcome[delivery.host] = _not_sent(delivery, f"{AWAY}: {states[delivery.host].reason}")
         return outcome
@@ -153,7 +156,7 @@ class InBackground(Sending):
     def states(self) -> Mapping[Host, HostState]:
         return {}
 
-    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState]) -> Outcome:
+    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState], along: object = None) -> Outcome:
         return {host: _not_sent(delivery, LATER) for host, delivery in owed.items()}
 
     def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:

@@ -55,8 +55,13 @@ class Transport(Protocol):
 class DrivenTransport(Transport, Protocol):
     """One whose PUT and DELETE can be driven, many in one thread: the same errands as jobs that were not started."""
 
-    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> Job:
-        """As ``put``; ``file`` is open until the job is over."""
+    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, along: object = None) -> Job:
+        """As ``put``; ``file`` is open until the job is over.
 
-    def delete_job(self, host: Host, name: str) -> Job:
-        """As ``delete``."""
+        ``along`` is what the caller of ``Replicator.carry`` gave along, for a transport that knows what to make of it;
+        None for what the worker delivers, and for all that an application does. Nobody in between looks at it, nor at
+        the job's ``value``, which goes back to that caller.
+        """
+
+    def delete_job(self, host: Host, name: str, along: object = None) -> Job:
+        """As ``delete``, in the same way."""

@@ -11,7 +11,7 @@ import math
 import select
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import DeliveryError
 
@@ -23,12 +23,13 @@ class Job(Protocol):
 
     Under way, ``fd`` is to be watched for the poll events ``wants``, and ``until`` is a time.monotonic(). One thread at
     a time calls; nothing here raises but what interrupts the thread. ``outcome`` is None where an errand that is over
-    has succeeded, else why it has not.
+    has succeeded, else why it has not; ``value`` is what the transport brought back for whoever sent it.
     """
 
     over: bool
     cold: bool
     outcome: DeliveryError | None
+    value: Any
 
     @property
     def fd(self) -> int:

@@ -52,9 +52,11 @@ class Ends:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, DeliveryError | None]] = []
+        self.values: list[object] = []
 
-    def __call__(self, task: Task, error: DeliveryError | None) -> None:
+    def __call__(self, task: Task, error: DeliveryError | None, value: object) -> None:
         self.told.append((task.host.label, error))
+        self.values.append(value)
 
     @property
     def labels(self) -> list[str]:
@@ -80,6 +82,7 @@ class Line:
     ) -> None:
         self.cold = self.over = self.abandoned = False
         self.outcome: DeliveryError | None = None
+        self.value: object = None
         self.wants = select.POLLIN
         self.until = math.inf
         self._connecting = connecting
@@ -129,12 +132,14 @@ class Lines:
 
     def __init__(self, jobs: dict[str, Line] | None = None) -> None:
         self.jobs = jobs or {}
+        self.given: list[object] = []
 
-    def delete_job(self, host: Host, name: str) -> Line:
+    def delete_job(self, host: Host, name: str, along: object = None) -> Line:
+        self.given.append(along)
         return self.jobs[host.label]
 
-    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> Line:
-        return self.jobs[host.label]
+    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, along: object = None) -> Line:
+        return self.delete_job(host, name, along)
 
     def put(self, *arguments: Any) -> None: ...
 
@@ -246,8 +251,8 @@ def test_a_slow_warm_host_does_not_delay_a_warm_one(fanout_of: Any, first: str) 
     quick = Line(begun=lambda: quick.reply())
     ends = Ends()
 
-    def ended(task: Task, error: DeliveryError | None) -> None:
-        ends(task, error)
+    def ended(task: Task, error: DeliveryError | None, value: object) -> None:
+        ends(task, error, value)
         slow.reply()
 
     order = ["slow", "quick"] if first == "slow" else ["quick", "slow"]
@@ -266,8 +271,8 @@ def test_a_host_that_is_cold_does_not_delay_a_warm_one(fanout_of: Any, order: tu
     }
     ends = Ends()
 
-    def ended(task: Task, error: DeliveryError | None) -> None:
-        ends(task, error)
+    def ended(task: Task, error: DeliveryError | None, value: object) -> None:
+        ends(task, error, value)
         if task.host.label == "warm":
             warm_ended.set()
 
@@ -329,7 +334,7 @@ def test_no_more_are_under_way_than_was_asked_for_and_tasks_are_taken_when_there
 
     lock = threading.Lock()
 
-    def end(task: Task, error: DeliveryError | None) -> None:
+    def end(task: Task, error: DeliveryError | None, value: object) -> None:
         with lock:
             ended[0] += 1
 
@@ -351,8 +356,8 @@ def test_warm_tasks_are_taken_one_by_one(fanout_of: Any) -> None:
             under_way.append(count - len(ends.told))
             yield task
 
-    def ended(task: Task, error: DeliveryError | None) -> None:
-        ends(task, error)
+    def ended(task: Task, error: DeliveryError | None, value: object) -> None:
+        ends(task, error, value)
         if len(ends.told) == 5:
             jobs["slow"].reply()
 
@@ -371,6 +376,18 @@ def test_the_place_of_one_that_has_ended_is_filled_while_another_connects(fanout
     assert ends.labels.index("media-2") < 2
     assert ends.outcome == dict.fromkeys(work)
     assert time.monotonic() - begun < WAIT
+
+
+def test_what_is_given_along_goes_down_and_what_is_brought_back_comes_up(fanout_of: Any) -> None:
+    """To each job of the run, and of each; nobody looks at either. Work that cannot be driven has neither."""
+    jobs = {label: Line(begun=lambda label=label: jobs[label].reply()) for label in ("a", "b")}  # type: ignore[misc]
+    for label, job in jobs.items():
+        job.value = f"of {label}"
+    lines, ends, along = Lines(jobs), Ends(), object()
+    task = Task(hosts(1)[0], "cat", work=nothing)
+    fanout_of(lines).run([*deletes("a", "b"), task], ends, 3, along)
+    assert lines.given == [along, along]
+    assert dict(zip(ends.labels, ends.values, strict=True)) == {"a": "of a", "b": "of b", task.host.label: None}
 
 
 def test_no_hosts_are_no_outcome(fanout: Fanout) -> None:
@@ -759,7 +776,7 @@ def test_a_forked_process_gets_threads_of_its_own() -> None:
             work = lambda: seen.append(os.getpid())
             fanout.run([Task(host, "cat", work=work) for host in parse_hosts(["a", "b", "c"], "/")], print_, 3)
             return seen
-        print_ = lambda task, error: None
+        print_ = lambda task, error, value: None
         assert pids() == [os.getpid()] * 3
         child = os.fork()
         if not child:
@@ -786,7 +803,7 @@ def test_work_is_done_when_the_interpreter_is_ending() -> None:
             done = []
             tasks = [Task(host, "cat", work=lambda host=host: done.append(host.label))
                      for host in parse_hosts(["a", "b", "c"], "/")]
-            fanout.run(tasks, lambda task, error: done.append((task.host.label, error)), 3)
+            fanout.run(tasks, lambda task, error, value: done.append((task.host.label, error)), 3)
             print(json.dumps(done))
         atexit.register(run)
     """)
@@ -834,7 +851,7 @@ def test_one_thread_at_a_time_has_a_piece_of_work_where_another_is_not_to_be_had
         at_work.wait(0.3)
         done.append("done")
 
-    def after_refused(task: Task, error: DeliveryError | None) -> None:
+    def after_refused(task: Task, error: DeliveryError | None, value: object) -> None:
         over.set()
 
     host = hosts(1)[0]

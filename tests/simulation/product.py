@@ -93,13 +93,13 @@ class InlineFanout:
         self._kernel = kernel
         self._transport = transport
 
-    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
+    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int, along: object = None) -> None:
         """Some tasks at a time, in any order, as the real one may send them."""
         iterator = iter(tasks)
         while batch := list(itertools.islice(iterator, at_once)):
             self._kernel.chance.shuffle(batch)
             for task in batch:
-                ended(task, self._attempt(task))
+                ended(task, self._attempt(task), None)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -129,14 +129,14 @@ class ActorsFanout(InlineFanout):
         super().__init__(kernel, transport)
         self._process = process
 
-    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int) -> None:
+    def run(self, tasks: Iterable[Task], ended: Ended, at_once: int, along: object = None) -> None:
         under_way: set[Task] = set()
         todo: list[Task] = []
         iterator = iter(tasks)
 
         def attempt(task: Task) -> None:
             error = self._attempt(task)
-            ended(task, error)
+            ended(task, error, None)
             under_way.discard(task)
 
         while True:

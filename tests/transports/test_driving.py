@@ -49,7 +49,7 @@ def test_folders_are_made_by_what_is_driven(media_servers: Any, patient: Any, tm
     for name in ("warm", "a/b/c/cat"):
         with path.open("rb", buffering=0) as file:
             tasks = [Task(host(server), name, Master(file, 7, 0, STATE)) for server in servers]
-            fanout.run(tasks, lambda task, error: ends.append(error), 2)
+            fanout.run(tasks, lambda task, error, value: ends.append(error), 2)
     fanout.close()
     assert ends == [None] * 4
     assert [Path(server.root, "a/b/c/cat").read_bytes() for server in servers] == [b"content"] * 2
@@ -75,7 +75,7 @@ def test_requests_after_one_another_are_driven_without_a_thread(patient: Any, se
         fanout.close()  # the threads that have connected
         with path.open("rb", buffering=0) as file:
             tasks = [Task(host(server), name, Master(file, size, 0, STATE)) for server in servers]
-            fanout.run(tasks, lambda task, error: ends.append(error), 3)
+            fanout.run(tasks, lambda task, error, value: ends.append(error), 3)
     assert not [each.name for each in threading.enumerate() if each.name.startswith("resto ")]
     assert ends == [None] * 6
     for server in servers:
@@ -133,7 +133,7 @@ def test_bad_hosts_have_each_its_own_error_and_delay_no_other(serving: Any, tmp_
     path.write_bytes(content)
     ends: list[tuple[str, DeliveryError | None, float]] = []
 
-    def ended(task: Task, error: DeliveryError | None) -> None:
+    def ended(task: Task, error: DeliveryError | None, value: object) -> None:
         ends.append((task.host.label, error, time.monotonic() - begun))
 
     try:
@@ -177,7 +177,7 @@ def test_many_callers_send_the_right_bytes_over_the_same_connections(
     }
     errors: list[DeliveryError] = []
 
-    def ended(task: Task, error: DeliveryError | None) -> None:
+    def ended(task: Task, error: DeliveryError | None, value: object) -> None:
         if error is not None:
             errors.append(error)
 
@@ -222,7 +222,7 @@ def test_an_interruption_at_any_line_leaves_nothing_behind(
         with path.open("rb", buffering=0) as file:
             tasks = [Task(host(server), name, Master(file, size, 0, STATE)) for server in servers]
             with contextlib.suppress(KeyboardInterrupt):
-                fanout.run(tasks, lambda task, error: ends.append((task.host, error)), 2)
+                fanout.run(tasks, lambda task, error, value: ends.append((task.host, error)), 2)
         return ends
 
     def held(server: Any, name: str) -> bytes | None:

@@ -47,7 +47,7 @@ class Alone:
 
     @contextlib.contextmanager
     def arriving(self, name: str, version: Version, size: int, staged: Staged, passing: Passing) -> Iterator[Arrival]:
-        yield Arrival(lambda total: None, version.mtime_ns)
+        yield Arrival(lambda total: None, version.mtime_ns, passing)
 
     def changing(self, name: str, passing: Passing) -> contextlib.AbstractContextManager[Change]:
         return self.store.change(name)

@@ -40,7 +40,7 @@ from ..files import marks
 from ..files.store import Change, Staged
 from .above import PAUSE_SECONDS, Above, CatchUpError, Pace, Record
 from .hops import Hops
-from .node_transport import NodeTransport, Passing, Reading
+from .node_transport import NodeTransport, Passing, Reading, generation_of, mtime_ns_of
 from .role import Role
 
 __all__ = ["CatchUp", "CatchUpError", "Progress"]
@@ -197,7 +197,7 @@ class CatchUp:
     def _publish(self, name: str, part: Staged, told: Reading, seen: State | None) -> None:
         """Give what was fetched its name, unless something else happened here or above meanwhile."""
         fd = part.file.fileno()
-        sha256, generation = sha256_of(blocks_of(fd)), told.generation()
+        sha256, generation = sha256_of(blocks_of(fd)), generation_of(told.headers)
         try:
             wanted = parse_digest(told.headers.get("Repr-Digest", ""))
         except ValueError:
@@ -205,7 +205,7 @@ class CatchUp:
         if wanted not in (None, sha256):
             os.ftruncate(fd, 0)
             raise told.failed("its bytes are not those of its digest")
-        part.seal(told.mtime_ns(), sha256=sha256, generation=generation, exact=True)
+        part.seal(mtime_ns_of(told.headers), sha256=sha256, generation=generation, exact=True)
         passing = self._passing()
         with self._role.changing(name, passing) as change:
             if self._state(name) != seen or not _may_follow(change, generation):
@@ -224,9 +224,9 @@ class CatchUp:
         passing = self._passing()
         with self._role.changing(name, passing) as change:
             now = self._above.look(name)
-            if change.state is None or now.status != 404 or not _may_follow(change, now.generation()):
+            if change.state is None or now.status != 404 or not _may_follow(change, generation_of(now.headers)):
                 return
-            self._role.delete(name, change, now.generation(), passing)
+            self._role.delete(name, change, generation_of(now.headers), passing)
         self._advance(deleted=1)
 
     def _passing(self) -> Passing:

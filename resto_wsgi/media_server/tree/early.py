@@ -24,8 +24,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...hosts import Host
-from ...transports.http.connection import Bounded, Origin
+from ...transports.http.connection import Bounded
+from ...transports.http.job import Begun
 from ...transports.http.progress import Exchange, Progress
+from ...transports.http.transport import Opening
 
 __all__ = ["EARLY_BYTES_MIN", "Early", "Stream"]
 
@@ -35,20 +37,20 @@ SENT_BYTES_MAX = 1024 * 1024  # at a time
 
 
 class Stream:
-    """One child's PUT of the file at ``path``; ``sent`` bytes of the body are with it. Raises OSError.
+    """One child's PUT of the file at ``path``, of which the beginning is ``opening``. Raises OSError.
 
     ``mtime_ns`` is what the child was told of its mtime: if the file got another one, it is of no use.
     """
 
-    def __init__(self, origin: Origin, head: bytes, path: str, size: int, mtime_ns: int, timeout: float) -> None:
-        self.origin = origin
-        self.connection: Bounded = origin.new()
-        self.sent = 0
-        self._head = memoryview(head)
+    def __init__(self, opening: Opening, path: str, size: int, mtime_ns: int) -> None:
+        self._origin = opening.origin
+        self._connection: Bounded = opening.origin.new()
+        self._head = memoryview(opening.head)
+        self._sent = 0  # bytes of the body that are with the child
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed when the stream has ended
         self._most = size - HELD_BACK_BYTES
         self._mtime_ns = mtime_ns
-        self._exchange = Exchange(timeout)
+        self._exchange = Exchange(opening.timeout)
         self._have = 0
         self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # more is in the file, or it has ended
         self._connecting = True
@@ -70,20 +72,20 @@ class Stream:
         self._have = total
         os.eventfd_write(self._news, 1)
 
-    def end(self, fd: int | None = None) -> bool:
-        """Send no more than what is under way; return whether the rest of ``fd`` can be sent on its connection.
+    def end(self, fd: int | None = None) -> Begun | None:
+        """Send no more than what is under way; return what was begun, if the rest of ``fd`` can be sent after it.
 
         Else the connection has ended so that the child takes what it has for cut short.
         """
         with self._lock:
             self._ended = True
             if self._connecting:  # for as long as that may take: the thread drops what it has then
-                return False
+                return None
         os.eventfd_write(self._news, 1)
         self._thread.join()
         usable = fd is not None and not self._failed and self._is_file(fd)
         self._release(keep=usable)
-        return usable
+        return Begun(self._origin, self._connection, self._sent) if usable else None
 
     def _is_file(self, fd: int) -> bool:
         status = os.fstat(self._file.fileno())
@@ -93,12 +95,12 @@ class Stream:
         self._file.close()
         os.close(self._news)
         if not keep:
-            self.connection.close()
+            self._connection.close()
 
     def _run(self) -> None:
         # Whatever goes wrong, the engine sends the file anew, and tells of what goes wrong then.
         try:
-            self.connection.connect()
+            self._connection.connect()
         except Exception:
             self._failed = True
         with self._lock:
@@ -114,15 +116,15 @@ class Stream:
 
     def _send(self) -> None:
         """Send what is in the file, as far as it may go, until the end, or until the child says something."""
-        sock: Any = self.connection.sock
+        sock: Any = self._connection.sock
         sock.settimeout(0)
         self._exchange.begin(self._most)
-        progress = Progress(sock, self._exchange, self.origin.route.traffic)
+        progress = Progress(sock, self._exchange, self._origin.route.traffic)
         poll = select.poll()
         poll.register(self._news, select.POLLIN)
         try:
             progress.moved()
-            while not self._ended and (self._head or self.sent < self._most):
+            while not self._ended and (self._head or self._sent < self._most):
                 events = self._wait(poll, sock, progress)
                 if events & ~select.POLLOUT:
                     return  # it answers already, or has closed; the engine reads what it says
@@ -135,7 +137,7 @@ class Stream:
 
     def _wait(self, poll: select.poll, sock: Any, progress: Progress) -> int:
         """Return what the connection shows, 0 if there may be more to send. Raises TimeoutError."""
-        idle = not self._head and self._have <= self.sent
+        idle = not self._head and self._have <= self._sent
         # Under TLS a byte that comes is no answer: after the handshake come tickets, which are read with the answer.
         reads = 0 if isinstance(sock, ssl.SSLSocket) else select.POLLIN
         poll.register(sock, reads if idle else reads | select.POLLOUT)
@@ -155,29 +157,29 @@ class Stream:
         if self._head:
             self._head = self._head[sock.send(self._head) :]
             return
-        count = min(self._have, self._most, self.sent + SENT_BYTES_MAX) - self.sent
+        count = min(self._have, self._most, self._sent + SENT_BYTES_MAX) - self._sent
         if isinstance(sock, ssl.SSLSocket):
             # Who goes on, after a record that has not gone out whole, has to give the same bytes: it sends from here.
-            self.sent += sock.send(os.pread(self._file.fileno(), count, self.sent))
+            self._sent += sock.send(os.pread(self._file.fileno(), count, self._sent))
         else:
-            self.sent += os.sendfile(sock.fileno(), self._file.fileno(), self.sent, count)
+            self._sent += os.sendfile(sock.fileno(), self._file.fileno(), self._sent, count)
 
 
 class Early:
-    """The streams of one file, by the child's URL. Whatever was not taken over is dropped in the end."""
+    """The streams of one file, by child. Whatever was not taken over is dropped in the end."""
 
     def __init__(self, streams: Iterable[tuple[Host, Stream]]) -> None:
-        self._streams = {host.url: stream for host, stream in streams if stream.start()}
+        self._streams = {host: stream for host, stream in streams if stream.start()}
 
     def arrived(self, total: int) -> None:
         """Say that so many bytes are in the file now."""
         for stream in self._streams.values():
             stream.arrived(total)
 
-    def take(self, host: Host, fd: int) -> Stream | None:
-        """Return the stream to a child, to be gone on with, None if there is none that has sent of that file."""
-        stream = self._streams.pop(host.url, None)
-        return stream if stream is not None and stream.end(fd) else None
+    def take(self, host: Host, fd: int) -> Begun | None:
+        """Return what was begun to be sent of that file to a child, to be gone on with, None if nothing was."""
+        stream = self._streams.pop(host, None)
+        return None if stream is None else stream.end(fd)
 
     def close(self) -> None:
         """Drop what nobody took over."""

@@ -25,7 +25,7 @@ from ...fields.digests import parse_digest
 from ..answers import Refused
 from ..files.store import Staged
 from .hops import Hops
-from .node_transport import Passing, Reading
+from .node_transport import Passing, Reading, generation_of, mtime_ns_of
 
 if TYPE_CHECKING:
     from .relay import Relay
@@ -75,8 +75,8 @@ class Healing:
                 log.warning("not kept: %s", error)
 
     def _publish(self, name: str, staged: Staged, reading: Reading, sha256: bytes) -> None:
-        generation = reading.generation()
-        staged.seal(reading.mtime_ns(), sha256=sha256, generation=generation, exact=True)
+        generation = generation_of(reading.headers)
+        staged.seal(mtime_ns_of(reading.headers), sha256=sha256, generation=generation, exact=True)
         passing = Passing(Hops(), 0.0)  # nobody waits for the children
         with self._relay.changing(name, passing) as change:
             if change.state is not None or self._relay.is_gone(name):

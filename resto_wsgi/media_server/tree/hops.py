@@ -19,14 +19,13 @@ from ..answers import UNKEPT, Refused
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["FIELD", "LOOP", "LOOP_REASON", "Hops"]
+__all__ = ["FIELD", "LOOP", "Hops"]
 
 FIELD = "Resto-Passed-On"
 LOOP = 508
 MAX_HOPS = 16  # levels of a tree, as many as `resto config --tree` takes
 MAX_VALUE = 1024  # characters of the header: MAX_HOPS ids and pluses are 224
 ID = 12  # characters of a media root's id: two nodes of a tree that share them do not occur
-LOOP_REASON = f"answered {LOOP}: it is above the node that has it in --child, or too far below; take it out"
 
 _VALUE = re.compile(r"((?:[0-9a-f]{12})(?:,[0-9a-f]{12})*)?;?(\+*)")
 

@@ -20,6 +20,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...config import Settings
@@ -42,7 +43,7 @@ from .early import EARLY_BYTES_MIN, Early
 from .figures import figures_below
 from .healing import Healing
 from .hops import Hops
-from .node_transport import PASSING, NodeTransport, Passing
+from .node_transport import NodeTransport, Passing, report_of
 from .report import Line
 from .role import Arrival
 
@@ -116,7 +117,7 @@ class Relay:
     def arriving(self, name: str, version: Version, size: int, staged: Staged, passing: Passing) -> Iterator[Arrival]:
         """Send a large file to the children while it arrives, if somebody waits for them."""
         if size < EARLY_BYTES_MIN or not passing.below(size):
-            yield Arrival(lambda total: None, version.mtime_ns)
+            yield Arrival(lambda total: None, version.mtime_ns, passing)
             return
         # Children are told the mtime before there is a file that could have one.
         mtime_ns = time.time_ns() if version.mtime_ns is None else version.mtime_ns
@@ -127,11 +128,11 @@ class Relay:
             for host in self.children
             if self.transport.can_begin(host, fields) and not breaker.is_away(states.get(host), now)
         ]
-        passing.early = Early(begun)
+        early = Early(begun)
         try:
-            yield Arrival(passing.early.arrived, mtime_ns)
+            yield Arrival(early.arrived, mtime_ns, replace(passing, early=early))
         finally:
-            passing.early.close()
+            early.close()
 
     @contextlib.contextmanager
     def changing(self, name: str, passing: Passing) -> Iterator[Change]:
@@ -145,13 +146,13 @@ class Relay:
     def publish(self, name: str, change: Change, staged: Staged, passing: Passing) -> list[Line]:
         outcome = self._carry(name, lambda: change.publish(staged), passing, gone=False)
         done = Line("", "stored", staged.size)
-        return [done, *self._lines(outcome, passing, done)]
+        return [done, *self._lines(outcome, done)]
 
     def delete(self, name: str, change: Change, generation: int | None, passing: Passing) -> list[Line]:
         found = change.state is not None  # also of what is not here the children are told: one may have it
         outcome = self._carry(name, lambda: change.delete(generation), passing, gone=True)
         own = Line("", "deleted" if found else "absent")
-        return [own, *self._lines(outcome, passing, Line("", "deleted"))]
+        return [own, *self._lines(outcome, Line("", "deleted"))]
 
     def answer(self, environ: WSGIEnvironment, name: str, lines: list[Line], *, created: bool) -> Answer:
         """Return the report. 201 or 200: the whole subtree has it; 202: it is durable here, and owed below.
@@ -216,24 +217,22 @@ class Relay:
     # Parts of a write
 
     def _carry(self, name: str, change: Callable[[], object], passing: Passing, *, gone: bool) -> Outcome:
-        token = PASSING.set(passing)
+        later, way = not passing.left, passing.hops.way
         try:
-            return self.replicator.carry(name, change, gone=gone, later=not passing.left, way=passing.hops.way)
+            return self.replicator.carry(name, change, gone=gone, later=later, way=way, along=passing)
         except OutboxError as error:
             status = "507 Insufficient Storage" if error.full else "503 Service Unavailable"
             raise Refused(status, f"the outbox of this node: {error.problem}") from error
-        finally:
-            PASSING.reset(token)
 
     def _way(self, host: Host, name: str) -> Hops:
         return Hops.of(self.outbox.way(host, name))
 
-    def _lines(self, outcome: Outcome, passing: Passing, done: Line) -> Iterator[Line]:
+    def _lines(self, outcome: Outcome, done: Line) -> Iterator[Line]:
         for host in self.children:
             parent = host.url.partition("//")[2]
             error = outcome[host].error
             if error is not None:
                 yield Line(parent, "refused" if error.permanent else "owed", None, error.reason, 1)
             else:
-                for line in passing.reports.get(host.url) or [done]:
+                for line in report_of(outcome[host].value) or [done]:
                     yield line.below(parent)

@@ -28,10 +28,14 @@ __all__ = ["Arrival", "Role"]
 
 
 class Arrival(NamedTuple):
-    """A file that arrives: ``took`` is called with how many bytes are here, ``mtime_ns`` is the mtime it is to get."""
+    """A file that arrives: ``took`` is called with how many bytes are here, ``mtime_ns`` is the mtime it is to get.
+
+    ``passing`` is how it is passed on from then on.
+    """
 
     took: Callable[[int], None]
     mtime_ns: int | None
+    passing: Passing
 
 
 class Role(Protocol):

@@ -26,7 +26,7 @@ from .reply import Fields
 from .resolving import Unresolved
 from .security import Security
 
-__all__ = ["FAULTS", "READ_REMEDIES", "REFUSED", "Answer", "Errand", "Fault", "fault"]
+__all__ = ["FAULTS", "FINAL", "READ_REMEDIES", "REFUSED", "REMEDIES", "Answer", "Errand", "Fault", "fault"]
 
 Fault = Literal["tls", "protocol", ""]
 
@@ -37,6 +37,7 @@ log = logging.getLogger("resto_wsgi")
 
 TEMPORARY = frozenset({408, 409, 423, 425, 429})  # the 4xx that a later try may get past
 UNCLEAR = frozenset({408})  # the 4xx that refuses nothing: the host, or a proxy before it, waited in vain for more
+FINAL = frozenset({508})  # the 5xx that nothing changes but a person
 REMEDIES = {
     403: "allow PUT and DELETE from here in its configuration",
     405: "enable PUT and DELETE (WebDAV) in its configuration",
@@ -44,6 +45,7 @@ REMEDIES = {
     413: "raise its limit of the body size",
     500: "its error log says why; on nginx look at create_full_put_path and the permissions",
     507: "its disk is full",
+    508: "it is above the node that has it in --child, or too far below; take it out",  # RFC 5842, section 7.2
 }
 READ_REMEDIES = {
     403: "allow GET from here in its configuration, and look at the permissions",
@@ -68,11 +70,15 @@ NOT_STRICT = frozenset(range(80, 95))  # X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA t
 
 
 class Answer(NamedTuple):
-    """The final answer to a request; the header names are looked up in any case. ``early``: before it had all of it."""
+    """The final answer to a request; the header names are looked up in any case. ``early``: before it had all of it.
+
+    ``body`` is bounded; it is empty where the file that was asked for comes, or is only of use to a page.
+    """
 
     status: int
     headers: Fields
     early: bool = False
+    body: bytes = b""
 
 
 class Errand:
@@ -120,7 +126,7 @@ class Errand:
         return self.failed(
             f"answered {status}: {remedy}",
             status=status,
-            permanent=status < 500 and status not in TEMPORARY and not signed,
+            permanent=(status < 500 and status not in TEMPORARY and not signed) or status in FINAL,
             untouched=400 <= status < 500 and status not in UNCLEAR and not self.exchange.lost,
             retry_after=http_headers.retry_after(answer.headers, time.time()),
         )

@@ -94,6 +94,12 @@ class Flight:
         return not self._sending
 
     @property
+    def reply_body(self) -> bytes:
+        """What was collected of the reply's body, at most REPLY_LIMIT bytes; none of one in chunks."""
+        chunked = self.head is None or self.head.chunked
+        return b"" if chunked else bytes(self._received[self._end_of_head :])
+
+    @property
     def stale(self) -> bool:
         """True if the host had ended a connection that was kept alive: it closed it, or said so (408).
 

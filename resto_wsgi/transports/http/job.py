@@ -14,31 +14,29 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Container, Generator, Mapping
+from collections.abc import Generator
+from dataclasses import dataclass
 from http.client import HTTPResponse
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 from ...errors import DeliveryError
+from ..driving import finish
 from .connection import Bounded, Origin, Pools
 from .errand import FAULTS, Answer, Errand
 from .flight import Flight
-from .outgoing import Outgoing, request_head
+from .outgoing import Outgoing
+from .request import Request, head_of
 
-__all__ = ["PAUSE", "HttpJob", "Request", "Requests"]
+__all__ = ["PAUSE", "Begun", "HttpJob", "Requests", "result_of"]
 
 
-class Request(NamedTuple):
-    """``target`` is the percent-encoded path below the host's own, with a slash; ``file`` is sent from its beginning.
+@dataclass(frozen=True)
+class Begun:
+    """A PUT whose head and first ``sent`` bytes of its body are with the host already, on ``connection``."""
 
-    A reply whose status is one of ``streamed`` is the job's ``reply``; the caller reads it, and then lets go of it.
-    """
-
-    method: str
-    target: str
-    fields: Mapping[str, str] = {}
-    file: BinaryIO | None = None
-    size: int = 0
-    streamed: Container[int] = ()
+    origin: Origin
+    connection: Bounded
+    sent: int
 
 
 PAUSE = Request("", "")
@@ -46,9 +44,12 @@ Requests = Generator[Request, Answer, Any]
 
 
 class HttpJob:
-    """See ``driving.Job``. ``outcome`` is None where the errand succeeded, with ``value``; else why it did not."""
+    """See ``driving.Job``. ``outcome`` is None where the errand succeeded, with ``value``; else why it did not.
 
-    def __init__(self, pools: Pools, errand: Errand, requests: Requests) -> None:
+    ``begun`` is its first request where that is under way already; should it have to be repeated, it is like any other.
+    """
+
+    def __init__(self, pools: Pools, errand: Errand, requests: Requests, begun: Begun | None = None) -> None:
         self.errand = errand
         self.cold = self.over = False
         self.outcome: DeliveryError | None = None
@@ -57,7 +58,8 @@ class HttpJob:
         self._pools = pools
         self._requests = requests
         self._repeated = self._interrupted = self._paused = False
-        self._connection: Bounded | None = None
+        self._begun = begun
+        self._connection: Bounded | None = None if begun is None else begun.connection
         self._origin: Origin  # of the request under way, as are the next two
         self._request: Request
         self._flight: Flight
@@ -153,6 +155,10 @@ class HttpJob:
             return
         self._repeated = again
         self.errand.exchange.begin(self._request.size)
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            self._go_on(begun)
+            return
         try:
             self._origin = self._pools.origin(self.errand.host.url)
             self._connection = self._origin.new() if again else self._origin.lease()
@@ -164,13 +170,17 @@ class HttpJob:
         else:
             self._fly(self._connection)
 
-    def _fly(self, connection: Bounded) -> None:
-        request, origin = self._request, self._origin
-        fields = {**request.fields, **origin.common}
-        if origin.signer is not None:  # anew for each attempt, since a nonce is good once
-            fields |= origin.signer(request.method, origin.url + request.target, fields)
-        head = request_head(request.method, origin.path + request.target, origin.authority, fields)
-        body = None if request.file is None else Outgoing(request.file, request.size)
+    def _go_on(self, begun: Begun) -> None:
+        """Send the rest of what was begun. The host reads it already, so no other connection is tried in silence."""
+        self._repeated = True
+        self._origin = begun.origin
+        self._fly(begun.connection, b"", begun.sent)
+
+    def _fly(self, connection: Bounded, head: bytes | None = None, sent: int = 0) -> None:
+        request = self._request
+        if head is None:
+            head = head_of(self._origin, request.method, request.target, request.fields)
+        body = None if request.file is None else Outgoing(request.file, request.size, sent)
         self._flight = Flight(connection, self.errand.exchange, request.method, head, body, streamed=request.streamed)
         self._flight.start()
         self._look()
@@ -196,7 +206,8 @@ class HttpJob:
         elif self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._next(Answer(flight.head.status, flight.head.fields, flight.cut))
+        body = b"" if flight.cut or flight.reply is not None else flight.reply_body
+        self._next(Answer(flight.head.status, flight.head.fields, flight.cut, body))
 
     def _let_go(self, *, kept: bool) -> None:
         connection, self._connection = self._connection, None
@@ -208,7 +219,22 @@ class HttpJob:
             connection.close()
 
     def _end(self, outcome: DeliveryError | None) -> None:
+        if self._begun is not None:  # it did not come to it
+            self._let_go(kept=False)
         self.outcome = outcome
         self.cold = False
         self.over = True
         self._requests.close()
+
+
+def result_of(job: HttpJob) -> Any:
+    """Return what came of an errand, in this thread; raise the DeliveryError of one that failed."""
+    try:
+        job.start()
+        finish(job)
+    except BaseException:
+        job.abandon()
+        raise
+    if job.outcome is not None:
+        raise job.outcome
+    return job.value

@@ -35,10 +35,10 @@ class Outgoing:
     each time: that of a file which was closed may be another's by now.
     """
 
-    def __init__(self, file: BinaryIO | None, size: int) -> None:
+    def __init__(self, file: BinaryIO | None, size: int, taken: int = 0) -> None:
         self._file = file
         self.size = size
-        self.taken = 0
+        self.taken = taken
 
     def read(self, limit: int) -> bytes:
         """Return the next bytes, at most ``limit``; none at the end. Raises Shrunk."""

@@ -26,8 +26,9 @@ from ...hosts import Host
 from .connection import BLOCK, Bounded, Origin, Pools
 from .errand import FAULTS, READ_REMEDIES, Errand
 from .flight import Flight
-from .outgoing import Outgoing, request_head
+from .outgoing import Outgoing
 from .reply import Fields
+from .request import head_of
 from .security import Security
 
 __all__ = ["RawReply", "RawRequests", "Tls"]
@@ -147,14 +148,11 @@ class _Line:
         self, method: str, target: str, fields: Mapping[str, str], body: bytes, length: int | None, limit: int = 0
     ) -> Flight:
         """Begin to send a request whose Content-Length is ``length``; ``limit`` bytes are expected back."""
-        origin = self._origin
-        said = {"Connection": "close", **origin.common, **fields}
+        said = {"Connection": "close", **fields}
         if length is not None:
             said["Content-Length"] = str(length)
-        if origin.signer is not None:
-            if length is not None:
+            if self._origin.signer is not None:
                 said["Repr-Digest"] = format_digest(hashlib.sha256(body).digest())
-            said |= origin.signer(method, origin.url + target, said)
         self._file.write(body)
         self._file.flush()
         self._errand.exchange.begin(len(body) + limit)
@@ -162,7 +160,7 @@ class _Line:
             self.connection,
             self._errand.exchange,
             method,
-            request_head(method, origin.path + target, origin.authority, said),
+            head_of(self._origin, method, target, said),
             Outgoing(self._file, len(body)),
             streamed=FINAL,
         )

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from http.client import HTTPResponse
 from typing import Any, BinaryIO
@@ -18,15 +19,16 @@ from typing import Any, BinaryIO
 from ...fields.dates import format_date
 from ...hosts import Host
 from ...names import quote
-from ..driving import finish
 from . import headers as http_headers
-from .connection import BLOCK, Pools
+from .connection import BLOCK, Origin, Pools
 from .errand import FAULTS, READ_REMEDIES, Answer, Errand
 from .file_digests import Digests
-from .job import PAUSE, HttpJob, Request, Requests
+from .job import PAUSE, Begun, HttpJob, Requests, result_of
+from .reading import Reading, open_reading
+from .request import Request, head_of
 from .security import Security
 
-__all__ = ["HttpTransport"]
+__all__ = ["HttpTransport", "Opening"]
 
 PUT_DONE = frozenset({200, 201, 204})  # 202 only promises
 DELETE_DONE = frozenset({200, 204, 404, 410})  # gone is gone
@@ -36,7 +38,17 @@ FOLDER_KEPT = frozenset({400, 403, 405, 409})  # what servers answer to a DELETE
 NO_FOLDER = frozenset({404, 409})  # lighttpd and Apache on a PUT under a missing folder (RFC 4918, section 9.7.1)
 OUT_OF_SERVICE = frozenset({429, 502, 503, 504})  # overloaded, or what stands before the host does not reach it
 STEPS = 3  # times the timeout that all folders above a name may take to make
+NO_FIELDS: Mapping[str, str] = {}
 CACHED = 256  # names and times that are about to be sent to the next host, too
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The beginning of a PUT that is not sent yet: where it goes, and its head; ``timeout`` is in seconds."""
+
+    origin: Origin
+    head: bytes
+    timeout: float
 
 
 class HttpTransport:
@@ -52,18 +64,65 @@ class HttpTransport:
         self._digests = Digests()
 
     def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
-        _result(self.put_job(host, name, file, size, mtime))
+        result_of(self.put_job(host, name, file, size, mtime))
 
     def delete(self, host: Host, name: str) -> None:
-        _result(self.delete_job(host, name))
+        result_of(self.delete_job(host, name))
 
-    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> HttpJob:
-        errand = Errand(host, name, self._timeout, self._security)
-        return HttpJob(self._pools, errand, self._putting(errand, file, size, mtime))
+    def put_job(
+        self,
+        host: Host,
+        name: str,
+        file: BinaryIO,
+        size: int,
+        mtime: float,
+        along: object = None,
+        *,
+        fields: Mapping[str, str] = NO_FIELDS,
+        begun: Begun | None = None,
+        timeout: float | None = None,
+    ) -> HttpJob:
+        """As ``DrivenTransport.put_job``; the job's ``value`` is the ``Answer`` to the PUT, ``along`` is not looked at.
 
-    def delete_job(self, host: Host, name: str) -> HttpJob:
-        errand = Errand(host, name, self._timeout, self._security)
-        return HttpJob(self._pools, errand, _deleting(errand))
+        ``fields`` are said beside our own. ``begun`` is the PUT if its first bytes were sent before, see ``begin``.
+        ``timeout`` is in seconds without progress, if it is not the transport's own.
+        """
+        errand = Errand(host, name, timeout or self._timeout, self._security)
+        return HttpJob(self._pools, errand, self._putting(errand, file, size, mtime, fields), begun)
+
+    def delete_job(
+        self,
+        host: Host,
+        name: str,
+        along: object = None,
+        *,
+        fields: Mapping[str, str] = NO_FIELDS,
+        timeout: float | None = None,
+    ) -> HttpJob:
+        """The same for a DELETE."""
+        errand = Errand(host, name, timeout or self._timeout, self._security)
+        return HttpJob(self._pools, errand, _deleting(errand, fields))
+
+    def begin(self, host: Host, name: str, size: int, fields: Mapping[str, str]) -> Opening:
+        """Return the beginning of a PUT of ``size`` bytes, for whoever sends it while the file still arrives.
+
+        Where its host wants requests signed (``is_signed``), ``fields`` have to say the digest of all of it.
+        """
+        origin = self._pools.origin(host.url)
+        head = head_of(origin, "PUT", _target(name), {"Content-Length": str(size), **fields})
+        return Opening(origin, head, self._timeout)
+
+    def is_signed(self, host: Host) -> bool:
+        """True where each request to a host is signed, and so a PUT has to know the digest of its body."""
+        return host.url in self._security.signed
+
+    def read(self, host: Host, method: str, target: str, fields: Mapping[str, str]) -> Reading:
+        """Send GET or HEAD of a percent-encoded ``target`` below a host; the caller closes what it returns.
+
+        Raises DeliveryError where no answer comes. No redirect is followed.
+        """
+        errand = Errand(host, target, self._timeout, self._security, READ_REMEDIES)
+        return open_reading(self._pools.origin(host.url), errand, method, target, fields)
 
     def head(self, host: Host, name: str) -> int | None:
         """HEAD (RFC 9110, section 9.3.2): the Content-Length of the file, None where it is not there.
@@ -74,7 +133,7 @@ class HttpTransport:
         answer = self._ask(errand, Request("HEAD", _target(name)))
         if answer.status == 200 and http_headers.is_unsized(answer.headers):
             job = self._job(errand, Request("GET", _target(name), streamed=FILE))
-            answer = _result(job)
+            answer = result_of(job)
             job.release(kept=http_headers.file_size(answer.headers) == 0)
         if answer.status in ABSENT:
             return None
@@ -89,7 +148,7 @@ class HttpTransport:
         """GET (RFC 9110, section 9.3.1), in blocks of at most 256 KiB as they come. Returns Last-Modified."""
         errand = Errand(host, name, self._timeout, self._security, READ_REMEDIES)
         job = self._job(errand, Request("GET", _target(name), streamed=FILE))
-        answer = _result(job)
+        answer = result_of(job)
         if answer.status in ABSENT:
             raise FileNotFoundError(errno.ENOENT, f"not on {host.label}", name)
         if job.reply is None:
@@ -122,21 +181,21 @@ class HttpTransport:
         self._pools.close()
 
     def _ask(self, errand: Errand, request: Request) -> Answer:
-        answer: Answer = _result(self._job(errand, request))
+        answer: Answer = result_of(self._job(errand, request))
         return answer
 
     def _job(self, errand: Errand, request: Request) -> HttpJob:
         return HttpJob(self._pools, errand, _asking(request))
 
-    def _putting(self, errand: Errand, file: BinaryIO, size: int, mtime: float) -> Requests:
+    def _putting(self, errand: Errand, file: BinaryIO, size: int, mtime: float, fields: Mapping[str, str]) -> Requests:
         """PUT (RFC 9110, section 9.3.4) with a length, never chunked; nginx takes Date as the file's mtime."""
-        fields = {"Content-Length": str(size), "Date": _date(mtime)}
-        signed = errand.host.url in self._security.signed
-        if signed:
+        said = {"Content-Length": str(size), "Date": _date(mtime), **fields}
+        signed = self.is_signed(errand.host)
+        if signed and "Repr-Digest" not in said:
             if not self._digests.is_quick(file, size):
                 yield PAUSE
-            fields["Repr-Digest"] = self._digests.of(file, size)
-        request = Request("PUT", _target(errand.name), fields, file, size)
+            said["Repr-Digest"] = self._digests.of(file, size)
+        request = Request("PUT", _target(errand.name), said, file, size)
         answer = yield request
         if answer.status in NO_FOLDER and "/" in errand.name:
             yield from self._making_folders(errand)
@@ -147,6 +206,7 @@ class HttpTransport:
             raise errand.refused(answer)
         if answer.early:
             raise errand.useless(answer, "came before the host had all of the file")
+        return answer
 
     def _making_folders(self, errand: Errand) -> Requests:
         """MKCOL (RFC 4918, section 9.3) the folders above a name, the topmost first; whatever is there stays."""
@@ -159,19 +219,19 @@ class HttpTransport:
             yield Request("MKCOL", _target("/".join(parts[:depth])) + "/")
 
 
-def _deleting(errand: Errand) -> Requests:
+def _deleting(errand: Errand, fields: Mapping[str, str]) -> Requests:
     """DELETE (RFC 9110, section 9.3.5).
 
     ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder, where the last two would remove its tree. Where
     the name is a folder there is no file of that name any more, and it is done.
     """
-    answer = yield Request("DELETE", _target(errand.name), {"Depth": "0"})
+    answer = yield Request("DELETE", _target(errand.name), {"Depth": "0", **fields})
     if answer.status in DELETE_DONE:
-        return
+        return answer
     if answer.status in FOLDER_KEPT:
         found = yield Request("HEAD", _target(errand.name))
         if _is_folder(errand.name, found):
-            return
+            return answer
     raise errand.refused(answer)
 
 
@@ -197,19 +257,6 @@ def _target(name: str) -> str:
 @lru_cache(CACHED)
 def _date(mtime: float) -> str:
     return format_date(mtime)
-
-
-def _result(job: HttpJob) -> Any:
-    """Return what came of an errand, in this thread; raise the DeliveryError of one that failed."""
-    try:
-        job.start()
-        finish(job)
-    except BaseException:
-        job.abandon()
-        raise
-    if job.outcome is not None:
-        raise job.outcome
-    return job.value
 
 
 def _announced(errand: Errand, answer: Answer) -> int | None:

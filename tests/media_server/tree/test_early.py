@@ -21,8 +21,9 @@ from trees import ask, held, owed, report, settled
 from resto_wsgi.fields.digests import format_digest
 from resto_wsgi.media_server.tree.early import Stream
 from resto_wsgi.transports.http.connection import Pools
-from resto_wsgi.transports.http.outgoing import request_head
+from resto_wsgi.transports.http.request import head_of
 from resto_wsgi.transports.http.security import Security
+from resto_wsgi.transports.http.transport import Opening
 
 LARGE = os.urandom(6 << 20)
 SECOND = LARGE[::-1]
@@ -149,8 +150,8 @@ def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path) -
 
     def make(url: str) -> Stream:
         origin = pools.origin(url)
-        head = request_head("PUT", "/cat", origin.authority, {"Content-Length": str(len(LARGE))})
-        made = Stream(origin, head, str(path), len(LARGE), path.stat().st_mtime_ns, TIMEOUT)
+        opening = Opening(origin, head_of(origin, "PUT", "/cat", {"Content-Length": str(len(LARGE))}), TIMEOUT)
+        made = Stream(opening, str(path), len(LARGE), path.stat().st_mtime_ns)
         assert made.start()
         return made
 
@@ -161,7 +162,9 @@ def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path) -
 def usable(made: Stream, tmp_path: Path) -> bool:
     """End a stream as who takes it over does; return whether it can be gone on with."""
     with (tmp_path / "file").open("rb") as file:
-        return made.end(file.fileno())
+        begun = made.end(file.fileno())
+        assert begun is None or begun.sent == made._sent
+        return begun is not None
 
 
 def reading(server: Any, pause: float) -> Callable[..., None]:
@@ -205,9 +208,9 @@ def test_a_child_that_is_slow_but_steady_is_not_given_up(stream: Any, faulty: An
     made.arrived(len(LARGE))
     time.sleep(4 * TIMEOUT)
     assert made._thread.is_alive()
-    assert 0 < made.sent < len(LARGE)
+    assert 0 < made._sent < len(LARGE)
     assert usable(made, tmp_path)
-    made.connection.close()
+    made._connection.close()
 
 
 def test_a_child_that_reads_nothing_is_given_up_in_time(stream: Any, faulty: Any, tmp_path: Path, tls: Any) -> None:
@@ -228,20 +231,20 @@ def test_the_time_in_which_nothing_is_there_is_not_the_childs(
     for part in range(1, 4):
         made.arrived(part * 100_000)
         time.sleep(2 * TIMEOUT)
-    eventually(lambda: made.sent == 300_000)
+    eventually(lambda: made._sent == 300_000)
     assert usable(made, tmp_path)
-    made.connection.close()
+    made._connection.close()
 
 
 def test_whoever_takes_over_does_not_wait_for_the_child(stream: Any, faulty: Any, tmp_path: Path, tls: Any) -> None:
     """Neither for one that has no room, nor for bytes of the file."""
     slow, idle = stream(child(faulty, 0.1, tls)), stream(child(faulty, 0, tls))
     slow.arrived(len(LARGE))
-    eventually(lambda: slow.sent and not idle._connecting)
+    eventually(lambda: slow._sent and not idle._connecting)
     begun = time.monotonic()
     for made in (slow, idle):
         assert usable(made, tmp_path)
-        made.connection.close()
+        made._connection.close()
     assert time.monotonic() - begun < TIMEOUT / 2
 
 
@@ -280,7 +283,7 @@ def test_a_child_that_hangs_up_is_left_to_the_engine(stream: Any, faulty: Any, t
     eventually(lambda: not made._thread.is_alive())
     assert time.process_time() - begun < TIMEOUT
     if usable(made, tmp_path):
-        made.connection.close()
+        made._connection.close()
 
 
 # All of it

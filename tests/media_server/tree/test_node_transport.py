@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_hosts import answering
 from servers import Node
 from trees import ask, ask_json, held
 
@@ -22,8 +20,12 @@ from resto_wsgi.media_server.files.store import Store
 from resto_wsgi.media_server.tree.above import CatchUpError
 from resto_wsgi.media_server.tree.alone import Alone
 from resto_wsgi.media_server.tree.catch_up import CatchUp
-from resto_wsgi.media_server.tree.hops import LOOP_REASON, Hops
-from resto_wsgi.media_server.tree.node_transport import NodeTransport, Reading
+from resto_wsgi.media_server.tree.hops import Hops
+from resto_wsgi.media_server.tree.node_transport import NodeTransport, Passing, generation_of, mtime_ns_of, report_of
+from resto_wsgi.media_server.tree.report import Line
+from resto_wsgi.transports.http.errand import Answer
+from resto_wsgi.transports.http.job import result_of
+from resto_wsgi.transports.http.reply import Fields
 from resto_wsgi.trust.signatures import parse_keys
 
 CAT = b"\xff\xd8 a cat \r\n" * 5000
@@ -58,105 +60,83 @@ def test_children_that_want_a_signature_are_given_one(tmp_path: Path, large: boo
             CatchUp(Alone(Store(str(tmp_path / "stranger"))), leaf.url).run()
 
 
-# What is read from another node
-
-
 @pytest.fixture
-def transport(tmp_path: Path) -> Iterator[NodeTransport]:
-    """One that only reads."""
-    transport = NodeTransport(2.0, Store(tmp_path / "root"), "", lambda host, name: Hops())
-    yield transport
-    transport.close()
+def store(tmp_path: Path) -> Store:
+    """A root with one file, of which the generation is known."""
+    store = Store(str(tmp_path / "media"))
+    with store.stage() as staged, store.change("cat") as change:
+        staged.write(CAT)
+        staged.seal(1_234_567_890_123_456_789, sha256=hashlib.sha256(CAT).digest(), generation=7, exact=True)
+        change.publish(staged)
+    return store
 
 
-def get(transport: NodeTransport, server: Any, method: str = "GET") -> Reading:
-    return transport.read(Host(server.url, server.url), method, "/cat", {})
+def said(store: Store, server: Any, along: object, method: str = "PUT") -> dict[str, str]:
+    """The fields that a child is told with a delivery."""
+    child = Host(server.url, server.url)
+    transport = NodeTransport(5.0, store, "a" * 12, lambda host, name: Hops.of("b" * 12))
+    with contextlib.closing(transport), open(Path(store.root, "cat"), "rb", buffering=0) as file:
+        if method == "PUT":
+            result_of(transport.put_job(child, "cat", file, len(CAT), 1e9, along))
+        else:
+            result_of(transport.delete_job(child, "cat", along))
+    return dict(server.requests[-1].headers)
 
 
-DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
-SECONDS = 1_700_000_000
+def test_a_delivery_of_the_worker_says_how_its_change_came_and_waits_for_nobody(store: Store, faulty: Any) -> None:
+    """It has nothing along: the way is noted with what is owed. What is known of the file goes with it."""
+    server = faulty(("status", 200))
+    fields = said(store, server, None)
+    assert (fields["resto-passed-on"], fields["resto-wait"]) == (f"{'b' * 12},{'a' * 12};++", "0.000")
+    assert (fields["resto-generation"], fields["resto-mtime"]) == ("7", "1234567890123456789")
+    assert fields["repr-digest"] == format_digest(hashlib.sha256(CAT).digest())
+    assert said(store, server, None, "DELETE")["resto-passed-on"] == f"{'b' * 12},{'a' * 12};++"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_request_that_is_passed_on_says_so_and_for_how_long_it_waits(store: Store, faulty: Any, method: str) -> None:
+    """The nodes that it came through, and a share of the seconds that are left; none if that would be too few."""
+    server = faulty(("status", 200))
+    fields = said(store, server, Passing(Hops.of("c" * 12), 10.0), method)
+    assert (fields["resto-passed-on"], fields["resto-wait"]) == (f"{'c' * 12},{'a' * 12};++", "7.000")
+    assert said(store, server, Passing(Hops(), 0.01), method)["resto-wait"] == "0.000"
+
+
+def test_a_child_may_take_as_long_as_its_parent_waits(store: Store, faulty: Any) -> None:
+    """For what is passed on; the worker gives it the usual time."""
+    child = faulty(("late", 1.0, 200))
+    host = Host(child.url, child.url)
+    transport = NodeTransport(0.3, store, "a" * 12, lambda host, name: Hops())
+    with contextlib.closing(transport):
+        assert result_of(transport.delete_job(host, "cat", Passing(Hops(), 10.0))).status == 200
+        with pytest.raises(DeliveryError, match="no answer"):
+            result_of(transport.delete_job(host, "cat"))
 
 
 @pytest.mark.parametrize(
-    ("headers", "generation", "mtime_ns"),
+    ("kind", "body", "lines"),
     [
-        ({}, None, None),
-        ({"Resto-Generation": "7", "Last-Modified": DATE}, 7, SECONDS * 10**9),
-        ({"Resto-Generation": "x", "Last-Modified": DATE, "ETag": f'"{SECONDS:x}-5-ff"'}, None, SECONDS * 10**9 + 255),
-        (
-            {"Resto-Generation": "9" * 20, "Last-Modified": DATE, "ETag": f'"{SECONDS + 1:x}-5-ff"'},
-            None,
-            SECONDS * 10**9,
-        ),
-        ({"Last-Modified": DATE, "ETag": f'"{SECONDS:x}-5"'}, None, SECONDS * 10**9),
-        ({"Last-Modified": "yesterday", "ETag": f'"{SECONDS:x}-5-ff"'}, None, None),
+        ("application/json", b'{"nodes": [{"node": "", "state": "stored", "bytes": 3}]}', [Line("", "stored", 3)]),
+        ("application/json", b"[]", None),
+        ("text/plain", b'{"nodes": []}', None),
     ],
 )
-def test_an_answer_tells_the_version_as_far_as_it_can_be_believed(
-    transport: NodeTransport, faulty: Any, headers: dict[str, str], generation: int | None, mtime_ns: int | None
-) -> None:
-    """To the nanosecond if the ETag is one of ours, and of the same second."""
-    with get(transport, faulty(("status", 200, headers, b"cat"))) as reading:
-        assert (reading.generation(), reading.mtime_ns(), reading.size) == (generation, mtime_ns, 3)
+def test_what_a_child_has_told_is_read_of_its_answer(kind: str, body: bytes, lines: list[Line] | None) -> None:
+    """And of nothing else: a stock server tells nothing, nor does one that was not asked."""
+    assert report_of(Answer(201, Fields([("Content-Type", kind)]), body=body)) == lines
+    assert report_of(None) is None
 
 
-def test_a_body_that_was_read_leaves_the_connection_for_the_next_one(transport: NodeTransport, faulty: Any) -> None:
-    """One that is given up does not, unless what is left is less than a connection costs."""
-    server = faulty(("status", 200, {}, bytes(100_000)))
-    for read, connections in [(True, 1), (True, 1), (False, 1), (True, 2)]:
-        with get(transport, server) as reading:
-            assert not read or reading.text(100_000) == bytes(100_000)
-        assert server.connections == connections
-    small = faulty(("status", 404, {}, b"no such file"))
-    for _ in range(3):
-        with get(transport, small) as reading:
-            assert reading.status == 404
-    assert small.connections == 1
-
-
-def test_a_text_has_a_limit(transport: NodeTransport, faulty: Any) -> None:
-    """Whatever its length says, and also if it says none."""
-    with (
-        get(transport, faulty(("status", 200, {}, bytes(1001)))) as reading,
-        pytest.raises(DeliveryError, match="1000"),
-    ):
-        reading.text(1000)
-
-
-def test_a_connection_that_was_closed_meanwhile_is_opened_anew(transport: NodeTransport, faulty: Any) -> None:
-    """Once; a new one that breaks is a failure."""
-    server = faulty("close_on_reuse")
-    for _ in range(2):
-        with get(transport, server) as reading:
-            assert reading.text(10) == b""
-    with pytest.raises(DeliveryError):
-        get(transport, faulty("reset"))
-
-
-def test_a_read_that_is_answered_408_on_a_connection_that_was_kept_is_repeated(
-    transport: NodeTransport, faulty: Any
-) -> None:
-    """The host had ended the connection while it was idle; on a new one it is an answer like any other."""
-    good, late = (b"HTTP/1.1 %s\r\nContent-Length: 3\r\n\r\ncat" % status for status in (b"200 OK", b"408 Late"))
-
-    def script(*answers: bytes) -> Callable[..., None]:
-        return lambda connection, reader: answering(*answers)(server, connection, reader)
-
-    server = faulty(script(good, late), script(good), script(late))
-    for _ in range(2):
-        with get(transport, server) as reading:
-            assert (reading.status, reading.text(10)) == (200, b"cat")
-    transport.close()
-    with get(transport, server) as reading:
-        assert reading.status == 408
-    assert server.connections == 3
-
-
-@pytest.mark.parametrize(("status", "reason"), [(403, "answered 403"), (508, LOOP_REASON)])
-def test_a_refusal_says_what_it_means_to_this_node(
-    transport: NodeTransport, faulty: Any, status: int, reason: str
-) -> None:
-    """508 is a fault of the tree, with what to do about it."""
-    with get(transport, faulty(("status", status))) as reading:
-        error = reading.refused()
-    assert (error.status, error.reason) == (status, reason)
+def test_a_version_is_read_of_an_answer() -> None:
+    """To the nanosecond if the ETag is one of ours, and of the same second; nothing is taken that is no number."""
+    date = "Fri, 13 Feb 2009 23:31:30 GMT"
+    assert mtime_ns_of(Fields([("Last-Modified", date)])) == 1_234_567_890_000_000_000
+    own = Fields([("Last-Modified", date), ("ETag", f'"{1_234_567_890:x}-3-{123_456_789:x}"')])
+    assert mtime_ns_of(own) == 1_234_567_890_123_456_789
+    assert mtime_ns_of(Fields([("Last-Modified", date), ("ETag", f'"{1:x}-3-1"')])) == 1_234_567_890_000_000_000
+    assert mtime_ns_of(Fields([])) is None
+    found = [
+        generation_of(Fields([("Resto-Generation", text)]))
+        for text in ("7", "", "-7", "7.0", "\N{ARABIC-INDIC DIGIT SEVEN}", "9" * 20)
+    ]
+    assert found == [7, None, None, None, None, None]

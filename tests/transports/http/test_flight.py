@@ -253,7 +253,7 @@ def test_a_stalled_host_takes_no_processor_while_another_is_served(hasty: Any, s
         for size in (10, LARGE):
             begun = time.thread_time()
             tasks = [Task(each, "cat", Master(file, size, 0, STATE)) for each in hosts]
-            fanout.run(tasks, lambda task, error: ends.append(error), 3)
+            fanout.run(tasks, lambda task, error, value: ends.append(error), 3)
     assert time.thread_time() - begun < TIMEOUT / 3
     assert ends[:3] == [None] * 3
     assert all("it took nothing" in str(error) for error in ends[3:])

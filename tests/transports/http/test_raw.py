@@ -70,9 +70,9 @@ def test_a_request_goes_out_as_it_is_told(faulty: Any) -> None:
     assert seen.came.decode().split("\r\n") == [
         "DELETE /a%20b//../c/?x=1 HTTP/1.1",
         f"Host: 127.0.0.1:{server.port}",
-        "Connection: close",
         "User-Agent: resto_wsgi",
         "Accept-Encoding: identity",
+        "Connection: close",
         "Range: bytes=1-2",
         "",
         "",

@@ -33,7 +33,7 @@ from resto_wsgi.replication.fanout import Fanout, Task
 from resto_wsgi.replicator import Replicator
 from resto_wsgi.transports.driving import finish
 from resto_wsgi.transports.http import file_digests as http_digests
-from resto_wsgi.transports.http import job as http_job
+from resto_wsgi.transports.http import request
 from resto_wsgi.transports.http.errand import Errand
 from resto_wsgi.transports.http.security import Security
 from resto_wsgi.transports.http.transport import HttpTransport
@@ -421,13 +421,13 @@ def is_taken(transport: HttpTransport, host: Host, tmp_path: Path) -> bool:
 def heads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The heads of all requests that are sent from now on."""
     sent: list[bytes] = []
-    original = http_job.request_head
+    original = request.request_head
 
     def kept(*arguments: Any) -> bytes:
         sent.append(original(*arguments))
         return sent[-1]
 
-    monkeypatch.setattr(http_job, "request_head", kept)
+    monkeypatch.setattr(request, "request_head", kept)
     return sent
 
 
@@ -495,8 +495,8 @@ def test_the_digest_is_computed_once_for_all_hosts(
 ) -> None:
     """For a file that is open, as long as nobody changes it; and for no host that is not shown a signature."""
     read: list[int] = []
-    original = http_digests.Body.read
-    monkeypatch.setattr(http_digests.Body, "read", lambda self, limit: read.append(limit) or original(self, limit))
+    original = http_digests.Outgoing.read
+    monkeypatch.setattr(http_digests.Outgoing, "read", lambda self, limit: read.append(limit) or original(self, limit))
     servers = [faulty() for _ in range(3)]
     hosts = parse_hosts([server.url for server in servers], "/")
     own = credentials("".join(f"{server.url} secret key-0:{PASSWORD}\n" for server in servers[:2]))
@@ -523,8 +523,8 @@ def test_a_save_to_many_hosts_reads_the_master_once_for_their_signatures(
 ) -> None:
     """However many there are."""
     read: list[int] = []
-    original = http_digests.Body.read
-    monkeypatch.setattr(http_digests.Body, "read", lambda self, limit: read.append(limit) or original(self, limit))
+    original = http_digests.Outgoing.read
+    monkeypatch.setattr(http_digests.Outgoing, "read", lambda self, limit: read.append(limit) or original(self, limit))
     servers = [faulty() for _ in range(12)]
     own = credentials(f"* secret key-0:{PASSWORD}")
     urls = [server.url for server in servers]
@@ -541,7 +541,7 @@ def test_a_large_file_is_hashed_once_and_holds_up_nobody(
 ) -> None:
     """While the digest for three hosts that want signatures is computed, another host is sent a file and answers."""
     hashed: list[bool] = []
-    original = http_digests.Body.read
+    original = http_digests.Outgoing.read
     answered = threading.Event()
 
     def read(self: Any, limit: int) -> bytes:
@@ -549,13 +549,13 @@ def test_a_large_file_is_hashed_once_and_holds_up_nobody(
             hashed.append(all(hashed) and answered.wait(10))
         return original(self, limit)
 
-    monkeypatch.setattr(http_digests.Body, "read", read)
+    monkeypatch.setattr(http_digests.Outgoing, "read", read)
     size = 64 * http_digests.BLOCK
     (tmp_path / "master").write_bytes(os.urandom(http_digests.BLOCK) * 64)
     (tmp_path / "small").write_bytes(b"cat")
     ends: dict[tuple[str, str], DeliveryError | None] = {}
 
-    def ended(task: Task, error: DeliveryError | None) -> None:
+    def ended(task: Task, error: DeliveryError | None, value: object) -> None:
         ends[task.host.url, task.name] = error
         if task.name == "small":
             answered.set()
