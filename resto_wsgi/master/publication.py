@@ -2,7 +2,7 @@
 
     link       the name, if it was free; the staged file has it and stays     the name, or not
     replace    the name; the old version lies beside the staged file, which   the old version, or the new one
-               stays
+               stays, with a later second if size and second were the same
     put        the name; the staged file is gone, and so is the old version   the old version, or the new one
 
 Each is one link or rename, so that no reader sees anything between. The caller holds the lock of the name, has looked
@@ -22,6 +22,7 @@ from io import FileIO
 from .disk import unlink
 from .folders import NO_FOLLOWING, Place
 from .staged import KEPT, Staged
+from .state import State
 
 __all__ = ["Publication", "link", "put", "replace"]
 
@@ -60,6 +61,8 @@ def replace(publication: Publication, place: Place) -> Publication:
     staged.keeps = True
     try:
         previous = kept if _keep(place, kept) else None
+        if previous:
+            _tell_apart(staged, State.of(os.stat(kept)), State.of(publication.status))
         os.link(staged.path, waiting)
         os.replace(waiting, place.last, dst_dir_fd=place.fd)
     except BaseException:
@@ -67,6 +70,12 @@ def replace(publication: Publication, place: Place) -> Publication:
         unlink(kept)
         raise
     return dataclasses.replace(publication, previous=previous)
+
+
+def _tell_apart(staged: Staged, old: State, new: State) -> None:
+    """Move the new version's mtime on if HTTP could not tell it from the old one."""
+    if (mtime_ns := old.mtime_of_next(new)) != new.mtime_ns:
+        staged.move_mtime(mtime_ns)
 
 
 def _keep(place: Place, kept: str) -> bool:

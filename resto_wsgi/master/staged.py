@@ -144,6 +144,13 @@ class Staged:
                 raise
             unlink(old)
 
+    def move_mtime(self, mtime_ns: int) -> None:
+        """Set another mtime on what is sealed, durably. Raises OSError."""
+        with FileIO(self.path, "r+b") as file:
+            os.utime(file.fileno(), ns=(mtime_ns, mtime_ns))
+            if self._fsync:
+                os.fsync(file.fileno())
+
     def give_away(self) -> None:
         """Note that the file is no longer to be discarded: it has got a name, or is to stay where it is."""
         self._there = False

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from disks import command, publish, read, replace, stage, staged_files
 
 from resto_wsgi.errors import MediaRootError, NameRejected
 from resto_wsgi.master.media_root import MediaRoot
+from resto_wsgi.replicator import Replicator
 
 
 @pytest.fixture
@@ -284,3 +286,32 @@ def test_a_version_of_another_user_can_be_replaced_and_put_back(
     assert read(media_root, "name") == b"new"
     assert media_root.take_back(publication)
     assert read(media_root, "name") == b"old"
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+def test_versions_of_one_second_and_size_have_seconds_of_their_own(tmp_path: Path, fsync: bool) -> None:
+    """Each overwrite is later than the one before, so that no cache takes it for that; another size keeps its time."""
+    media_root = MediaRoot(str(tmp_path / "media"), fsync=fsync)
+    path = media_root.path("cat")
+    publish(media_root, "cat", b"first")
+    os.utime(path, (os.stat(path).st_mtime + 1, os.stat(path).st_mtime + 1))  # no second begins under our hands
+    seconds = [int(os.stat(path).st_mtime)]
+    for content in (b"other", b"third"):
+        replace(media_root, "cat", content)
+        seconds.append(int(os.stat(path).st_mtime))
+    assert [each - seconds[0] for each in seconds] == [0, 1, 2]
+    replace(media_root, "cat", b"another size")
+    assert int(os.stat(path).st_mtime) <= seconds[0]
+    media_root.close()
+
+
+def test_an_overwrite_within_a_second_has_another_etag_on_nginx(nginx: Any, tmp_path: Path) -> None:
+    """ETag and Last-Modified are made of size and second there, and a cache asks with nothing else."""
+    told = []
+    with Replicator(media_root=tmp_path / "media", media_hosts=[nginx.url], background=False) as replicator:
+        for content in (b"first", b"other", b"third"):
+            replicator.save("cat", content, overwrite=True)
+            with urllib.request.urlopen(f"{nginx.url}/cat", timeout=10) as reply:
+                assert reply.read() == content
+                told.append((reply.headers["ETag"], reply.headers["Last-Modified"]))
+    assert len({etag for etag, _ in told}) == len({modified for _, modified in told}) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from resto_wsgi.master.state import State
+from resto_wsgi.master.state import AHEAD, SECOND, State
 
 
 def state(path: Path) -> State:
@@ -38,3 +38,17 @@ def test_each_other_version_has_another_state(tmp_path: Path) -> None:
         os.link(path, tmp_path / f"{len(seen)}")  # so that its inode is not given to the next one
     assert len(seen) == 4
     assert {each.mtime_ns for each in seen} == {1, 2}
+
+
+def test_a_version_that_http_could_not_tell_from_its_predecessor_gets_a_later_second() -> None:
+    """Of the same size and second, or of one before a time that was moved on; a time far ahead was set by a person."""
+    old = State(1, 1, 3, 1000 * SECOND + 5)
+    for own, expected in {
+        old._replace(inode=2, mtime_ns=1000 * SECOND + 700): 1001 * SECOND,
+        old._replace(inode=2, mtime_ns=999 * SECOND): 1001 * SECOND,
+        old._replace(inode=2, mtime_ns=1001 * SECOND + 7): 1001 * SECOND + 7,
+        old._replace(inode=2, size=4): old.mtime_ns,
+    }.items():
+        assert old.mtime_of_next(own) == expected
+    ahead = old._replace(mtime_ns=(1000 + AHEAD + 1) * SECOND)
+    assert ahead.mtime_of_next(old) == old.mtime_ns

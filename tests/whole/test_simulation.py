@@ -39,7 +39,7 @@ HOST = Host("x:80", "http://x/media")
 
 AnyMediaRoot = Any  # MediaRoot, or the one in memory
 # What no simulated part calls, for it is there for media servers and for other disks.
-NODES = {"entries", "status", "make_folder", "remove_folder", "fileno", "move", "give_away"}
+NODES = {"move_mtime", "entries", "status", "make_folder", "remove_folder", "fileno", "move", "give_away"}
 
 
 # The product
