@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,7 +43,7 @@ class Scripted:
 
     def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
         self._ask("PUT", host, name)
-        self.holds.setdefault(host.label, {})[name] = file.read(size)
+        self.holds.setdefault(host.label, {})[name] = os.pread(file.fileno(), size, 0)
         self.under_way()
 
     def delete(self, host: Host, name: str) -> None:

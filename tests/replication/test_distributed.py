@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -243,7 +242,9 @@ def test_an_unmounted_spool_deletes_nothing(make_party: MakeParty) -> None:
 def test_the_scripted_transport_is_a_transport(tmp_path: Path) -> None:
     """What is faked here does as a real one does, for the calls that are made."""
     transport: Transport = Scripted()
-    transport.put(ONE, "cat", io.BytesIO(CAT), len(CAT), NOW)
+    (tmp_path / "cat").write_bytes(CAT)
+    with open(tmp_path / "cat", "rb", buffering=0) as file:
+        transport.put(ONE, "cat", file, len(CAT), NOW)
     assert transport.head(ONE, "cat") == len(CAT)
     with pytest.raises(FileNotFoundError):
         transport.get(TWO, "cat", print)
