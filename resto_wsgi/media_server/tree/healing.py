@@ -18,28 +18,42 @@ import hashlib
 import logging
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from ...errors import MediaRootError, RestoError
 from ...fields.digests import parse_digest
 from ..answers import Refused
-from ..files.store import Staged
+from ..files.store import Change, Staged, Store
 from .hops import Hops
 from .node_transport import Passing, Reading, generation_of, mtime_ns_of
-
-if TYPE_CHECKING:
-    from .relay import Relay
+from .report import Line
 
 __all__ = ["Healing"]
 
 log = logging.getLogger("resto_wsgi")
 
 
-class Healing:
-    """Publishes what was missing on the node of ``relay``."""
+class Parent(Protocol):
+    """What is needed of a node with children; its methods are those of ``role.Role``."""
 
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
+    store: Store
+
+    def changing(self, name: str, passing: Passing) -> AbstractContextManager[Change]:
+        """Hold a name."""
+
+    def publish(self, name: str, change: Change, staged: Staged, passing: Passing) -> list[Line]:
+        """Give a file its name."""
+
+    def is_gone(self, name: str) -> bool:
+        """Say whether a name is known to be deleted."""
+
+
+class Healing:
+    """Publishes what was missing on the node ``parent``."""
+
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
         self._keeping: set[str] = set()
         self._lock = threading.Lock()
 
@@ -59,7 +73,7 @@ class Healing:
     def _keep(self, name: str, reading: Reading) -> Iterator[bytes]:
         # A disk that is full here is no reason to break off: the reader gets his file.
         digest, whole = hashlib.sha256(), True
-        with self._relay.store.stage(name) as staged:
+        with self._parent.store.stage(name) as staged:
             for block in reading.blocks():
                 try:
                     if whole:
@@ -78,13 +92,13 @@ class Healing:
         generation = generation_of(reading.headers)
         staged.seal(mtime_ns_of(reading.headers), sha256=sha256, generation=generation, exact=True)
         passing = Passing(Hops(), 0.0)  # nobody waits for the children
-        with self._relay.changing(name, passing) as change:
-            if change.state is not None or self._relay.is_gone(name):
+        with self._parent.changing(name, passing) as change:
+            if change.state is not None or self._parent.is_gone(name):
                 return
             # The file that went had this generation or a later one: what comes from below may be older.
             if (known := change.generation) is not None and (generation is None or generation <= known):
                 return
-            self._relay.publish(name, change, staged, passing)
+            self._parent.publish(name, change, staged, passing)
 
 
 def _is_as_told(reading: Reading, sha256: bytes) -> bool:
