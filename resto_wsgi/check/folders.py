@@ -1,7 +1,8 @@
 """What a DELETE of a folder does: as replication sends it, nothing, and as somebody else might, with the whole tree.
 
-All of it is tried on a folder that is made and filled here, below the folder of the check, of which `writing` has made
-sure that it is one. Its name is random, too: wherever a server may look for it, it finds none of its own.
+All of it is tried on a folder that is made and filled here, below the folder of the check. `writing` has made sure that
+that one is a folder. The name here is random, too: wherever a server may look for it, it finds none of its own.
+``run`` calls this.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Does every name that `names.check` takes make a file of its own?"""
+"""Does every name that `names.check` takes make a file of its own?
+
+The probes only ask and judge: what to change is in ``remedies``, and what they wrote is removed by ``cleaning``.
+``run`` calls them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What readers get: ranges, validators, listings, types, and whether a stored file is served as it is or run."""
+"""What readers get: ranges, validators, listings, types, and whether a stored file is served as it is or run.
+
+The probes only ask and judge: what to change is in ``remedies``, and what they wrote is removed by ``cleaning``.
+``run`` calls them.
+"""
 
 from __future__ import annotations
 

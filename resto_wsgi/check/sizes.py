@@ -1,4 +1,8 @@
-"""How large a file it takes, asked without sending one, and how fast a few MiB travel."""
+"""How large a file it takes, asked without sending one, and how fast a few MiB travel.
+
+The probes only ask and judge: what to change is in ``remedies``, and what they wrote is removed by ``cleaning``.
+``run`` calls them.
+"""
 
 from __future__ import annotations
 

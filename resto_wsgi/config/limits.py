@@ -1,4 +1,7 @@
-"""What a request may hold: each limit in one place, with its unit and its reason; over one the answer is 413."""
+"""What a request may hold: each limit in one place, with its unit and its reason.
+
+Over a limit the answer is 413, and 408 over ``max_seconds``. The modules of ``upload`` count, nothing here does.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """What the disk refuses, as our own error; and the removal of what may be gone already.
 
-Each step on a file of the media root stands in ``disk(action, name)``, so that whoever asked hears MediaRootError with
-what was wanted and why it cannot be, and no bare OSError comes out of this room but those that a docstring names.
+Each step on a file of the media root stands in ``disk(action, name)``. So the caller gets a MediaRootError, which says
+what was wanted and why it cannot be. No bare OSError leaves this package, except those that a docstring names. Which
+steps there are is not known here. The modules of this package that touch the disk call this, and so does
+``media_server.files``.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ __all__ = ["disk", "unlink"]
 
 
 class disk:
-    """Translate what the disk refuses into MediaRootError, but for the kinds that the caller expects.
+    """Translate what the disk refuses into MediaRootError, except the kinds that the caller expects.
 
-    A class, not a generator: it is entered at each step of each file.
+    It is a class and not a generator, which would cost more: it is entered at each step of each file.
     """
 
     __slots__ = "_action", "_but", "_name"

@@ -1,7 +1,7 @@
-"""The files of a media root for who reads them: opened, looked at and listed. Nothing is changed here.
+"""The files of a media root, for readers: they are opened, looked at and listed. Nothing is changed here.
 
-``open`` tells a name that is missing from one that cannot be seen for another reason, a symbolic link on its way for
-instance: what is missing may be deleted elsewhere, and nothing else may. ``media_root`` stands on this.
+``open`` tells a missing name from one that cannot be seen for another reason, for instance a symbolic link on its way.
+Only what is missing may be deleted elsewhere. ``media_root`` stands on this.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Files:
     def open(self, name: str) -> Master:
         """Open the master's copy; the caller closes ``file``.
 
-        Raises FileNotFoundError where there is none, and MediaRootError where that cannot be told, as with a symbolic
-        link.
+        Raises FileNotFoundError if there is none, and MediaRootError if that cannot be told, as with a symbolic
+        link. What is missing may be deleted on the hosts, so the two must not be mixed up.
         """
         try:
             with self._folders.place(name) as place:
@@ -86,7 +86,7 @@ class Files:
         return Master(file, status.st_size, status.st_mtime, State.of(status))
 
     def state(self, name: str) -> State | None:
-        """Return what ``open`` would find, without opening it; None where it would find nothing, or a symbolic link."""
+        """Return what ``open`` would find, without opening it. None if it would find nothing, or a symbolic link."""
         try:
             status = self._status(name)
         except OSError as error:
@@ -120,7 +120,7 @@ class Files:
             return sha256_of(blocks_of(file.fileno())).hex()
 
     def exists(self, name: str) -> bool:
-        """True where ``name`` is a file."""
+        """True if ``name`` is a file."""
         try:
             os.lstat(self.path(name))  # most names that are asked for are free, whatever is followed
             return stat.S_ISREG(self._status(name).st_mode)

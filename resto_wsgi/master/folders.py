@@ -1,14 +1,14 @@
 """The folders below a media root, opened one after the other from the root, so that no symbolic link is followed.
 
-    met on the way to a name    who reads is told    who writes is told
+    met on the way to a name    a reader gets        a writer gets
     a folder                    (goes on)            (goes on)
     nothing                     FileNotFoundError    (it is made, durably)
     a file, or the like         NotADirectoryError   NotADirectoryError
     a symbolic link             OSError, ELOOP       OSError, ELOOP
 
 The root itself may be a link, and so may folders that the site has declared: they are folders like others. What a name
-leads to is found anew each time, and nothing stays open: a disk may be unmounted at any moment, and another one be
-there. Names are bytes of UTF-8 on the disk, whatever the locale. ``files`` and ``media_root`` call this.
+leads to is found anew each time, and nothing stays open: at any moment a disk may be unmounted, and another one
+mounted. Names are bytes of UTF-8 on the disk, whatever the locale. ``files`` and ``media_root`` call this.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UTF8 = sys.getfilesystemencoding() == "utf-8"  # of this locale: then a text is 
 class Place:
     """An open folder, and the ``last`` part of the name that is looked for in it.
 
-    Closed by the block that it is opened for; one that an interruption has forgotten closes itself.
+    The block that it is opened for closes it. It closes itself if an interruption has lost it.
     """
 
     fd = -1  # until __init__ has run
@@ -48,8 +48,8 @@ class Place:
         self.fd = os.open(path, flags, dir_fd=dir_fd)
 
     def enter(self, part: bytes, flags: int = FOLDER) -> None:
-        """Go on to a folder in this one, which is closed then. Raises OSError, and stays where it is."""
-        # In one line, as below: an interruption between the two would leave one open, or close one twice.
+        """Go on to a folder in this one, and close this one. Raises OSError, and then stays where it is."""
+        # In one line, as in ``close``: an interruption between the two would leave one open, or close one twice.
         self.fd, _ = os.open(part, flags, dir_fd=self.fd), os.close(self.fd)  # type: ignore[func-returns-value]
 
     def make(self, part: bytes, mode: int) -> bool:
@@ -156,7 +156,7 @@ class Folders:
         return bool(self._linked) and name.encode() in self._linked
 
     def _enter(self, place: Place, parts: Sequence[bytes], *, make: bool) -> None:
-        """Go from the root through ``parts``. Where this raises, the place is closed."""
+        """Go from the root through ``parts``. The place is closed if this raises."""
         depth = 0
         try:
             if not self._linked:
@@ -217,7 +217,7 @@ def text(name: str | bytes) -> str:
 
 
 def _obstacle(place: Place, part: bytes, *, linked: bool) -> OSError:
-    """Return what to say of something that is no folder where one has to be."""
+    """Return the error for something that is no folder, where a folder has to be."""
     folder = f"its folder {shown(text(part))}"
     if not _is_link(place, part):
         return NotADirectoryError(errno.ENOTDIR, f"{folder} is none")

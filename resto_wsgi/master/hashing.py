@@ -4,8 +4,9 @@
        └── no thread to be had, or but one processor ──> inline for good
 
 hashlib lets other threads run while it works, so a large file costs the longer of the two instead of both. At most
-DEPTH blocks wait to be hashed, which bounds memory. The thread knows the blocks and nothing of their owner: one that is
-forgotten ends it. A forked child has no such thread, and is told so. Staging calls ``Hasher``, everybody ``sha256_of``.
+DEPTH blocks wait to be hashed, which bounds memory. The thread knows the blocks and nothing of their owner: an owner
+that is forgotten ends it. A forked child has no such thread, and gets a RuntimeError. Files and names are not known
+here. ``staged`` calls ``Hasher``, and everybody calls ``sha256_of``.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def blocks_of(fd: int) -> Iterator[bytes]:
 
 
 class Hasher:
-    """A SHA-256 under way. Used by one thread; whoever is done with it calls ``end``."""
+    """A SHA-256 under way. One thread uses it, and calls ``end`` when it is done."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -84,7 +85,7 @@ class Hasher:
             self._beside.end()
 
     def _begin(self) -> _Beside | None:
-        """Start the thread, where it is time; it has its owner before it starts, so that none is left behind."""
+        """Start the thread, if it is time. It has its owner before it starts, so that no thread is left behind."""
         if self._inline or self._size <= START:
             return None
         if len(os.sched_getaffinity(0)) < 2:  # with one processor to use, taking turns is only dearer
@@ -107,7 +108,7 @@ class NoHasher(Hasher):
 
 
 class _Beside:
-    """The owner's end of the thread: what it was given goes one way, what it has done comes back the other."""
+    """The owner's side of the thread: blocks go there by one queue, and what is done comes back by another."""
 
     def __init__(self, digest: Any) -> None:
         self._given: SimpleQueue[Block | None] = SimpleQueue()
@@ -118,7 +119,7 @@ class _Beside:
         self._thread = threading.Thread(target=_hash, args=arguments, name="resto hashing", daemon=True)
 
     def start(self) -> bool:
-        """Return False where there can be no more threads."""
+        """Start the thread. Return False if there can be no more threads."""
         try:
             self._thread.start()
         except (RuntimeError, MemoryError):

@@ -1,7 +1,8 @@
 """``.resto``: the folder for all that is ours and nobody else's, which no web server shows and only its owner enters.
 
-It lies at the top of a media root, and of a folder on another disk that the site declares. What is in it belongs to
-those who put it there: staging, the locks of the names, the id, the outbox, a node's generations. They call this.
+It lies at the top of a media root, and of a folder on another disk that the site declares. This module makes the
+folder and shuts others out, and knows nothing of what is in it. That belongs to those who put it there: staging, the
+locks of the names, the id, the outbox, a node's generations. They call this.
 """
 
 from __future__ import annotations

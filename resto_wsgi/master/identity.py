@@ -1,8 +1,9 @@
 """Which media root this is: a random id in ``.resto/id``, which everybody who starts there makes or reads.
 
-It tells a media root from the empty folder that is seen where its disk is not mounted, and from another one's. It is
-written aside, in a room of staging, and gets its name by a hard link, so that of processes that start for the first
-time together one gives it and all read it; a crash leaves it whole or not there. The media root calls this.
+It tells a media root from the empty folder that is seen where its disk is not mounted, and from another media root.
+It is written aside, in a room of staging, and gets its name by a hard link. So if several processes start for the
+first time together, one of them gives the id and all read it, and a crash leaves it whole or not there. What follows
+from a wrong id is not decided here. The media root calls this.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FORM = re.compile(rb"[0-9a-f]{32}\n?")  # 128 random bits; editors like a line t
 
 
 def identity_of(own: str, staging: str) -> str:
-    """Return the id kept in the folder ``own``, which is made where there is none. Raises MediaRootError."""
+    """Return the id kept in the folder ``own``, which is made if there is none. Raises MediaRootError."""
     found = read_identity(own)
     if found is None:
         _make(own, staging)
@@ -34,7 +35,7 @@ def identity_of(own: str, staging: str) -> str:
 
 
 def read_identity(own: str) -> str | None:
-    """Return the id kept in ``own``, None where there is none. Raises MediaRootError where it is not an id."""
+    """Return the id kept in ``own``; None if there is none. Raises MediaRootError if it is not an id."""
     try:
         with disk("read", ROOT_ID, but=FileNotFoundError), open(os.path.join(own, "id"), "rb") as file:
             content = file.read(100)
@@ -47,7 +48,7 @@ def read_identity(own: str) -> str | None:
 
 
 def identity_state(own: str) -> tuple[int, int, int, int] | None:
-    """Return what changes with the file of the id, without reading it; None where there is none to be seen."""
+    """Return what changes with the file of the id, without reading it; None if there is none to be seen."""
     try:
         status = os.stat(os.path.join(own, "id"))
     except OSError:

@@ -1,7 +1,7 @@
 """What a folder of the media root shows: its files and folders, and nothing hidden, linked or special.
 
-A folder may hold a million entries, so that they are looked at one after the other, and only those that are wanted are
-kept. A link is a folder if the site has declared it as one, and else nothing. ``files`` and ``walk`` call this.
+A folder may hold a million entries. So they are looked at one after the other, and only those that are wanted are kept.
+A link is a folder if the site has declared it as one, and else nothing. ``files`` and ``walk`` call this.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ class FileLock:
     """A lock on the file ``path``, which is open only while it is held or waited for. Taken and released by one thread.
 
     ``place`` is the byte that is locked, up to 2**62, whether the file has it or not; None is all of the file, which
-    does not exclude a place in it. ``flags`` are those of ``os.open``; by default the file is made where it is missing.
-    One that is forgotten is released: an interruption may come between its taking and the block that releases it.
+    does not exclude a place in it. ``flags`` are those of ``os.open``; by default the file is made if it is missing.
+    A lock that is forgotten is released: an interruption may come between its taking and the block that releases it.
     """
 
     _fd = -1  # until __init__ has run, which may be interrupted
@@ -58,7 +58,7 @@ class FileLock:
         return os.fstat(self._fd).st_nlink > 0
 
     def acquire(self, wait: bool = True) -> bool:
-        """Take the lock; without ``wait``, return False at once where somebody else has it. Raises OSError."""
+        """Return True once the lock is taken; without ``wait``, False at once if another has it. Raises OSError."""
         if self.held:
             raise RuntimeError(f"{self._path} is locked already")
         with no_fork():  # for as long as a descriptor is open that is not yet in _opened
@@ -72,6 +72,7 @@ class FileLock:
                 fcntl.fcntl(self._fd, command, _struct_flock(fcntl.F_WRLCK, self._place))
         except BaseException as error:
             self.release()
+            # fcntl(2): either number may say that somebody else has the lock.
             if isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
             raise
@@ -102,6 +103,7 @@ class FileLock:
 
 def _struct_flock(kind: int, place: int) -> bytes:
     """Return the struct flock of fcntl(2) for one byte: type, whence, start, length, pid."""
+    # The pid has to be 0, or the kernel answers an open file description lock with EINVAL.
     return struct.pack("hhqqi0q", kind, os.SEEK_SET, place, 1, 0)
 
 

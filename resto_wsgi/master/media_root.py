@@ -1,7 +1,7 @@
 """The media root: the only module that changes the master's files, for applications and for our own media server.
 
-A file is staged under ``.resto/staging/``, where no web server looks, and gets its name by a hard link or a rename: a
-reader sees the whole file or none, and of two writers of one name exactly one wins. Nothing is ever written in place.
+A file is staged under ``.resto/staging/``, where no web server looks, and gets its name by a hard link or a rename. So
+a reader sees the whole file or none, and exactly one of two writers of a name wins. Nothing is ever written in place.
 
     state        on disk                           after a crash
     staged       a file in this process's room     the room is swept when the next process opens one
@@ -46,7 +46,7 @@ from .staging import Staging
 __all__ = ["Master", "MediaRoot", "Publication"]
 
 FOLDERS_MADE = 50  # times that the folder of a name is made, because another process found it empty and pruned it
-NO_NAME = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # what is found where a name is not that of a file
+NO_NAME = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # what is found if a name is not that of a file
 
 
 class MediaRoot(Files):
@@ -89,9 +89,9 @@ class MediaRoot(Files):
                 self._folders.sync(entry)
 
     def check_here(self) -> None:
-        """Raise MediaRootError where this is no longer the media root that it was at start.
+        """Raise MediaRootError if this is no longer the media root that it was at start.
 
-        To be asked before anything is concluded from a file that is missing: its disk may have been unmounted.
+        Call this before anything is concluded from a missing file: its disk may have been unmounted.
         """
         state = identity_state(self._own)
         if state is not None and state == self._seen:
@@ -141,7 +141,7 @@ class MediaRoot(Files):
     # Publishing
 
     def publish(self, staged: Staged, name: str) -> Publication:
-        """Give a sealed file its name. Raises FileExistsError where the name is taken, NameRejected below a file."""
+        """Give a sealed file its name. Raises FileExistsError if the name is taken, NameRejected below a file."""
 
         with disk("save", name, but=FileExistsError):
             return self._give(staged, name, link)
@@ -150,7 +150,7 @@ class MediaRoot(Files):
         """Give a sealed file a name that may be taken. The caller holds the lock of the name.
 
         What was there is kept until it is forgotten, so that it can be put back, and the file stays staged. Without
-        ``keep`` neither is so, and a symbolic link is replaced too. Raises NameRejected where the name is a folder, or
+        ``keep`` neither is true, and a symbolic link is replaced too. Raises NameRejected if the name is a folder, or
         below a file.
         """
 
@@ -163,7 +163,7 @@ class MediaRoot(Files):
             return self._give(staged, name, give)
 
     def make_durable(self, publication: Publication) -> None:
-        """Return when the new name survives a power cut. Where this raises, the caller takes the name back."""
+        """Return when the new name survives a power cut. If this raises, the caller takes the name back."""
         with disk("save", publication.name):
             if publication.folder is not None:
                 with publication.folder as folder:
@@ -180,11 +180,11 @@ class MediaRoot(Files):
                 raise
 
     def keeps_previous(self, publication: Publication) -> bool:
-        """True where a publication that is taken back leaves the version that it replaced."""
+        """True if a publication that is taken back leaves the version that it replaced."""
         return publication.previous is not None and os.path.exists(publication.previous)
 
     def take_back(self, publication: Publication) -> bool:
-        """Undo a publication where the name still is that very file; return False where somebody replaced it since.
+        """Undo a publication if the name still is that very file; return False if somebody replaced it since.
 
         The caller holds the lock of the name.
         """
@@ -202,7 +202,7 @@ class MediaRoot(Files):
         return True
 
     def _drop_from_those_who_replaced(self, publication: Publication) -> None:
-        """Whoever replaced this version keeps it, to put it back if he fails too; give him what came before it."""
+        """Give those who replaced this version what came before it: else they may put this one back."""
         rooms = [os.path.join(glob.escape(each.path), "*", f"*{KEPT}") for each in self._stagings()]
         for kept in itertools.chain.from_iterable(map(glob.iglob, rooms)):
             if kept != publication.previous and _is_that_file(kept, publication.status):
@@ -219,16 +219,16 @@ class MediaRoot(Files):
     # Removing
 
     def check_no_folder(self, name: str) -> None:
-        """Raise NameRejected where the name is a folder: a replica of it could be a whole tree.
+        """Raise NameRejected if the name is a folder: a replica of it could be a whole tree.
 
-        Raises MediaRootError where a folder of the name is a symbolic link.
+        Raises MediaRootError if a folder of the name is a symbolic link.
         """
         absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with disk("delete", name), absent, self._folders.place(name) as place:
             _check_no_folder(place, name)
 
     def remove(self, name: str) -> bool:
-        """Remove a name, durably; return False where there was none. The caller holds the lock of the name.
+        """Remove a name, durably; return False if there was none. The caller holds the lock of the name.
 
         A symbolic link is removed, and not what it leads to. Raises what ``check_no_folder`` raises.
         """
@@ -272,7 +272,7 @@ class MediaRoot(Files):
             self._folders.sync(name)
 
     def remove_folder(self, name: str) -> None:
-        """Remove one folder that is empty, durably. Raises FileNotFoundError, and MediaRootError where it is not."""
+        """Remove one folder that is empty, durably. Raises FileNotFoundError, and MediaRootError if it is not."""
         with disk("delete", name, but=FileNotFoundError):
             with self._folders.place(name) as place:
                 os.rmdir(place.last, dir_fd=place.fd)
@@ -280,9 +280,9 @@ class MediaRoot(Files):
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
-        """Hold a name against every other thread and process that would write it; yields True.
+        """Hold a name against every other thread and process that would write it. Yields True when it is held.
 
-        Without ``wait`` it yields False, at once, where somebody else holds it. A process that is forked meanwhile does
+        Without ``wait`` it yields False, at once, if somebody else holds it. A process that is forked meanwhile does
         not hold it.
         """
         lock = name_lock(self._own, name)
@@ -317,7 +317,7 @@ class MediaRoot(Files):
     def _give(self, staged: Staged, name: str, act: Callable[[Publication, Place], Publication]) -> Publication:
         """Have ``act`` give a file its name in the open folder of it, which is made if it is missing.
 
-        Once more if another process prunes the folder between the two, and if the file had to be moved to that disk.
+        It is done again if another process prunes the folder between the two, and if the file is moved to that disk.
         """
         left, moved = FOLDERS_MADE, False
         while True:
@@ -339,7 +339,7 @@ class MediaRoot(Files):
 
 
 def _is_folder(place: Place) -> bool:
-    """True where the name is a folder, or a symbolic link to one: on a host that one may be a whole tree."""
+    """True if the name is a folder, or a symbolic link to one: on a host that one may be a whole tree."""
     kind = place.kind()
     if kind == stat.S_IFLNK:
         with contextlib.suppress(OSError):

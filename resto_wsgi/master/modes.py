@@ -1,7 +1,7 @@
 """Who may read what is stored: the modes of files and folders, which a process's umask does not change.
 
-A web server of another user has to read them, also if the application runs with umask 077. What is made is opened to
-that mode at once; what is there already is left as it is. A folder below a setgid folder stays one, so that a group
+A web server of another user has to read them, also if the application runs with umask 077. What is made gets that mode
+at once. What is there already is left as it is. A folder below a setgid folder stays one, so that a group
 keeps what it was given. Staging, and all else below ``.resto``, is for its owner alone, whatever is said here.
 """
 

@@ -5,8 +5,8 @@
                stays, with a later second if size and second were the same
     put        the name; the staged file is gone, and so is the old version   the old version, or the new one
 
-Each is one link or rename, so that no reader sees anything between. The caller holds the lock of the name, has looked
-that it is no folder, and makes it durable. The media root calls this.
+Each is one link or rename, so that no reader sees anything in between. The caller holds the lock of the name, makes
+sure that it is no folder, and makes it durable; nothing of that is done here. The media root calls this.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Publication:
 
 
 def link(publication: Publication, place: Place) -> Publication:
-    """Give a sealed file a name that is free. Raises OSError, FileExistsError where it is not."""
+    """Give a sealed file a name that is free. Raises OSError, FileExistsError if it is not."""
     os.link(publication.staged.path, place.last, dst_dir_fd=place.fd)
     return publication
 
@@ -63,6 +63,7 @@ def replace(publication: Publication, place: Place) -> Publication:
         previous = kept if _keep(place, kept) else None
         if previous:
             _tell_apart(staged, State.of(os.stat(kept)), State.of(publication.status))
+        # The rename uses up a second link, so that the staged file keeps its own name.
         os.link(staged.path, waiting)
         os.replace(waiting, place.last, dst_dir_fd=place.fd)
     except BaseException:

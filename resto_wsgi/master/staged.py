@@ -3,8 +3,8 @@
     in memory ── more than ``hold`` bytes, or its path is asked for ──> on the disk ── discard ──> gone
          └── seal ──> sealed in memory ── its path is asked for ──> sealed on the disk: durable
 
-Where it lies, and who sweeps it after a crash, is the matter of ``staging``, which makes it; whether it is to have a
-name, and which, is that of the media root. The intake, the replicas and our own media server write it.
+``staging`` makes it, and knows where it lies and who sweeps it after a crash. The media root decides whether it gets a
+name, and which. Neither is known here. The intake, the replicas and our own media server write it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ KEPT = ".previous"  # how the path of a version ends that was replaced and may b
 
 
 class Staged:
-    """A file being written aside. Written by one thread; sealed once; discarded once.
+    """A file being written aside. One thread writes it; it is sealed once, and discarded once.
 
     ``create`` makes the file. The first ``hold`` bytes may stay in memory until the file is larger, or somebody asks
-    for its path; any thread may ask. Without ``digest`` its SHA-256 is not computed. One that is forgotten is
-    discarded: an interruption may come before the block that discards it. ``keeps``: a version that it replaced may lie
-    beside it, which is of no use to anybody then.
+    for its path; any thread may ask. Without ``digest`` its SHA-256 is not computed. A file that is forgotten is
+    discarded: an interruption may come before the block that discards it. ``keeps`` says that a version that it
+    replaced may lie beside it; nobody can use that one then.
     """
 
     keeps = False
@@ -46,7 +46,7 @@ class Staged:
         self._held: bytes | None = b""
         self._sealed = False
         self._path = ""
-        self._file: FileIO | None = None  # closes itself where an interruption has it forgotten, as a number would not
+        self._file: FileIO | None = None  # a lost number would stay open, this closes itself
         self._hasher = Hasher() if digest else NoHasher()
         self._lock = threading.RLock()  # an application may share an upload with threads of its own
         if not hold:
@@ -54,13 +54,13 @@ class Staged:
 
     @property
     def path(self) -> str:
-        """Where the file is. Raises MediaRootError where it was in memory, and the disk refuses it."""
+        """Where the file is. Raises MediaRootError if it was in memory, and the disk refuses it."""
         self.spill()
         return self._path
 
     @property
     def held(self) -> bytes | None:
-        """The bytes, where they are in memory, else None."""
+        """The bytes if they are in memory, else None."""
         return self._held
 
     @property
@@ -76,7 +76,7 @@ class Staged:
         return self._file.fileno()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``. Raises MediaRootError where the disk refuses; the caller then discards."""
+        """Append ``data``. Raises MediaRootError if the disk refuses it; the caller then discards the file."""
         self._hasher.update(data)
         self.size += len(data)
         if self._held is not None:
@@ -103,7 +103,7 @@ class Staged:
             self._close()
 
     def spill(self) -> None:
-        """Move what is in memory to the disk, for good. Raises MediaRootError where that refuses; it can be repeated.
+        """Move what is in memory to the disk, for good. Raises MediaRootError if that refuses; it can be repeated.
 
         Nobody sees a part of it: the path is told when all is there, and durable if the file is sealed.
         """
@@ -136,7 +136,7 @@ class Staged:
                 for block in blocks_of(source.fileno()):
                     _write(target.fileno(), block)
                 shutil.copystat(self._path, target.name)
-                if self._fsync:
+                if self._fsync:  # after copystat, so that times and attributes are durable, too
                     os.fsync(target.fileno())
                 old, self._path, self._there = self._path, target.name, True
             except BaseException:

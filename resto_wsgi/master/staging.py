@@ -1,8 +1,8 @@
 """Files that nobody sees yet, and the rooms in which they lie.
 
 A room is one process's folder in staging. Its lock file is held by flock, which the kernel releases when the process
-dies, so that a free lock means an abandoned room, which is swept by the next process that opens one, or that is asked
-to. A fork gets a room of its own. The lock is made before the room and removed after it, so no room is without one.
+dies. So a free lock means an abandoned room. The next process that opens a room sweeps it, or one that is asked to. A
+fork gets a room of its own. The lock is made before the room and removed after it, so no room is without a lock.
 Names and the master are not known here; the media root calls this.
 """
 
@@ -30,7 +30,7 @@ LOCK = ".lock"  # how the path of a room's lock ends; the rest is the path of th
 
 
 class Staging:
-    """The folder of all rooms, made where it is missing; any thread or forked process may call."""
+    """The folder of all rooms, made if it is missing; any thread or forked process may call."""
 
     def __init__(self, path: str, *, fsync: bool, modes: Modes = READABLE) -> None:
         self.path = path
@@ -127,7 +127,7 @@ class _Room:
             raise
 
     def leave(self) -> bool:
-        """Remove the room with what is staged; return False, and stay, where a version is kept to be put back."""
+        """Remove the room with what is staged. Return False, and stay, if a version is kept to be put back."""
         with contextlib.suppress(FileNotFoundError):
             for entry in os.listdir(self.path):
                 if not entry.endswith(KEPT):
@@ -152,6 +152,7 @@ def _sweep(path: str) -> None:
         room = path.removesuffix(LOCK)
         shutil.rmtree(room, ignore_errors=True)
         if not os.path.lexists(room):
+            # While the lock is held: whoever opened the file before sees by ``linked`` that it counts no more.
             os.unlink(path)
     finally:
         lock.release()

@@ -1,8 +1,8 @@
 """What tells one version of a name from another without a look at its bytes.
 
 Two looks at a name that give the same state have seen the same version: a file that is replaced is another inode, one
-that is written in place has another time. A state is compared, and never kept on the disk: device numbers change when
-a machine starts anew. Everybody who looks twice calls this.
+that is written in place has another time. A state is compared, and must never be kept on the disk: device numbers
+change when a machine starts anew. Everybody who looks twice calls this.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every name under a media root, folder by folder, while others write there.
 
-Two descriptors for each level of the path are all that it takes, whatever the tree holds. Shown is what ``listing``
-shows folder by folder: nothing hidden or special, and no symbolic link is followed, but for folders that the site has
+It needs no more than two descriptors for each level of the path, whatever the tree holds. It shows what ``listing``
+shows folder by folder: nothing hidden or special. No symbolic link is followed, except folders that the site has
 declared. What ``names.check`` would refuse is no name and is left out. ``files`` calls this.
 """
 
@@ -74,11 +74,11 @@ def walk(
     without: Container[str] = (),
     skipped: Callable[[Skipped], None] = lambda skipped: None,
 ) -> Iterator[str]:
-    """Yield each name under the root once, in the order of the disk; what changes meanwhile is seen or not.
+    """Yield each name under the root once, in the order of the disk. What changes meanwhile may be seen or not.
 
     ``longest`` is how many bytes of UTF-8 a name may have, ``without`` what is left out at the top of the root.
-    ``skipped`` is told of each symbolic link that is not followed. Raises MediaRootError where the root is not there,
-    or where a folder cannot be read.
+    ``skipped`` is told of each symbolic link that is not followed. Raises MediaRootError if the root is not there,
+    or if a folder cannot be read.
     """
     stack = [_begin(folders)]
     try:

@@ -200,9 +200,9 @@ class MediaServer:
         return self.role.answer(environ, name, lines, created=not change.taken)
 
     def _delete(self, environ: WSGIEnvironment, body: FileBody) -> Answer:
-        """DELETE of a file; with a slash at its end and ``Depth: infinity``, of an empty folder; never of a tree.
+        """Delete a file; with a slash at its end and ``Depth: infinity``, an empty folder; never a tree.
 
-        RFC 4918, section 9.6.1. Said outright, so that no slash by mistake removes what somebody is about to fill.
+        RFC 4918, section 9.6.1. It has to be said, so that no slash by mistake removes what somebody is about to fill.
         A folder is this node's alone: children have folders where they have files.
         """
         self._admit(environ)

@@ -1,7 +1,7 @@
 """Signatures that were seen, so that none is taken twice: an empty file for each, in a folder for each minute.
 
-The files are made with O_EXCL, so that of two threads or processes that get one request, one carries it out. They
-outlive a restart, also after kill -9. They are not synced: a power cut may lose the last seconds, and a request of that
+The files are made with O_EXCL, so that if two threads or processes get one request, only one carries it out. They stay
+after a restart, also after kill -9. They are not synced: a power cut may lose the last seconds, and a request of that
 time could be carried out once more. Only good signatures come here, so only who has a key can fill the disk, and no
 signature is kept for longer than it is good. ``access`` calls this.
 """

@@ -1,16 +1,16 @@
-"""How a file travels to one host, and back. A transport is the only module that speaks that host's language.
+"""The interface of a transport, which moves files to one host and back. Only it speaks that host's language.
 
 Duties of each transport, which the fan-out, the worker and the replicator rely on:
 
 - ``put`` returns when the host has answered that it holds all ``size`` bytes under the name, and ``delete`` when
   the host has answered that it does not hold the name; both may be repeated at will. Any other end is a
   ``DeliveryError``, after which the host's state is unknown, unless the error says ``untouched``.
-- ``untouched`` is True only where the host can neither have done what was asked nor do it later: no byte of any
+- ``untouched`` is True only if the host can neither have done what was asked nor do it later: no byte of any
   request reached it, or its final answer was a refusal (4xx) of the only one that did. In doubt it is False.
-- ``retry_after`` is how many seconds the host asked us to wait, from 0 to 3600, None where it did not.
-- All return or raise within a bounded time, read a bounded reply (but for the file that ``get`` asks for, which is
+- ``retry_after`` is how many seconds the host asked us to wait, from 0 to 3600, None if it did not.
+- All return or raise within a bounded time, read a bounded reply (except the file that ``get`` asks for, which is
   streamed), and follow no redirect.
-- Nothing is retried but a request on a kept-alive connection that the host had already closed.
+- Nothing is retried, except a request on a kept-alive connection that the host had already closed.
 - Any thread may call; a process that forks makes its own connections.
 """
 
@@ -35,17 +35,17 @@ class Transport(Protocol):
         """Make ``host`` not hold ``name``."""
 
     def head(self, host: Host, name: str) -> int | None:
-        """Return the size of the file in bytes, None where the host answers that it does not hold the name."""
+        """Return the size of the file in bytes, None if the host answers that it does not hold the name."""
 
     def get(self, host: Host, name: str, write: Callable[[bytes], Any]) -> float | None:
-        """Give the file to ``write``, block by block; return its mtime, None where the host does not say it.
+        """Give the file to ``write``, block by block; return its mtime, None if the host does not say it.
 
         Returns when all of the file was written; any other end leaves a part of it there. Raises FileNotFoundError
-        where the host does not hold the name, and what ``write`` raises. Time spent in ``write`` is not the host's.
+        if the host does not hold the name, and what ``write`` raises. Time spent in ``write`` is not the host's.
         """
 
     def probe(self, host: Host) -> None:
-        """Return where the host answers and is neither overloaded nor out of service; raise DeliveryError else."""
+        """Return nothing if the host answers and is neither overloaded nor out of service, else raise DeliveryError."""
 
     def close(self) -> None:
         """Close all connections."""
@@ -53,10 +53,10 @@ class Transport(Protocol):
 
 @runtime_checkable
 class DrivenTransport(Transport, Protocol):
-    """One whose PUT and DELETE can be driven, many in one thread: the same errands as jobs that were not started."""
+    """A transport whose PUT and DELETE can be driven, many in one thread, as jobs that were not started."""
 
     def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, along: object = None) -> Job:
-        """As ``put``; ``file`` is open until the job is over.
+        """Return the job of ``put``; ``file`` has to be open until the job is over.
 
         ``along`` is what the caller of ``Replicator.carry`` gave along, for a transport that knows what to make of it;
         None for what the worker delivers, and for all that an application does. Nobody in between looks at it, nor at
@@ -64,4 +64,4 @@ class DrivenTransport(Transport, Protocol):
         """
 
     def delete_job(self, host: Host, name: str, along: object = None) -> Job:
-        """As ``delete``, in the same way."""
+        """Return the job of ``delete``; ``along`` is as for ``put_job``."""

@@ -1,8 +1,9 @@
 """Many jobs with hosts in one thread: each is moved when its connection is ready, and given up when its time is up.
 
-A job is one errand at one host, which may take several requests, one after the other. For each it may need a connection
-that is not there yet; to connect is to wait, so it is not driven on then, but handed back (``cold``). No job waits for
-another here. A transport that can be driven makes the jobs, the fan-out drives many and connects in threads.
+A job is one piece of work at one host. It may take several requests, one after the other, and each may need a
+connection that is not there yet. To connect is to wait, so the job is then handed back (``cold``) and not driven on. No
+job waits for another here, and no protocol is known. A transport that can be driven makes the jobs; the fan-out drives
+many of them, and connects in threads.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class Job(Protocol):
     """One errand. It is ``over``, or ``cold``: it needs ``connect`` to be called; else it is under way.
 
     Under way, ``fd`` is to be watched for the poll events ``wants``, and ``until`` is a time.monotonic(). One thread at
-    a time calls; nothing here raises but what interrupts the thread. ``outcome`` is None where an errand that is over
-    has succeeded, else why it has not; ``value`` is what the transport brought back for whoever sent it.
+    a time calls; nothing here raises but what interrupts the thread. ``outcome`` is None if a job that is over has
+    succeeded, else it says why not; ``value`` is what the transport brought back for whoever sent it.
     """
 
     over: bool
@@ -72,9 +73,9 @@ def finish(job: Job) -> None:
 
 
 def drive(jobs: Iterable[Job], landed: Callable[[Job], Iterable[Job]]) -> None:
-    """Move jobs until none is under way. ``landed`` is told of each that is over or cold, and may return others.
+    """Move jobs until none is under way. ``landed`` gets each job that is over or cold, and may return others.
 
-    Where this thread is interrupted, those under way are abandoned.
+    If this thread is interrupted, those under way are abandoned.
     """
     poll = select.poll()
     flying: dict[int, Job] = {}

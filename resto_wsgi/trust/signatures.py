@@ -182,7 +182,7 @@ def signed(
 def verify(message: Message, keys: Iterable[Key], now: float) -> Verified:
     """Return who signed the message, if the signature is good and covers all that is sensitive.
 
-    ``now`` is in seconds since 1970. Where there are several signatures, the first by a key that is known counts.
+    ``now`` is in seconds since 1970. If there are several signatures, the first by a key that is known counts.
     Whether it was seen before is for the caller to say; the body is covered by its digest, which the caller compares.
     Raises SignatureRejected.
     """

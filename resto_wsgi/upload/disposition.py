@@ -20,7 +20,7 @@ from ..errors import UploadRejected
 __all__ = ["TOKEN", "Disposition", "read_disposition"]
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2  # noqa: S105 - a grammar, no secret
-# A backslash before a quote escapes it, but not where another one stands before: then parsers count differently.
+# A backslash before a quote escapes it, but not if another one stands before it: then parsers count differently.
 QUOTED = r'"(?:[^"\\]|(?<!\\)\\"|\\(?!"))*"'
 PARAMETER = rf" *; *({TOKEN})=({TOKEN}|{QUOTED})"
 DISPOSITION = re.compile(rf"form-data(?:{PARAMETER})*(?: *;)? *")

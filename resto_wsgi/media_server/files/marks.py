@@ -1,11 +1,11 @@
 """What is known of a file beside its bytes: its SHA-256, and the generation that its sender gave it.
 
-Both are extended attributes, set while the file is staged: they appear with its name, in the same rename, and go
-with it, so there is nothing to clean up, and nothing that could disagree with the file.
+Both are extended attributes, set while the file is staged. They appear with its name, in the same rename, and go with
+it. So there is nothing to clean up, and nothing that could disagree with the file.
 
     digest      ``user.resto.sha256``, with the size, mtime and inode of the very file it was computed of: on one that
                 was written in place, or copied with its attributes, it counts for nothing and is computed anew
-    generation  ``user.resto.generation``; where the file system has no attributes, and for a name that was deleted
+    generation  ``user.resto.generation``; if the file system has no attributes, and for a name that was deleted
                 (its tombstone), a file of ``.resto/generations``, which is durable before the name changes
 
 So a crash leaves at worst a generation that is newer than its file. That is harmless: its sender was not answered
@@ -35,7 +35,7 @@ HASHING = threading.BoundedSemaphore(2)  # files at a time, on behalf of anybody
 
 
 def mark_digest(fd: int, sha256: bytes) -> None:
-    """Note the SHA-256 of an open file whose size and mtime are final; where that cannot be, it is not known later."""
+    """Note the SHA-256 of an open file whose size and mtime are final. If that fails, it is not known later."""
     with contextlib.suppress(OSError):
         os.setxattr(fd, DIGEST, f"{_identity(State.of(os.fstat(fd)))} {sha256.hex()}".encode())
 
@@ -50,7 +50,7 @@ def read_digest(fd: int, state: State) -> bytes | None:
 
 
 def compute_digest(fd: int, state: State) -> bytes | None:
-    """Return the SHA-256 of an open file, and note it; None where it changes meanwhile, or too many are computed."""
+    """Return the SHA-256 of an open file, and note it; None if it changes meanwhile, or too many are computed."""
     if not HASHING.acquire(blocking=False):
         return None
     try:
@@ -64,7 +64,7 @@ def compute_digest(fd: int, state: State) -> bytes | None:
 
 
 def mark_generation(fd: int, generation: int) -> bool:
-    """Note the generation of an open file; return False where the file system has no attributes."""
+    """Note the generation of an open file; return False if the file system has no attributes."""
     try:
         os.setxattr(fd, GENERATION, str(generation).encode())
     except OSError as error:
@@ -75,9 +75,9 @@ def mark_generation(fd: int, generation: int) -> bool:
 
 
 def read_generation(fd: int) -> int | None:
-    """Return the generation that an open file has, None where it has none.
+    """Return the generation that an open file has, None if it has none.
 
-    Raises NotImplementedError where the file system has no attributes, so that it may be noted elsewhere.
+    Raises NotImplementedError if the file system has no attributes, so that it may be noted elsewhere.
     """
     try:
         return int(os.getxattr(fd, GENERATION))
@@ -96,7 +96,7 @@ class Generations:
         self._folder = folder
 
     def read(self, name: str) -> int | None:
-        """Return the generation of a name, None where none is noted here."""
+        """Return the generation of a name, None if none is noted here."""
         with contextlib.suppress(FileNotFoundError, ValueError), open(self._path(name), encoding="utf-8") as file:
             return int(file.readline())
         return None
@@ -116,6 +116,7 @@ class Generations:
             with contextlib.suppress(OSError):
                 os.unlink(aside)
             raise
+        # The rename, too, has to be durable before the file of the name changes.
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
@@ -123,7 +124,7 @@ class Generations:
             os.close(folder)
 
     def remove(self, name: str, noted_before: float | None = None) -> None:
-        """Forget the generation of a name, where it was noted before that time. The caller holds the name's lock."""
+        """Forget the generation of a name, if it was noted before that time. The caller holds the name's lock."""
         path = self._path(name)
         with contextlib.suppress(FileNotFoundError):
             if noted_before is None or os.stat(path).st_mtime < noted_before:

@@ -5,8 +5,8 @@
               by the next start
     delete    files only, never a folder; the tombstone, if there is a generation, is durable before the file goes
 
-The bytes are the matter of ``master.media_root``, which is told here what a node wants of it: longer names, our pages
-left out, and no old version kept. Names are checked before they come here. No HTTP is known here. ``node`` calls it.
+``master.media_root`` has the bytes. Here it is told what a node wants of it: longer names, our pages left out, and no
+old version kept. Names are checked before they come here. No HTTP is known here. ``node`` calls it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Staged:
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """The path of the file."""
         return self.file.path
 
     def write(self, block: bytes) -> None:
@@ -231,6 +231,7 @@ class Change:
             if staged.generation is not None and not staged.marked:
                 noted.write(self._name, staged.generation)
             root.make_durable(root.replace(staged.file, self._name, keep=False))
+            # Only when the file that holds the generation is durable: a crash before that must not forget the old one.
             if staged.generation is None or staged.marked:
                 noted.remove(self._name)
 

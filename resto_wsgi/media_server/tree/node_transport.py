@@ -37,7 +37,7 @@ from .report import Line
 __all__ = ["NODE", "NodeTransport", "Passing", "Reading", "generation_of", "mtime_ns_of", "report_of"]
 
 NODE = "resto_wsgi node"  # the User-Agent of a node that asks for more than what is on that very server
-SHARE = 0.7  # of these seconds are the children's: the answer has to come back through each level
+SHARE = 0.7  # of these seconds are the children's, since the answer has to come back through each level
 LEAST = 0.1  # seconds: with less nobody is waited for
 RATE = 32 * 1024 * 1024  # bytes per second that a file may be expected to move at from one node to the next
 
@@ -56,7 +56,7 @@ class Passing:
     early: Early | None = None
 
     def below(self, size: int) -> float:
-        """Return the seconds that a child may take for those below it; 0.0 where that would be too few."""
+        """Return the seconds that a child may take for those below it; 0.0 if that would be too few."""
         left = self.left * SHARE
         return left if left >= max(LEAST, size / RATE) else 0.0
 
@@ -120,7 +120,7 @@ class NodeTransport:
         return self._http.read(host, method, target, fields)
 
     def can_begin(self, host: Host, version: Mapping[str, str]) -> bool:
-        """True where a PUT can be begun before all of the file is here: a signature has to cover its digest."""
+        """True if a PUT can be begun before all of the file is here: a signature has to cover its digest."""
         return "Repr-Digest" in version or not self._http.is_signed(host)
 
     def begin(
@@ -155,13 +155,13 @@ def report_of(value: object) -> list[Line] | None:
 
 
 def generation_of(headers: Headers) -> int | None:
-    """Return the Resto-Generation of an answer, None where there is none."""
+    """Return the Resto-Generation of an answer, None if there is none."""
     text = headers.get("Resto-Generation", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else None
 
 
 def mtime_ns_of(headers: Headers) -> int | None:
-    """Return the mtime in ns since 1970: Last-Modified, and what an ETag of ours adds to it. None where unknown."""
+    """Return the mtime in ns since 1970: Last-Modified, and what an ETag of ours adds to it. None if unknown."""
     if (seconds := http_headers.mtime(headers)) is None:
         return None
     exact = _EXACT.fullmatch(headers.get("ETag", ""))

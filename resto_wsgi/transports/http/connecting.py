@@ -8,7 +8,8 @@ From before it connects, a socket is made so that nothing is carried out late (`
     alive, but nothing is acknowledged for USER_TIMEOUT ──> the same, whoever holds the socket
 
 So a request that lies in our kernel while a link is cut is not sent when the link is back. An answered connection has
-nothing to lose: its reply has been read, and a host takes a reset for an end. ``connection`` calls this.
+nothing to lose: its reply has been read, and a host takes a reset for an end. No request is known here. ``connection``
+calls this.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ COMMON = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
 
 
 class TooLong(Exception):
-    """A reply went on beyond REPLY_LIMIT; ``status`` is what it says, None where it did not come to that."""
+    """A reply went on beyond REPLY_LIMIT; ``status`` is what it says, None if it did not come to that."""
 
     def __init__(self, status: int | None = None) -> None:
         super().__init__(status)
@@ -121,7 +121,7 @@ class Origin:
 
     @property
     def signer(self) -> Signer | None:
-        """What signs each request, None where nothing does."""
+        """What signs each request, None if nothing does."""
         return self.security.signer(self.url)
 
     def lease(self) -> Bounded:

@@ -1,7 +1,7 @@
-"""One errand at one host: whom it is about, and what becomes of each end of it that is no success.
+"""One errand at one host: what it is about, and which error each end becomes that is no success.
 
 A status, or an exception of the connection, becomes a ``DeliveryError`` with a reason and a remedy in a few words. No
-socket here; ``http`` says what is asked for, ``http_job`` asks.
+socket is touched here. ``transport`` says what is asked for, and ``job`` asks.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ NOT_STRICT = frozenset(range(80, 95))  # X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA t
 class Answer(NamedTuple):
     """The final answer to a request; the header names are looked up in any case. ``early``: before it had all of it.
 
-    ``body`` is bounded; it is empty where the file that was asked for comes, or is only of use to a page.
+    ``body`` is bounded. It is empty if the file that was asked for comes, or if only a page could use it.
     """
 
     status: int
@@ -169,7 +169,7 @@ def _reason(error: Exception) -> str:
 
 
 def _tls_remedy(error: object) -> str:
-    """Say what to do about it, where the cause is clear: a certificate of the host, or ours."""
+    """Say what to do about it, if the cause is clear: a certificate of the host, or ours."""
     code = getattr(error, "verify_code", 0)
     if code in UNKNOWN_AUTHORITY:
         return "; give the authority of its certificate in RESTO_CA_BUNDLE"

@@ -1,8 +1,8 @@
 """The SHA-256 of files that are about to be sent, as the value of Repr-Digest: once for each open file.
 
-Twelve hosts are sent one open file, so what was computed for the first is there for the others, as long as the file is
-open and it is not written; who asks while it is computed waits for that. A signed PUT needs it, and no other asks
-for it: it costs a read of the file, so that of a large one is not for a thread that has others to move (``is_quick``).
+One open file may be sent to twelve hosts. What was computed for the first is there for the others, as long as the file
+is open and nobody writes it. Whoever asks while it is computed waits for that. Only a signed PUT needs the digest. It
+costs a read of the file, so a thread that has other jobs to move must not compute that of a large file (``is_quick``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Digests"]
 BLOCK = 1024 * 1024  # bytes read at a time; a file of one block is hashed in less than a millisecond
 
 Stamp = tuple[int, int, int]
-"""Size, mtime and ctime of an open file: the last one changes too where somebody sets the mtime back."""
+"""Size, mtime and ctime of an open file: the last one changes too if somebody sets the mtime back."""
 
 
 class Digests:
@@ -45,7 +45,7 @@ class Digests:
             return known.text
 
     def is_quick(self, file: BinaryIO, size: int) -> bool:
-        """True where ``of`` takes no time to speak of: the file is small, or its digest is there. Raises Shrunk."""
+        """True if ``of`` takes almost no time: the file is small, or its digest is there. Raises Shrunk."""
         if size <= BLOCK:
             return True
         with self._lock:
@@ -53,14 +53,14 @@ class Digests:
         return known is not None and known.of == (_stamp(file), size)
 
     def is_stale(self, file: BinaryIO) -> bool:
-        """True where the file was changed since its digest was computed."""
+        """True if the file was changed since its digest was computed."""
         with self._lock:
             known = self._files.get(file)
         return known is not None and known.of is not None and known.of[0] != _stamp(file)
 
 
 class _Known:
-    """The digest of one open file, and what it is of; None where it is not there. ``lock`` is held to compute it."""
+    """The digest of one open file, and what it is of; None if it is not there. ``lock`` is held to compute it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -74,7 +74,7 @@ class Flight:
         self._block = memoryview(b"")
         self._in_kernel = not isinstance(self._sock, ssl.SSLSocket)
         self._received = bytearray()
-        self._whole = 0  # bytes of the whole reply, where that is known; 0 where it is not
+        self._whole = 0  # bytes of the whole reply; 0 if that is not known
         self._sending = True
         self._broken: Exception | None = None  # why no more could be sent
         self._traffic = connection.route.traffic
@@ -90,7 +90,7 @@ class Flight:
 
     @property
     def is_sent(self) -> bool:
-        """True where no more of the request goes out: all of it has, or the host answers already."""
+        """True if no more of the request goes out: all of it has, or the host answers already."""
         return not self._sending
 
     @property
@@ -142,14 +142,14 @@ class Flight:
             self._fail(late)
 
     def abandon(self) -> None:
-        """End it as it stands, where nobody waits for it any more."""
+        """End it as it stands: nobody waits for it any more."""
         if not self.over:
             self._fail(ConnectionAbortedError("given up"))
 
     # Out
 
     def _send(self) -> None:
-        """Give to the socket what it takes at once, up to SPAN; go on to the answer where that is all."""
+        """Give to the socket what it takes at once, up to SPAN. Go on to the answer if that is all."""
         span = SPAN
         self.wants = select.POLLIN | select.POLLOUT
         try:
@@ -174,7 +174,7 @@ class Flight:
             self._receive()
 
     def _is_all_sent(self) -> bool:
-        """True where the socket has all; from then on an answer is waited for."""
+        """True if the socket has all; from then on an answer is waited for."""
         if self._block or self._body.taken < self._body.size:
             return False
         if self._sending:
@@ -209,7 +209,7 @@ class Flight:
         self.wants = select.POLLIN | select.POLLOUT
 
     def _is_answered(self, events: int) -> bool:
-        """True where the host says something although not all was sent: then nothing more is."""
+        """True if the host says something although not all was sent; then no more is sent."""
         if self._is_all_sent():
             return True
         if not events & ~select.POLLOUT:
@@ -225,7 +225,7 @@ class Flight:
     # In
 
     def _receive(self) -> None:
-        """Take what has come, up to the end of the reply, or of its head where that is enough."""
+        """Take what has come, up to the end of the reply, or of its head if that is enough."""
         while not self.over:
             try:
                 data = self._sock.recv(REPLY_LIMIT)

@@ -34,8 +34,8 @@ _TRAILERS = re.compile(rb"(?:[^\r\n]+\r?\n)*\r?\n")
 def end_of_chunks(reply: bytes | bytearray, at: int) -> tuple[int, bool]:
     """Pass over the chunks of a body that have come (RFC 9112, section 7.1); ``at`` is where one begins.
 
-    Returns where the first that has not wholly come begins, and False; or the end of the body, and True. Raises
-    ValueError where there is something else than a chunk.
+    Returns where the first chunk begins that has not wholly come, and False; or the end of the body, and True. Raises
+    ValueError if there is something else than a chunk.
     """
     while (end := reply.find(b"\n", at)) >= 0:
         chunk = _CHUNK.match(reply, at)
@@ -54,7 +54,7 @@ def end_of_chunks(reply: bytes | bytearray, at: int) -> tuple[int, bool]:
 
 
 def file_size(headers: Headers) -> int | None:
-    """Return the Content-Length in bytes, None where none can be relied on (RFC 9112, section 6.3)."""
+    """Return the Content-Length in bytes, None if none can be relied on (RFC 9112, section 6.3)."""
     text = headers.get("Content-Length", "")
     if "Transfer-Encoding" in headers or not _is_number(text) or len(text) > LENGTH_DIGITS:
         return None
@@ -62,22 +62,22 @@ def file_size(headers: Headers) -> int | None:
 
 
 def is_chunked(headers: Headers) -> bool:
-    """True where the body says by itself where it ends."""
+    """True if the body says by itself where it ends."""
     return headers.get("Transfer-Encoding", "").strip().lower() == "chunked" and "Content-Length" not in headers
 
 
 def is_unsized(headers: Headers) -> bool:
-    """True where nothing is said of where the body ends."""
+    """True if nothing is said of where the body ends."""
     return "Content-Length" not in headers and "Transfer-Encoding" not in headers
 
 
 def is_encoded(headers: Headers) -> bool:
-    """True where the bytes that come are not those of the file (RFC 9110, section 8.4)."""
+    """True if the bytes that come are not those of the file (RFC 9110, section 8.4)."""
     return headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
 
 
 def mtime(headers: Headers) -> float | None:
-    """Return Last-Modified in seconds since 1970, None where it is missing, or nothing that we could pass on."""
+    """Return Last-Modified in seconds since 1970, None if it is missing, or nothing that we could pass on."""
     stamp = parse_date(headers.get("Last-Modified", ""))
     return stamp if stamp is not None and 0 <= stamp <= LATEST else None
 
@@ -85,7 +85,7 @@ def mtime(headers: Headers) -> float | None:
 def retry_after(headers: Headers, now: float) -> float | None:
     """Return for how many seconds the host asks us to wait (RFC 9110, section 10.2.3), at most an hour.
 
-    It says so in seconds or with a date, which is compared to ``now``. None where it says nothing, or nonsense.
+    It says so in seconds or with a date, which is compared to ``now``. None if it says nothing, or nonsense.
     """
     text = headers.get("Retry-After", "").strip()
     if _is_number(text):

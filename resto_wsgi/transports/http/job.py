@@ -4,10 +4,10 @@
       ^                     └── the connection that was kept alive turns out to be closed ──> cold, once
       └── no connection is there for a request, or the errand has to do what takes its time before it
 
-Which requests an errand takes, and what their answers mean, is told by a generator: it yields each ``Request``, is sent
-its ``Answer``, and returns, or raises the DeliveryError that is the outcome. It yields ``PAUSE`` before what would
-hold up others, as the hashing of a large file, and goes on, with no answer, where waiting is allowed. ``http`` writes
-these.
+A generator says which requests an errand takes, and what their answers mean; nothing of that is known here. It yields
+each ``Request``, is sent its ``Answer``, and returns, or raises the DeliveryError that is the outcome. Before what
+would hold up others, as the hashing of a large file, it yields ``PAUSE``, and goes on, with no answer, where waiting is
+allowed. ``transport`` writes these generators.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ Requests = Generator[Request, Answer, Any]
 
 
 class HttpJob:
-    """See ``driving.Job``. ``outcome`` is None where the errand succeeded, with ``value``; else why it did not.
+    """See ``driving.Job``. ``outcome`` is None if the errand succeeded, with ``value``; else why it did not.
 
-    ``begun`` is its first request where that is under way already; should it have to be repeated, it is like any other.
+    ``begun`` is its first request if that is under way already. If it has to be repeated, it is like any other.
     """
 
     def __init__(self, pools: Pools, errand: Errand, requests: Requests, begun: Begun | None = None) -> None:
@@ -124,7 +124,7 @@ class HttpJob:
             connection.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
     def release(self, *, kept: bool) -> None:
-        """Let go of a streamed reply; ``kept`` where all of it was read."""
+        """Let go of a streamed reply; ``kept`` is True if all of it was read."""
         if self.reply is not None:
             kept = kept and not self.reply.will_close
             self.reply.close()
@@ -186,7 +186,7 @@ class HttpJob:
         self._look()
 
     def _look(self) -> None:
-        """Go on where the flight is over."""
+        """Go on if the flight is over."""
         flight = self._flight
         if not flight.over:
             return

@@ -1,9 +1,9 @@
 """One request on a connection of its own, exactly as it is told, for what a transport never sends.
 
-Bodies that are cut, DELETE without Depth, Expect, paths that are no names. Nothing is repeated. Who connects, how long
-anything may take, and what is a reply, is decided where it is for every other request (``connection``, ``flight``):
-a host that is probed so is judged as it will be when it is replicated to. All that goes wrong is a DeliveryError.
-``check`` calls this.
+Bodies that are cut, DELETE without Depth, Expect, paths that are no names. Nothing is repeated. How to connect, how
+long anything may take and what a reply is are not decided here, but where they are decided for every other request
+(``connection``, ``flight``): so a host is judged as it will be when files are replicated to it. All that goes wrong is
+a DeliveryError. ``check`` calls this.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from .security import Security
 
 __all__ = ["RawReply", "RawRequests", "Tls"]
 
-BODY_LIMIT = 64 * 1024  # bytes of a reply's body that are kept where nobody says how many
+BODY_LIMIT = 64 * 1024  # bytes of a reply's body that are kept if the caller does not say how many
 FINAL = range(200, 600)  # statuses; the body of every reply is read here, not only that of a file
 
 
 @dataclass(frozen=True)
 class RawReply:
-    """A final reply. ``whole`` is False where the body ended early or was longer than what was wanted of it."""
+    """A final reply. ``whole`` is False if the body ended early or was longer than what was wanted of it."""
 
     status: int
     headers: Fields
@@ -98,9 +98,9 @@ class RawRequests:
             _move(flight, lambda: False)
 
     def announce(self, target: str, length: int) -> RawReply | None:
-        """Announce a PUT of ``length`` bytes and send none. Return its refusal, None where the host says to go on.
+        """Announce a PUT of ``length`` bytes and send none. Return its refusal, None if the host says to go on.
 
-        RFC 9110, section 10.1.1. Raises DeliveryError where the host says neither in time.
+        RFC 9110, section 10.1.1. Raises DeliveryError if the host says neither in time.
         """
         with self._line(target) as line:
             flight = line.send("PUT", target, {"Expect": "100-continue"}, b"", length)
@@ -168,7 +168,7 @@ class _Line:
         return flight
 
     def read(self, flight: Flight, limit: int) -> RawReply:
-        """Return the reply that a flight ended with. Raises DeliveryError where it ended otherwise, and FAULTS."""
+        """Return the reply that a flight ended with. Raises DeliveryError if it ended otherwise, and FAULTS."""
         if flight.head is None or flight.reply is None:
             raise self._errand.broken(flight.error)
         with contextlib.closing(flight.reply) as reply:
@@ -177,7 +177,7 @@ class _Line:
 
 
 def _read(reply: HTTPResponse, limit: int) -> tuple[bytes, bool]:
-    """Return at most ``limit`` bytes of a body, and whether these are all of it."""
+    """Return at most ``limit`` bytes of a body, and whether that is all of it."""
     body = bytearray()
     try:
         while len(body) < limit and (block := reply.read(min(BLOCK, limit - len(body)))):

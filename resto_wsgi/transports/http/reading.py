@@ -1,8 +1,8 @@
 """A reply that is read as it comes, block by block, within the deadlines of its exchange, whatever the other side does.
 
-For callers that pass on what a host says, or go on where a file broke off: they choose the method, the target and the
-fields, and judge the status. Nothing is repeated, but on a connection that the host had closed already. A reading is
-closed by whoever opened it; its connection is kept if all of it was read. ``transport`` opens these.
+It is for callers that pass on what a host says, or go on where a file broke off. They choose the method, the target and
+the fields, and judge the status. Nothing is repeated, except on a connection that the host had closed already. Whoever
+opened a reading closes it; its connection is kept if all of it was read. ``transport`` opens these.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHORT = 16 * 1024  # bytes of a body that nobody wants: fewer are read than a ne
 
 
 class Reading:
-    """A reply whose head has come. ``size`` is that of its body in bytes, None where nobody says it."""
+    """A reply whose head has come. ``size`` is that of its body in bytes, None if nobody says it."""
 
     def __init__(self, origin: Origin, connection: Bounded, errand: Errand, reply: HTTPResponse) -> None:
         self.status = reply.status
@@ -40,11 +40,11 @@ class Reading:
 
     @property
     def ends(self) -> bool:
-        """True where it says where its body ends; else one that broke cannot be told from a whole one."""
+        """True if the reply says where its body ends. If not, a broken body cannot be told from a whole one."""
         return self._reply.chunked or self._reply.length is not None
 
     def blocks(self, most: int = BLOCK) -> Iterator[bytes]:
-        """Yield the body, at most that many bytes at a time. Raises DeliveryError where it ends early, or is late."""
+        """Yield the body, at most that many bytes at a time. Raises DeliveryError if it ends early, or is late."""
         received = 0
         while block := self._next(most):
             received += len(block)
@@ -55,7 +55,7 @@ class Reading:
         self._release(kept=not self._reply.will_close)
 
     def text(self, limit: int) -> bytes:
-        """Return a body of at most ``limit`` bytes. Raises DeliveryError where it is longer, or does not come."""
+        """Return a body of at most ``limit`` bytes. Raises DeliveryError if it is longer, or does not come."""
         found = bytearray()
         for block in self.blocks():
             found += block
@@ -80,7 +80,7 @@ class Reading:
         return self
 
     def __exit__(self, *_: object) -> None:
-        length = None if self._reply.chunked else self._reply.length  # None: it ends who knows where
+        length = None if self._reply.chunked else self._reply.length  # None: nobody knows where it ends
         if self._connection is not None and length is not None and length <= SHORT:
             with contextlib.suppress(*FAULTS):
                 self._reply.read()
@@ -105,7 +105,7 @@ class Reading:
 
 
 def open_reading(origin: Origin, errand: Errand, method: str, target: str, fields: Mapping[str, str]) -> Reading:
-    """Send a request that has no body, and return the reply to it. Raises DeliveryError where none comes."""
+    """Send a request that has no body, and return the reply to it. Raises DeliveryError if none comes."""
     try:
         connection = origin.lease()
         used = connection.sock is not None

@@ -2,7 +2,7 @@
 
 The usual head, as web servers send it, is taken apart by one regular expression, which is four times as fast as
 http.client (3 against 15 microseconds, of about 60 that a small PUT costs us). Whatever is not exactly of that form is
-left to http.client, and is what that says. ``http_flight`` calls this.
+left to http.client, and is what that says. ``flight`` calls this.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Fields(dict[str, str]):
 
 
 class Head(NamedTuple):
-    """``length`` is that of the body in bytes, None where its end is told by chunks, or by the end of the connection.
+    """``length`` is that of the body in bytes, None if its end is told by chunks, or by the end of the connection.
 
     ``closes``: the connection ends with this reply.
     """
@@ -58,7 +58,7 @@ class Head(NamedTuple):
 def read_head(reply: bytes, method: str) -> Head:
     """Return the head that ``reply`` begins with, as the answer to a request of that method.
 
-    Raises HTTPException and ValueError where it cannot be understood.
+    Raises HTTPException and ValueError if it cannot be understood.
     """
     usual = _USUAL.match(reply)
     if usual is not None:
@@ -97,7 +97,7 @@ def begin_reply(source: Any, method: str) -> HTTPResponse:
 
 
 class _Bytes:
-    """Stands in for a socket where http.client asks it for a file."""
+    """Takes the place of a socket when http.client asks for a file."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -116,7 +116,7 @@ class Reply(io.RawIOBase):
         self.progress.answer_due()
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """Stand in for a socket where http.client asks it for a file."""
+        """Return what http.client reads in the place of a socket's file."""
         return io.BufferedReader(self, 8192)
 
     def readable(self) -> bool:

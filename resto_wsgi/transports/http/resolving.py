@@ -6,8 +6,9 @@
                                                                └── silent ────> still known, after GRACE seconds
 
 A call of the C library cannot be ended, so a daemon thread makes it: one for each name that is asked for, THREADS at
-most, and each ends when nobody asks. What waits is told since when. What is known goes on in a process that forks; what
-is under way does not. A number is no name and is never asked for. ``connecting`` calls this.
+most, and each ends when nobody asks. A question that waits knows since when. What is known stays known in a process
+that forks; what is under way does not go on there. A number is no name and is never asked for. ``connecting`` calls
+this.
 """
 
 from __future__ import annotations

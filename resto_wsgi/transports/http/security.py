@@ -1,10 +1,10 @@
 """How hosts know us and we know them: authorities and certificates for TLS, credentials in the head of a request.
 
 The files that the settings name are read here, and a ConfigError says at start what is wrong with them: a key or a
-password that others on this machine may read is refused. The credentials are read anew when their file changes, where
-each host is still shown something of the same kind; the rest at a start. Which host is shown what is decided for the
-hosts that are given, and no other is shown anything. Nothing of a secret is in a repr or an error. The transport and
-the check use it.
+password that others on this machine may read is refused. The credentials are read anew when their file changes, and
+taken if each host is still shown something of the same kind. The rest is read at a start only. Which host is shown what
+is decided for the hosts that are given, and no other is shown anything. Nothing of a secret is in a repr or an error.
+The transport and the check use it.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Security:
     """What ``hosts`` are shown, and what a host's certificate has to be.
 
     ca_bundle         authorities in PEM, in place of the system's
-    client_cert       our certificate in PEM, with its chain, and with its key where ``client_key`` is not given
+    client_cert       our certificate in PEM, with its chain, and with its key if ``client_key`` is not given
     credentials_file  see ``credentials``
 
-    Raises ConfigError where a file cannot be used, or a host would be shown a password in the clear.
+    Raises ConfigError if a file cannot be used, or a host would be shown a password in the clear.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Security:
         return self._reread() if self._reread else {}
 
     def _find(self, path: str) -> Mapping[str, Credential]:
-        """Return what each host is shown. Raises ConfigError, also where that is of another kind than at first."""
+        """Return what each host is shown. Raises ConfigError, also if that is of another kind than at first."""
         known = parse_credentials(read(SETTING, path), shown(path, 300))
         found = {url: credential for url in self._urls if (credential := known.of(url)) is not None}
         kinds = {url: each.kind for url, each in found.items()}
@@ -126,17 +126,17 @@ class Security:
         return {"Authorization": found.authorization} if found is not None and found.authorization else {}
 
     def signer(self, url: str) -> Signer | None:
-        """Return what signs the requests to a host, None where nothing does."""
+        """Return what signs the requests to a host, None if nothing does."""
         found = self._found.get(url)
         return Signer(found.key, self._clock) if found is not None and found.key is not None else None
 
     @property
     def has_certificate(self) -> bool:
-        """True where hosts are shown a certificate of ours."""
+        """True if hosts are shown a certificate of ours."""
         return self._client_cert is not None
 
     def kind(self, url: str) -> str:
-        """Return basic, bearer or secret: what the host is shown beside a certificate; "" where that is nothing."""
+        """Return basic, bearer or secret: what the host is shown beside a certificate; "" if that is nothing."""
         found = self._found.get(url)
         return "" if found is None else found.kind
 

@@ -1,7 +1,7 @@
 """PUT and DELETE over HTTP/1.1 to WebDAV servers (nginx, lighttpd, Apache, our own node), and GET and HEAD back.
 
 Each is a few requests of an ``HttpJob``, written down here as a generator: what to ask, and what the answers mean. A
-reply to a PUT or a DELETE is trusted for its status alone, but not where it says that all is well and does not end; one
+reply to a PUT or a DELETE is trusted for its status alone, but not if it says that all is well and does not end; one
 to a GET is trusted if all of it came, as many bytes as were announced. urllib3's retries and redirects are not used,
 because it sends a retried body empty. Only this package imports it.
 """
@@ -54,7 +54,7 @@ class Opening:
 class HttpTransport:
     """Moves files; ``timeout`` is in seconds without progress. See ``Transport`` for its duties.
 
-    ``security`` is what hosts are shown, and how they are known; without it they are shown nothing.
+    ``security`` is what hosts are shown, and how they are known. Without it they are shown nothing.
     """
 
     def __init__(self, timeout: float, security: Security | None = None) -> None:
@@ -99,33 +99,33 @@ class HttpTransport:
         fields: Mapping[str, str] = NO_FIELDS,
         timeout: float | None = None,
     ) -> HttpJob:
-        """The same for a DELETE."""
+        """Return the job of a DELETE, as ``put_job`` does of a PUT."""
         errand = Errand(host, name, timeout or self._timeout, self._security)
         return HttpJob(self._pools, errand, _deleting(errand, fields))
 
     def begin(self, host: Host, name: str, size: int, fields: Mapping[str, str]) -> Opening:
         """Return the beginning of a PUT of ``size`` bytes, for whoever sends it while the file still arrives.
 
-        Where its host wants requests signed (``is_signed``), ``fields`` have to say the digest of all of it.
+        If its host wants requests signed (``is_signed``), ``fields`` have to say the digest of all of it.
         """
         origin = self._pools.origin(host.url)
         head = head_of(origin, "PUT", _target(name), {"Content-Length": str(size), **fields})
         return Opening(origin, head, self._timeout)
 
     def is_signed(self, host: Host) -> bool:
-        """True where each request to a host is signed, and so a PUT has to know the digest of its body."""
+        """True if each request to a host is signed, and so a PUT has to know the digest of its body."""
         return host.url in self._security.signed
 
     def read(self, host: Host, method: str, target: str, fields: Mapping[str, str]) -> Reading:
         """Send GET or HEAD of a percent-encoded ``target`` below a host; the caller closes what it returns.
 
-        Raises DeliveryError where no answer comes. No redirect is followed.
+        Raises DeliveryError if no answer comes. No redirect is followed.
         """
         errand = Errand(host, target, self._timeout, self._security, READ_REMEDIES)
         return open_reading(self._pools.origin(host.url), errand, method, target, fields)
 
     def head(self, host: Host, name: str) -> int | None:
-        """HEAD (RFC 9110, section 9.3.2): the Content-Length of the file, None where it is not there.
+        """HEAD (RFC 9110, section 9.3.2): the Content-Length of the file, None if it is not there.
 
         Apache leaves out a length of 0 there, and says it on GET.
         """
@@ -222,8 +222,8 @@ class HttpTransport:
 def _deleting(errand: Errand, fields: Mapping[str, str]) -> Requests:
     """DELETE (RFC 9110, section 9.3.5).
 
-    ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder, where the last two would remove its tree. Where
-    the name is a folder there is no file of that name any more, and it is done.
+    ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder; without it the last two would remove its tree. If
+    the name is a folder, there is no file of that name any more, and the delete is done.
     """
     answer = yield Request("DELETE", _target(errand.name), {"Depth": "0", **fields})
     if answer.status in DELETE_DONE:
@@ -242,7 +242,7 @@ def _asking(request: Request) -> Requests:
 
 
 def _is_folder(name: str, answer: Answer) -> bool:
-    """True where there is no file: the host sends us on to the name with a slash, or knows nothing there."""
+    """True if there is no file: the host sends us on to the name with a slash, or knows nothing there."""
     if answer.status in ABSENT:
         return True
     location = answer.headers.get("Location", "").partition("?")[0]
@@ -260,7 +260,7 @@ def _date(mtime: float) -> str:
 
 
 def _announced(errand: Errand, answer: Answer) -> int | None:
-    """Return how many bytes the file has, None where its end will be told; raise DeliveryError where neither is."""
+    """Return how many bytes the file has, None if its end will be told; raise DeliveryError if neither is known."""
     if http_headers.is_encoded(answer.headers):
         raise errand.useless(answer, "is compressed, or encoded else; turn that off below its URL in media_hosts")
     size = http_headers.file_size(answer.headers)
