@@ -1,4 +1,4 @@
-"""``python -m resto_wsgi`` is the command ``resto``, for where that is not in the PATH."""
+"""``python -m resto_wsgi`` is the command ``resto``, for use if that is not in the PATH."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@
     ├── DeliveryError        one host did not take one name
     └── ReplicationError     too few hosts hold a name: the DeliveryError of each host that failed
 
-Each stores facts and builds its one line in ``__str__``. Strings that a client chose are shown through
-``shown``, so that no client writes a log line of its own. Third-party exceptions are translated where
-their library is imported, never here.
+Each error stores facts and builds its one line in ``__str__``. Strings that a client chose are shown through ``shown``,
+so that no client writes a log line of its own. Third-party exceptions are translated where their library is imported,
+never here. Every module may raise these.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ class NameRejected(RestoError):
 class UploadRejected(RestoError):
     """A request that must not reach the application; the middleware answers it with ``http_status``.
 
-    ``reason`` is shown to the client: it must be one line and hold no client string but through ``shown``.
+    ``reason`` is shown to the client. It must be one line, and hold a client's string only through ``shown``.
     ``http_status`` is from 400 to 599, or from 300 on to send the client elsewhere; ValueError otherwise. ``headers``
-    are added to the answer (``WWW-Authenticate`` with a 401, ``Location`` with a 303).
-    Raised by the intake, and by an application's own ``authorize``, ``catch``, ``upload_to`` and ``validate``.
+    are added to the answer (``WWW-Authenticate`` with a 401, ``Location`` with a 303). The intake raises this, and so
+    do an application's own ``authorize``, ``catch``, ``upload_to`` and ``validate``.
     """
 
     def __init__(self, reason: str, http_status: int = 400, headers: Sequence[tuple[str, str]] = ()) -> None:
@@ -124,7 +124,7 @@ class MediaRootError(RestoError):
 
     @property
     def away(self) -> bool:
-        """True where the media root itself is not there, or is another one: its disk may have been unmounted."""
+        """True if the media root itself is not there, or is another one: its disk may have been unmounted."""
         return self.name == ROOT_ID
 
     def __str__(self) -> str:
@@ -150,7 +150,7 @@ class OutboxError(RestoError):
     """What is owed cannot be recorded or read. ``path`` is the outbox, ``full`` True if no space is left there."""
 
     def __init__(self, path: str, problem: str, remedy: str, *, full: bool = False) -> None:
-        super().__init__(path, problem, remedy)  # what pickle calls it with; the rest travels in __dict__
+        super().__init__(path, problem, remedy)  # pickle calls it with these; ``full`` comes from __dict__
         self.path = path
         self.problem = problem
         self.remedy = remedy
@@ -161,13 +161,14 @@ class OutboxError(RestoError):
 
 
 class DeliveryError(RestoError):
-    """One host did not take one name. It is never changed: who knows a fact better makes another one, ``with_facts``.
+    """One host did not take one name. The error is never changed: ``with_facts`` makes another one with other facts.
 
-    ``host`` is its label, for people. ``status`` is the HTTP status where one came (an int), else None. ``permanent``
-    is True where repeating the same request cannot help before somebody changes the host; ``untouched`` where the host
-    has not done what was asked and never will, for no byte of it was sent, or it answered 4xx: anything else it may
-    have done, or do late. ``retry_after`` is how many seconds the host asked us to wait, if it did. ``ours`` is True
-    where the cause is on this side, an unreadable master for instance, and says nothing of the host.
+    ``host`` is its label, for people. ``status`` is the HTTP status (an int) if one came, else None. ``permanent`` is
+    True if the same request cannot help before somebody changes the host. ``untouched`` is True if the host has not
+    done what was asked and never will, because no byte of it was sent, or because the host answered 4xx. In all other
+    cases the host may have done it, or may do it late. ``retry_after`` is how many seconds the host asked us to wait,
+    if it did. ``ours`` is True if the cause is on this side, an unreadable master for instance, and says nothing about
+    the host.
     """
 
     host: str
@@ -196,7 +197,7 @@ class DeliveryError(RestoError):
         vars(self).update(untouched=untouched, retry_after=retry_after, ours=ours)
 
     def with_facts(self, **facts: Any) -> DeliveryError:
-        """Return another one with these facts, and the rest of this one's; its cause is the same."""
+        """Return another error with these facts and else the facts of this one; its cause is the same."""
         error = DeliveryError(**(self._facts() | facts))
         error.__cause__ = self.__cause__
         return error
@@ -207,7 +208,7 @@ class DeliveryError(RestoError):
     def __setattr__(self, name: str, value: object) -> None:
         if name in _FACTS:
             raise AttributeError(f"a DeliveryError is not changed; with_facts({name}=...) makes another one")
-        super().__setattr__(name, value)  # of itself Python notes tracebacks and causes here
+        super().__setattr__(name, value)  # Python itself sets tracebacks and causes this way
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(DeliveryError, **self._facts()), ()
@@ -222,9 +223,9 @@ _FACTS = tuple(DeliveryError.__annotations__)
 class ReplicationError(RestoError):
     """Too few hosts took a name; ``failures`` maps each host that failed to its DeliveryError.
 
-    ``action`` is "save", "delete" or "read", ``done`` the number of hosts that did it, ``required`` the number that
-    had to. ``retry_after`` is the number of seconds after which a client may sensibly try again. A save was withdrawn;
-    a delete stays owed to the hosts that failed, and is done when they are back.
+    ``action`` is "save", "delete" or "read". ``done`` is the number of hosts that did it, ``required`` the number that
+    had to. ``retry_after`` is the number of seconds after which a client may sensibly try again. A save was withdrawn.
+    A delete stays owed to the hosts that failed, and is done when they are back.
     """
 
     retry_after = 5

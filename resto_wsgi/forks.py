@@ -1,15 +1,16 @@
 """Forks: which process this is, and what has to be done before and after it forks.
 
-A fork copies descriptors, locks and connections, and of all threads only the one that forks. Whoever makes what a child
-must not use keeps ``this_process()`` and compares. Whoever needs one of its own in each process has a ``PerProcess``.
-Whoever must act at the fork itself is a ``Listener``. The only os.register_at_fork of the package is here:
+A fork copies descriptors, locks and connections, and of all threads only the one that forks. Code that makes something
+which a child must not use keeps ``this_process()`` and compares. Code that needs one value for each process has a
+``PerProcess``. Code that must act at the fork itself is a ``Listener``. The only os.register_at_fork of the package is
+here:
 
     before      nobody becomes a listener; each is told; last the guard of ``no_fork``, which nobody holds for a wait
     in parent   the guard is given back; each is told; others may become listeners
-    in child    both locks are new, for whoever held them may not be there; each is told
+    in child    both locks are new, for the thread that held them may not be there; each is told
 
-C code may fork without these hooks, or with only the child's (uWSGI), so who compares must ask at each use. Nothing
-is known here of who listens: this stands on the lowest floor, where every room may import it.
+C code may fork without these hooks, or with only the child's (uWSGI), so code that compares must do so at each use. It
+is not known here who listens: this is at the lowest level, so that every module may import it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from weakref import WeakSet
 __all__ = ["Listener", "PerProcess", "Process", "no_fork", "tell", "this_process"]
 
 T = TypeVar("T")
-Process = tuple[int, int]  # its number, which a kernel gives again, and how many forks lie behind it
+Process = tuple[int, int]  # its number, which the kernel may reuse, and how many forks led to it
 
 
 def this_process() -> Process:
@@ -32,12 +33,12 @@ def this_process() -> Process:
 
 
 def no_fork() -> threading.RLock:
-    """Return the lock that keeps other threads from forking, to be held for a few instructions and never for a wait."""
+    """Return the lock that keeps other threads from forking; hold it for a few instructions, never for a wait."""
     return _guard
 
 
 class Listener:
-    """What acts at a fork, in the thread that forks. By default it does nothing."""
+    """An object that acts at a fork, in the thread that forks. By default it does nothing."""
 
     def before_fork(self) -> None:
         """Wait until a fork does no harm, and keep other threads from changing that."""
@@ -71,7 +72,7 @@ class PerProcess(Generic[T]):
         return self._values[process]
 
     def take(self) -> T | None:
-        """Take this process's value out and return it, None if there is none; the next ``get`` makes another."""
+        """Return this process's value and forget it, None if there is none; the next ``get`` makes another."""
         return self._values.pop(this_process(), None)
 
     def has_others(self) -> bool:
@@ -83,7 +84,7 @@ _depth = 0  # forks with our hooks between the first process and this one
 _guard = threading.RLock()  # not Lock: a signal handler that forks must not wait for the code that it interrupted
 _adding = threading.RLock()  # held through a fork, so that each listener has its two calls or none
 _listeners: WeakSet[Listener] = WeakSet()
-_stopped: list[Listener] = []  # by the fork under way
+_stopped: list[Listener] = []  # the listeners that the fork under way has told so far
 
 
 def _before() -> None:
@@ -92,7 +93,7 @@ def _before() -> None:
         for listener in list(_listeners):
             listener.before_fork()
             _stopped.append(listener)
-    finally:
+    finally:  # even if a listener raises: the fork goes on all the same, and ``_in_parent`` releases the guard
         _guard.acquire()
 
 
@@ -107,7 +108,7 @@ def _in_child() -> None:
     global _depth, _guard, _adding
     _depth += 1
     _guard, _adding = threading.RLock(), threading.RLock()
-    _stopped.clear()
+    _stopped.clear()  # the parent tells these, from its own copy
     for listener in list(_listeners):
         listener.after_fork_in_child()
 

@@ -1,9 +1,9 @@
 """Names: what a file may be called in the media root, on every host, and in a URL.
 
-A name is a path relative to the media root, POSIX, NFC. ``check`` judges the names that an application chose and
-never repairs them; ``clean`` turns whatever a client sent into one segment that ``check`` takes. Whoever holds a
-name that passed ``check`` may join it to the media root or to a host's URL: it leads to no other place, and no
-media server tested takes it for its own temporary file. Strings only: no disk, no network. Everybody calls this.
+A name is a path relative to the media root, POSIX, NFC. ``check`` judges the names that an application chose, and never
+repairs them. ``clean`` turns whatever a client sent into one segment that ``check`` takes. A name that passed ``check``
+may be joined to the media root or to a host's URL: it leads to no other place, and no media server that was tested
+takes it for its own temporary file. Only strings are handled here: no disk, no network. Every module may call this.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_NAME = 1024  # UTF-8 bytes: a quarter of PATH_MAX, and below 4 KiB of URL wh
 MAX_CLEAN = 200  # UTF-8 bytes: leaves 40 of a segment for a suffix and for what an application puts around it
 MAX_EXTENSION = 20  # UTF-8 bytes with the dot: longer than any in use, short enough to be kept whole
 DECOMPOSED = 4  # code points: what one code point becomes at most in NFD, so NFC shrinks no text more than that
-READ = 2048  # characters of a client's filename at either end that are looked at: more than can be kept
+READ = 2048  # characters at either end of a client's filename that are looked at: more than can be kept
 
 # Crockford's base32 in lower case: without i, l and o, which look like 1 and 0, and without u.
 TOKEN_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # noqa: S105 - an alphabet, no secret
@@ -55,7 +55,7 @@ _WINDOWS_CHARACTERS = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
 _WINDOWS_DEVICE = re.compile(r"(?:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9¹²³]|CONIN\$|CONOUT\$) *(?:\.|$)", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[/\\]")
 
-# What most names and filenames are like, without a doubt: one look instead of one at each character.
+# Most names and filenames match these and are certainly good: one match instead of a look at each character.
 _PLAIN_NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_. -]*(?:/[0-9A-Za-z_-][0-9A-Za-z_. -]*)*")
 _PLAIN_FILENAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_-]*(?:[. ][0-9A-Za-z_-]+)*")
 _TOKEN_BYTES = (TOKEN_ALPHABET * 8).encode()  # a letter for each byte, each as often as the others
@@ -64,7 +64,7 @@ _TOKEN_BYTES = (TOKEN_ALPHABET * 8).encode()  # a letter for each byte, each as 
 def check(name: str, longest: int = MAX_NAME) -> str:
     """Return ``name`` in NFC (Unicode Standard Annex #15); raise NameRejected if it is not a clean relative path.
 
-    ``longest`` is how many bytes of UTF-8 it may have: more for a media server, where names hang below a path. The
+    ``longest`` is how many bytes of UTF-8 it may have: more for a media server, whose names come below a path. The
     reason is a phrase in one line that holds nothing of the name, so that it can be shown to a client.
     """
     if not isinstance(name, str):
@@ -83,9 +83,9 @@ def check(name: str, longest: int = MAX_NAME) -> str:
 def clean(filename: str) -> str:
     """Return any client's ``filename`` as one safe segment, of at most MAX_CLEAN bytes, that ``check`` takes.
 
-    Folders are cut off, invisible characters dropped, those that Windows refuses replaced; it begins with nothing that
-    a shell or a web server takes ill, and is no device of Windows; the extension is kept. Never raises; what is left of
-    nothing is "file". Cleaning again changes nothing.
+    Folders are cut off, invisible characters are dropped, and characters that Windows refuses are replaced. The result
+    begins with nothing to which a shell or a web server gives a meaning, and it is no device of Windows. The extension
+    is kept. This never raises; if nothing is left, the result is "file". To clean the result again changes nothing.
     """
     if len(filename) < MAX_CLEAN and _PLAIN_FILENAME.fullmatch(filename):
         return _defuse(filename)
@@ -95,7 +95,7 @@ def clean(filename: str) -> str:
     visible = "".join(each for each in last if unicodedata.category(each) not in DROPPED)
     normal = unicodedata.normalize("NFC", visible).translate(_WINDOWS_CHARACTERS)
     segment = " ".join(normal.split()).lstrip(LEADING).rstrip(TRAILING)
-    # A device name is looked for twice: the underscore counts in the length, and shortening can lay one bare.
+    # A device name is looked for twice: the underscore counts in the length, and to shorten can make a new one.
     return _defuse(_shorten(_defuse(segment))) or "file"
 
 
@@ -146,7 +146,7 @@ def quote(name: str) -> str:
 
 
 def _fault(name: str, longest: int) -> str:
-    """Say why ``name``, in NFC, cannot be used; "" if it can."""
+    """Return why ``name``, in NFC, cannot be used; "" if it can."""
     if not name:
         return "is empty"
     for each in name:
@@ -177,7 +177,7 @@ def _segment_fault(segment: str) -> str:
 
 
 def _defuse(segment: str) -> str:
-    """Put an underscore before what Windows takes for a device, whatever its extension."""
+    """Return ``segment``, with an underscore before it if Windows takes it for a device, whatever its extension."""
     return f"_{segment}" if _WINDOWS_DEVICE.match(segment) else segment
 
 
@@ -189,12 +189,12 @@ def _shorten(segment: str) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return the beginning of ``text`` in at most ``limit`` bytes, with no letter parted from its accents."""
+    """Return the beginning of ``text`` in at most ``limit`` bytes; no letter is separated from its accents."""
     end = len(text.encode()[: max(limit, 0)].decode(errors="ignore"))
     whole = end
     while 0 < whole < len(text) and unicodedata.category(text[whole]).startswith("M"):
         whole -= 1
-    return text[: whole or end]  # nothing but accents: cut among them
+    return text[: whole or end]  # if it is nothing but accents, cut between them
 
 
 def _size(text: str) -> int:

@@ -1,8 +1,8 @@
 """The library: files under a media root and on every media server, for applications and for the middleware.
 
-Here the parts are put together and named for callers: what is saved and deleted is the publisher's matter, what is
-owed the worker's, what is read without a master the replicas'. Names are checked here, and nowhere below.
-The middleware, the command and applications call this; WebOb must not be loaded here.
+The parts are put together here, and get their public names. The publisher saves and deletes, the worker delivers what
+is owed, and the replicas read if there is no master; none of that must live here. Names are checked here, and nowhere
+below. The middleware, the command and applications call this. WebOb must not be loaded here.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ log = logging.getLogger("resto_wsgi")
 
 @dataclass(frozen=True)
 class Stored:
-    """What a save did: ``outcome`` is None for each host that holds the file, else why it does not hold it yet."""
+    """The result of a save: ``outcome`` is None for each host that holds the file, else why it does not hold it yet."""
 
     name: str
     size: int
@@ -66,7 +66,7 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a replicator stands on, where that is given instead of made; times are in seconds, chance is from 0 to 1."""
+    """Parts that a replicator is given and does not make itself. Times are in seconds, ``chance`` is from 0 to 1."""
 
     media_root: MediaRoot | None = None
     outbox: Outbox | None = None
@@ -80,8 +80,8 @@ class Parts:
 class Replicator:
     """Files under a media root and on every media server.
 
-    Takes ``Settings``, or their keywords (``media_root``, ``media_hosts`` and so on). Raises ConfigError where they
-    do not fit, MediaRootError and OutboxError where the disk does not. Any thread or forked process may call.
+    It takes ``Settings``, or their keywords (``media_root``, ``media_hosts`` and so on). Raises ConfigError if they do
+    not fit, MediaRootError and OutboxError if the disk does not. Any thread or forked process may call.
     """
 
     def __init__(self, settings: Settings | None = None, *, parts: Parts | None = None, **keywords: Any) -> None:
@@ -122,12 +122,12 @@ class Replicator:
     # The library
 
     def save(self, name: str, source: Any, *, overwrite: bool = False) -> Stored:
-        """Save ``source`` (bytes, a path, or a binary file from where it stands) and replicate it.
+        """Save ``source`` (bytes, a path, or a binary file from its position on), replicate it, and return the result.
 
-        A name that is taken is varied with a random suffix, or with ``overwrite`` replaced: the name that was
-        used is in the result. Returns when enough hosts hold it, in mode async when the master does. Raises
-        NameRejected, MediaRootError, OutboxError, and with ``fatal_exceptions`` ReplicationError, after which the file
-        is withdrawn and what it replaced is back.
+        If the name is taken, it gets a random suffix; with ``overwrite`` the file is replaced. The name that was used
+        is in the result. Returns when enough hosts hold it, in mode async when the master does. Raises NameRejected,
+        MediaRootError, OutboxError, and with ``fatal_exceptions`` ReplicationError; the file is then withdrawn, and
+        what it replaced is back.
         """
         wanted = candidate = names.check(name)
         staged = self.stage(near=wanted)
@@ -144,20 +144,20 @@ class Replicator:
     def delete(self, name: str) -> None:
         """Delete a file on the master, then on every host; a name that is not there is deleted all the same.
 
-        Raises NameRejected where it is a folder, MediaRootError, OutboxError, and with ``fatal_exceptions``
-        ReplicationError where some host did not take it; the delete stands then, and stays owed to that host.
+        Raises NameRejected if it is a folder, MediaRootError, OutboxError, and with ``fatal_exceptions``
+        ReplicationError if some host did not take it; the delete stands then, and stays owed to that host.
         """
         self._publisher.delete(names.check(name))
 
     def open(self, name: str) -> BinaryIO:
-        """Open the master's copy for reading, as an unbuffered binary file. Raises FileNotFoundError.
+        """Return the master's copy, open for reading as an unbuffered binary file. Raises FileNotFoundError.
 
-        In mode distributed the copy of some host is fetched first; ReplicationError where none answers.
+        In mode distributed the copy of some host is fetched first; ReplicationError is raised if none answers.
         """
         return self._mode.open(names.check(name))
 
     def exists(self, name: str) -> bool:
-        """True where the master holds a file of this name; in mode distributed, where a host does."""
+        """Return True if the master holds a file of this name; in mode distributed, if a host holds it."""
         return self._mode.exists(names.check(name))
 
     def size(self, name: str) -> int:
@@ -176,7 +176,7 @@ class Replicator:
         return self.settings.media_url + names.quote(names.check(name))
 
     def path(self, name: str) -> str:
-        """Return the absolute path of the master's copy. Raises RestoError in mode distributed, which keeps none."""
+        """Return the absolute path of the master's copy. Raises RestoError in mode distributed, which has no master."""
         return self._mode.path(names.check(name))
 
     def close(self) -> None:
@@ -199,8 +199,8 @@ class Replicator:
     def start(self) -> None:
         """Begin to deliver what is owed, in the background of this process; harmless and cheap to repeat.
 
-        A save does this by itself, and so does the middleware at each request: not the constructor, since a server that
-        forks its workers afterwards would fork a thread at work.
+        A save does this by itself, and so does the middleware at each request. The constructor must not do it: a server
+        that forks its workers afterwards would fork while that thread is at work.
         """
         self.worker.start()
 
@@ -212,11 +212,11 @@ class Replicator:
         parked: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> bool:
-        """Deliver what is owed now, without waiting until it is due: True when all is, False when time is up.
+        """Deliver what is owed now, before it is due; return True if all is delivered, False if time is up.
 
-        ``timeout`` is in seconds. ``host`` (as in ``media_hosts``) narrows it to one; ``parked`` tries those again
-        that a host refused for good, which else are waited for by nobody. ``progress`` is called with the number that
-        is still owed. Raises ConfigError where there is no such host, OutboxError.
+        ``timeout`` is in seconds. ``host`` (as in ``media_hosts``) limits this to one host. With ``parked``, deliveries
+        that a host refused for good are tried again; else nobody waits for them. ``progress`` is called with the number
+        that is still owed. Raises ConfigError if there is no such host, OutboxError.
         """
         if not timeout >= 0:  # nan, too, would never end
             raise ConfigError("timeout", "takes seconds, 0 or more")
@@ -235,10 +235,10 @@ class Replicator:
                 self.worker.stop(STOP)
 
     def sync(self, host: str) -> int:
-        """Owe one host every name of the master, and the delete of every name that has a tombstone.
+        """Owe one host every name of the master and the delete of every tombstone; return how many names that is.
 
-        For a host that was replaced, or that lost files: the worker, or ``drain``, makes it equal to the master.
-        Returns how many names that is. Raises ConfigError where there is no such host, MediaRootError, OutboxError.
+        It is for a host that was replaced, or that lost files: the worker, or ``drain``, makes it equal to the master.
+        Raises ConfigError if there is no such host, MediaRootError, OutboxError.
         """
         count = self._membership.renew(self._host(host))
         self.start()
@@ -246,10 +246,10 @@ class Replicator:
         return count
 
     def dismiss(self, host: str) -> int:
-        """Forget a host that is not in ``media_hosts`` any more, and what it is owed; return how much that was.
+        """Forget a host that is not in ``media_hosts`` any more; return how many deliveries it was owed.
 
-        ``host`` is its URL, as in ``status``. Should it come back, it is owed everything. Raises ConfigError where it
-        is configured, or nothing is owed to it, OutboxError.
+        ``host`` is its URL, as in ``status``. If it comes back, it is owed everything. Raises ConfigError if it is
+        configured or if nothing is owed to it, OutboxError.
         """
         if any(host in (each.label, each.url) for each in self._hosts):
             raise ConfigError("host", "is in media_hosts; what it is owed must be delivered to it")
@@ -262,9 +262,10 @@ class Replicator:
     @overload
     def status(self, name: str) -> NameStatus: ...
     def status(self, name: str | None = None) -> Status | NameStatus:
-        """Return what is known of each host and owed to it; of one name, which hosts hold it, owe it, and why.
+        """Return what is known of each host and owed to it.
 
-        No host is asked. Raises OutboxError.
+        With ``name``, return which hosts hold that name, which do not match yet, and why. No host is asked. Raises
+        OutboxError.
         """
         if name is None:
             return status_of(self._outbox, self._hosts)
@@ -285,25 +286,26 @@ class Replicator:
     # The parts of a save, for callers that stage and decide in their own time
 
     def stage(self, hold: int = 0, *, near: str = "") -> Staged:
-        """Begin a file that nobody sees, of which ``hold`` bytes may stay in memory; publish it or discard it.
+        """Return a new file that nobody sees, of which ``hold`` bytes may stay in memory; publish it or discard it.
 
-        ``near`` is its name or its folder, if that is known, for a folder on another disk (``linked_folders``).
+        ``near`` is its name or its folder, if that is known; it matters for a folder on another disk
+        (``linked_folders``).
         """
         return self._media_root.stage(hold, near=near)
 
     def publish(self, staged: Staged, name: str, *, overwrite: bool = False) -> tuple[Stored, Publication]:
-        """Give a staged file its name (already checked) on the master and every host.
+        """Give a staged file its name (already checked) on the master and every host; return the result of the save.
 
-        Raises FileExistsError where the name is taken, and else what ``save`` raises; nothing is left then. The
-        publication can be withdrawn until it is kept, and the caller does one of the two.
+        Raises FileExistsError if the name is taken, and else what ``save`` raises; nothing is left then. The
+        publication, which is returned too, can be withdrawn until it is kept. The caller must do one of the two.
         """
         outcome, publication = self._publisher.publish(staged, name, overwrite=overwrite)
         return Stored(name, staged.size, staged.sha256, self.url(name), by_label(errors_of(outcome))), publication
 
     def withdraw(self, publication: Publication) -> None:
-        """Take a publication back everywhere, unless somebody replaced it since. Hosts that fail owe it.
+        """Take a publication back everywhere, unless somebody replaced it since. It stays owed to hosts that fail.
 
-        Raises OutboxError where that cannot be recorded: nothing is taken back then, and it can be repeated.
+        Raises OutboxError if that cannot be recorded: nothing is taken back then, and the call can be repeated.
         """
         self._publisher.withdraw(publication)
 
@@ -323,13 +325,13 @@ class Replicator:
         way: str = "",
         along: object = None,
     ) -> Outcome:
-        """Owe a name to every host, have ``change`` publish or delete it on the master, then make the hosts match.
+        """Return the outcome of a change that the caller makes, at each host.
 
-        The caller holds the lock of the name. ``change`` raises where the master is as it was, and nothing is owed for
-        it then. ``gone`` leaves a tombstone; ``later`` leaves the hosts to the worker, which the caller wakes when he
-        has let go of the name; ``way`` is kept with what is owed, see ``Outbox.way``; ``along`` is given to the
-        transport with each delivery that is made now, and is looked at by nobody else. Returns, for each host, what
-        came of it. Raises OutboxError, MediaRootError.
+        The name is owed to every host; then ``change`` publishes or deletes it on the master; then the hosts are made
+        to match. The caller holds the lock of the name. If ``change`` raises and the master is as it was, nothing is
+        owed for it. ``gone`` leaves a tombstone. ``later`` leaves the hosts to the worker; the caller wakes the worker
+        after the release of the lock. ``way`` is kept with what is owed, see ``Outbox.way``. ``along`` is given to the
+        transport with each delivery that is made now; nobody else looks at it. Raises OutboxError, MediaRootError.
         """
         return self._publisher.carry(name, change, gone=gone, later=later, way=way, along=along)
 
@@ -344,9 +346,12 @@ class Replicator:
     def _wait_until_settled(
         self, hosts: Sequence[Host], until: int, deadline: float, progress: Callable[[int], None]
     ) -> bool:
-        """Wait for what was recorded ``until`` then: on a busy site there is always something owed."""
+        """Return True if everything up to generation ``until`` was settled in time.
+
+        Later generations do not count: on a busy site something is always owed.
+        """
         while True:
-            waiting = self._outbox.owed(hosts, parked=False, until=until)  # before all, which it is a part of
+            waiting = self._outbox.owed(hosts, parked=False, until=until)  # asked first: a part of the next
             if not (owed := self._outbox.owed(hosts, until=until)):
                 break
             progress(owed)
@@ -366,7 +371,7 @@ class Replicator:
 
 
 def _copy(source: Any, staged: Staged) -> None:
-    """Stage the whole of ``source``. Raises TypeError where it is no source of bytes."""
+    """Stage the whole of ``source``. Raises TypeError if it is no source of bytes."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         staged.write(memoryview(source).cast("B"))
     elif isinstance(source, (str, os.PathLike)):

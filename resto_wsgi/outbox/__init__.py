@@ -1,1 +1,1 @@
-"""What is owed to the hosts and known of them: one SQLite file, and its rows as values."""
+"""One SQLite file and its rows as values: what is owed to the hosts, and what is known of them."""

@@ -1,8 +1,8 @@
-"""A connection to an SQLite file that other processes write, too: a statement waits until they let it through.
+"""A connection to an SQLite file that other processes write, too: a statement waits while they keep it locked.
 
-The wait is ours and not SQLite's own, which looks again after up to 100 ms: many busy processes then keep one waiting
-for seconds. It has an end, after which SQLite's error is raised and ``trouble`` names the process that hangs.
-What the statements say is not known here. Opening makes connections; a session uses one.
+The wait is ours and not SQLite's own. SQLite looks again only after up to 100 ms, and then many busy processes keep one
+process waiting for seconds. The wait has an end; then SQLite's error is raised, and ``trouble`` names the process that
+hangs. What the statements say is not known here. Opening makes connections; a session uses one.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Sequence
 
 __all__ = ["Connection"]
 
-BUSY = 10.0  # seconds: a transaction takes milliseconds, so whoever waits longer has met a process that hangs
-AGAIN = 0.001  # seconds until one looks again whether it is free
+BUSY = 10.0  # seconds: a transaction takes milliseconds, so a longer wait means that another process hangs
+AGAIN = 0.001  # seconds between two tries
 
 
 class Connection(sqlite3.Connection):
     """An SQLite connection, used by one thread at a time."""
 
     def patiently(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
-        """Execute a statement, and wait up to BUSY seconds while another process keeps the file locked."""
+        """Execute a statement and return its cursor; wait up to BUSY seconds if another process locks the file."""
         end = time.monotonic() + BUSY
         while True:
             try:

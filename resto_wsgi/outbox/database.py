@@ -1,14 +1,14 @@
-"""One SQLite file that many threads and processes read and write. This is its face; each of its jobs is a module.
+"""One SQLite file that many threads and processes read and write: its interface. Each job behind it is a module.
 
     opening       makes, adopts and upgrades the file, and knows when it is not the same any more
     session       one process's connection
     group_commit  one process's threads share transactions
     trouble       says what is wrong in words
 
-No connection is ever in two processes. A fork waits until the connection is idle and closes it; each process opens its
-own when it next needs one. In a process that was forked in C, without Python's hooks, the parent's is left alone.
-Every failure is an OutboxError that names the file and the remedy, and the next call starts afresh, so that a disk that
-is freed again just works. What the rows mean is not known here. The outbox calls this.
+No connection is ever in two processes. A fork waits until the connection is idle, and closes it; each process opens its
+own when it next needs one. A process that was forked in C, without Python's hooks, leaves its parent's connection
+alone. Every failure is an OutboxError that names the file and the remedy. The next call starts afresh, so the outbox
+works again as soon as a full disk has space. What the rows mean is not known here. The outbox calls this.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Connection", "Database"]
 
 T = TypeVar("T")
 
-_parents: list[PerProcess[GroupCommit]] = []  # kept, for closing a connection of the parent would meddle with its locks
+_parents: list[PerProcess[GroupCommit]] = []  # kept for ever: to close a parent's connection could drop its locks
 
 
 class Database(Listener):
@@ -45,21 +45,21 @@ class Database(Listener):
             self._session.make()
 
     def read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of one query: one snapshot, and nothing stays open that would hold up a checkpoint."""
+        """Return the rows of one query. They are one snapshot, and nothing stays open that would delay a checkpoint."""
         session = self._session
         with session.alone():
             return session.read(sql, parameters)
 
     def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
-        """Do ``work`` in a transaction and return its result when it is committed, ``durable``: on the disk.
+        """Do ``work`` in a transaction, and return its result when that is committed; if ``durable``, on the disk.
 
-        It shares the transaction with what other threads want written, and their failure where SQLite refuses. It
-        may run more than once, so it must do nothing but execute statements; it runs in any thread that writes.
+        It shares the transaction with the works of other threads, and their failure if SQLite refuses. It may run more
+        than once, and in any thread that writes, so it must do nothing but execute statements.
         """
         return self._own.get().write(work, durable)
 
     def close(self) -> None:
-        """Close the connection of this process; whoever calls again opens another."""
+        """Close the connection of this process; the next call opens another."""
         with self._session.lock:
             self._session.close()
 
@@ -77,7 +77,7 @@ class Database(Listener):
         self._session.close()
 
     def after_fork_in_parent(self) -> None:
-        """Let the threads that wait go on."""
+        """Let the threads that wait for the connection go on."""
         self._session.lock.release()
 
     @property

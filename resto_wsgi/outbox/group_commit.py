@@ -1,14 +1,15 @@
-"""Committing together: what several threads want written at the same moment shares a transaction, and so its fsync.
+"""Committing together: the works that several threads want written at the same moment share a transaction and an fsync.
 
     turn       how it comes about                            what ends it
     waiting    its thread has asked                          a thread that commits takes it along, or its own gives up
     taken      a thread has it in its transaction            committed: its result; refused by SQLite: the error of all
-    over       its result or its error is there, or its      nothing: whoever commits later passes it over
+    over       its result or its error is there, or its      nothing: a thread that commits later skips it
                thread does not wait any more
 
 The first thread that finds the connection free commits for all that wait then. If that thread dies, or one of the
-works has a defect, the others find their turns not over, and commit themselves. A crash leaves all works of a
-transaction or none. Nothing is known here of connections or of what the works do. The database calls this.
+works has a defect, the others find that their turns are not over, and commit themselves. A crash leaves all works of a
+transaction or none. Connections must not live here, and it is not known here what the works do. The database calls
+this.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MOST = 256  # how many callers share a transaction: enough to make its fsync che
 
 
 class _Turn(Generic[T]):
-    """What one caller wants written, and what came of it."""
+    """What one caller wants written, and its result or its error."""
 
     def __init__(self, work: Callable[[Connection], T], durable: bool) -> None:
         self.work = work
@@ -42,7 +43,7 @@ class _Turn(Generic[T]):
 
 
 class GroupCommit:
-    """What the threads of one process want written to ``session``. ``path`` is for errors."""
+    """The works that the threads of one process want written to ``session``. ``path`` is for errors."""
 
     def __init__(self, path: str, session: Session) -> None:
         self.session = session
@@ -50,9 +51,9 @@ class GroupCommit:
         self._waiting: deque[_Turn[Any]] = deque()
 
     def write(self, work: Callable[[Connection], T], durable: bool) -> T:
-        """Do ``work`` in a transaction and return its result when that is committed; see ``Database.write``."""
+        """Do ``work`` in a transaction, and return its result when that is committed; see ``Database.write``."""
         turn = _Turn(work, durable)
-        self._waiting.append(turn)
+        self._waiting.append(turn)  # before the lock is taken: so the thread that has it can take this turn along
         try:
             with self.session.alone():
                 if not turn.over:
@@ -70,7 +71,7 @@ class GroupCommit:
         except (sqlite3.Error, OutboxError) as error:
             for turn in turns:
                 turn.error, turn.over = error, True
-        except Exception:  # a defect in one of them: the others need not hear of it, and try alone
+        except Exception:  # a defect in one of the works: the others need not see it, and each is tried alone
             if len(turns) == 1:
                 raise
             self._commit_alone(mine)
@@ -96,7 +97,7 @@ class GroupCommit:
             turn.result, turn.over = result, True
 
     def _own_error(self, error: Exception) -> OutboxError:
-        """Return an error of its own for each caller: one that is raised in two threads mixes up their tracebacks."""
+        """Return an error of its own for each caller: one error raised in two threads mixes up their tracebacks."""
         if isinstance(error, OutboxError):
             return OutboxError(error.path, error.problem, error.remedy, full=error.full)
         return explain(self._path, error)

@@ -1,4 +1,4 @@
-"""Opening an SQLite file: made once, adopted or upgraded, and afterwards opened again only while it is the same one.
+"""Opening an SQLite file: it is made, adopted or upgraded once, and afterwards opened only if it is the same file.
 
     at the path              what is done                                      what a crash leaves
     nothing                  an empty file is made (0600)                      an empty file
@@ -8,9 +8,10 @@
     ours but newer, or of another program                       refused, and not changed
 
 One process at a time does this, under a lock on the folder: SQLite must be alone to switch an empty file to WAL. Later
-on nothing is ever made. A file (or its -wal, its -shm) that was removed or replaced is refused from then on: to write
-what no other process sees would lose it, and a new file would hide that what the old one held is lost. Only SQLite
-opens the file: closing any other descriptor of it would drop all POSIX locks on it. The session calls this.
+on nothing is ever made. If the file (or its -wal, its -shm) was removed or replaced, it is refused from then on: what
+is written where no other process sees it is lost, and a new file would hide that the content of the old one is lost.
+Only SQLite opens the file: if any other descriptor of it were closed, all POSIX locks of this process on it would be
+dropped. What the tables mean is not known here. The session calls this.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from .trouble import DAMAGED, ELSEWHERE, explain, explain_os
 
 __all__ = ["Inode", "Opening"]
 
-JOURNAL = 8 * 1024 * 1024  # bytes: what is kept of a -wal that grew; twice what SQLite lets it grow to as a rule
-OPTIONS = "mode=rw"  # never makes a file: that is done once, and with our permissions
+JOURNAL = 8 * 1024 * 1024  # bytes that are kept of a -wal that grew: SQLite normally lets it grow to half of that
+OPTIONS = "mode=rw"  # it never makes a file: that is done once, and with our permissions
 
 Inode = tuple[int, int]  # device and number; zeros if there is no file
 
@@ -69,16 +70,16 @@ class Opening:
         return connection
 
     def inodes(self) -> tuple[Inode, ...]:
-        """Return what lies at the paths of the file, its log and its index now."""
+        """Return the inodes that are at the paths of the file, its log and its index now."""
         return _inode(self.path), _inode(f"{self.path}-wal"), _inode(f"{self.path}-shm")
 
     def gone(self) -> OutboxError:
-        """Return the error to raise when that is something else than it was."""
+        """Return the error to raise if one of these inodes has changed."""
         remedy = "put it back, or restart the application and run `resto sync` for each host"
         return OutboxError(self.path, "was removed or replaced while in use, and with it what it held", remedy)
 
     def check_version(self, connection: Connection) -> int:
-        """Return the version of the schema; another process may have upgraded it under this one."""
+        """Return the version of the schema; another process may have upgraded it since this one opened the file."""
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > len(self._steps):
             problem = f"has version {version} of the schema, and this program knows {len(self._steps)}"
@@ -119,12 +120,12 @@ class Opening:
             raise explain(self.path, error) from error
 
     def _prepare(self, connection: Connection) -> None:
-        """Set what a connection does not find in the file. The journal mode is in the file, but may be refused."""
+        """Set the options that are not kept in the file. The journal mode is in the file, but may be refused."""
         (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise OutboxError(self.path, "its file system does not allow a write-ahead log", ELSEWHERE)
         connection.execute(f"PRAGMA journal_size_limit={JOURNAL}").fetchall()
-        connection.execute("PRAGMA busy_timeout=0").fetchall()  # from here on it is us who wait
+        connection.execute("PRAGMA busy_timeout=0").fetchall()  # from here on we wait ourselves: ``patiently``
         connection.execute("PRAGMA synchronous=FULL").fetchall()
 
     def _upgrade(self, connection: Connection) -> None:

@@ -1,20 +1,22 @@
 """The outbox: the durable set of deliveries that are owed. A delivery says "this host must come to match this name".
 
-Whoever changes or sends a name holds its lock, and calls here before the first byte goes out and after the last.
+Whoever changes or sends a name holds its lock, and calls this before the first byte is sent and after the last.
 
     state of a row       how it came about                    what a crash leaves, and what comes of it
     owed                 record, owe, release, a failure      the row; somebody converges it when it is due
     begun                record(begin=True), claim: bytes     the row, found begun by the next sender: what the dead
-                         may be under way                     one sent may arrive late, so it becomes unsure too
+                         may be under way                     sender sent may arrive late, so it becomes unsure too
     unsure until         an attempt that ended unknown        the row; a success does not delete it before that time,
                                                               but moves it there, to be converged once more
     parked               a permanent refusal                  the row; tried when due, which is late, or when unparked
     no row               settle, cancel                       nothing: the host matches, or was never meant to change
 
-A generation is given to each recording, from a counter that never goes back, so that what was recorded again under
-way is not settled. `begun` holds the generation under which sending began: a sender only ever clears its own. What is
-recorded survives a power cut, the rest a kill -9: a settlement that is lost to a power cut is one more converging.
-The replicator, the worker and sync call this; how the file is opened and shared is the matter of ``database``.
+Each recording gets a generation, from a counter that never goes back. So if a name was recorded again under way, the
+newer row is not settled. ``begun`` holds the generation under which sending began: a sender only ever clears its own.
+What is recorded survives a power cut; the rest survives a kill -9. If a power cut loses a settlement, the name is
+converged once more. How the file is opened and shared must not live here: see ``database``. When something is sent or
+tried again must not be decided here either. The replicator, the parts of ``replication`` and a media server's tree call
+this.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from .settling import CONVERGED, SET_BACK
 
 __all__ = ["CONVERGED", "LATE", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
 
-PARKED_SET_BACK = 172800.0  # seconds: as SET_BACK, of what is parked
+PARKED_SET_BACK = 172800.0  # seconds: the same as SET_BACK, for what is parked; twice ``breaker.PARKED_CAP``
 CHUNK = 1000  # rows in one transaction: a few milliseconds, so that uploads get their turn in between
 ANOTHER_ROOT = (
     "belongs to another media root",
@@ -45,13 +47,14 @@ ANOTHER_KIND = (
     "was made where {} is kept, and says nothing of the rest",
     "set the mode (RESTO_MODE) that the application has; how to change it is in the README, under Modes",
 )
-AFTER_ALL = "\U0010ffff" * 257  # after any rest of a name, which has at most 256 of these
+AFTER_ALL = "\U0010ffff" * 257  # it sorts after the rest of any name, which has at most 256 of these
 
 
 class Outbox:
-    """The outbox at ``path``, made where there is none. Any thread and any forked process may call.
+    """The outbox at ``path``; it is made if there is none. Any thread and any forked process may call.
 
-    ``identity`` is the media root's: an outbox is never used for another one. Every method raises OutboxError.
+    ``identity`` is the media root's: an outbox is never used for another media root. ``kind`` is what the mode keeps.
+    Every method raises OutboxError.
     """
 
     _steps: Sequence[Sequence[str]] = sql.STEPS
@@ -75,7 +78,7 @@ class Outbox:
             self._adopt("kind", kind, *ANOTHER_KIND)
 
     def close(self) -> None:
-        """Close this process's connection; whoever calls again opens another."""
+        """Close this process's connection; the next call opens another."""
         self._database.close()
 
     # Writing
@@ -83,11 +86,12 @@ class Outbox:
     def record(
         self, name: str, hosts: Sequence[Host], *, begin: bool, due: float, gone: bool = False, way: str = ""
     ) -> dict[Host, Delivery]:
-        """Note that these hosts are owed ``name``, and return it by host; it is on the disk then.
+        """Note that these hosts are owed ``name``, and return the deliveries by host; they are on the disk then.
 
-        ``begin``: the caller, who holds the lock of the name, will send now. ``gone``: the name is deleted, and a
-        tombstone is written with it. ``way`` is how the change came, in the caller's words; ``owe`` clears it. What was
-        owed stays owed since then, and unsure; its failures are forgotten.
+        If ``begin`` is True, the caller, who holds the lock of the name, will send now. If ``gone`` is True, the name
+        is deleted, and a tombstone is written with it. ``way`` is how the change came, in the caller's words; ``owe``
+        clears it. A delivery that was owed before keeps since when it is owed and until when it is unsure; its failures
+        are forgotten.
         """
         now = self._clock()
 
@@ -100,7 +104,7 @@ class Outbox:
         return self._database.write(work, durable=self._fsync) if hosts or gone else {}
 
     def entomb(self, name: str) -> None:
-        """Note that ``name`` is deleted, so that no host that comes back brings it back; it is on the disk then."""
+        """Note that ``name`` is deleted, so that a host which returns does not restore it; it is on the disk then."""
         now = self._clock()
         self._database.write(lambda connection: recording.entomb(connection, name, now), durable=self._fsync)
 
@@ -109,14 +113,14 @@ class Outbox:
         self._database.write(lambda connection: connection.execute(sql.EXHUME, (name,)))
 
     def claim(self, host: Host, names: Sequence[str]) -> list[Delivery]:
-        """Begin to send: return those of ``names`` that are still owed. The caller holds the locks of the names."""
+        """Return those of ``names`` that are still owed, marked as begun. The caller holds the locks of the names."""
         now = self._clock()
         return self._database.write(lambda connection: recording.claim(connection, host, names, now))
 
     def settle(self, done: Sequence[Delivery], failed: Sequence[Failure] = (), hosts: Sequence[HostState] = ()) -> None:
-        """Note what came of an attempt, all in one: deliveries that converged, those that failed, and the hosts.
+        """Note the results of attempts in one transaction: what converged, what failed, and the states of hosts.
 
-        What was recorded again meanwhile stays owed as it was recorded.
+        If a name was recorded again meanwhile, it stays owed as it was recorded.
         """
         now = self._clock()
 
@@ -129,8 +133,9 @@ class Outbox:
             self._database.write(work)
 
     def note_present(self, name: str, sha256: str = "") -> None:
-        """Note that hosts hold ``name``, with this SHA-256 in hexadecimal if it is known, and no master does (mode
-        distributed); it is on the disk then, for the spool is dropped next.
+        """Note that hosts hold ``name`` and no master does (mode distributed); it is on the disk then.
+
+        It must be: the spool is dropped next. ``sha256`` is in hexadecimal, "" if it is not known.
         """
         self._database.write(lambda connection: settling.note_present(connection, name, sha256), durable=self._fsync)
 
@@ -139,16 +144,16 @@ class Outbox:
         self._database.write(lambda connection: settling.note_hosts(connection, [state]))
 
     def release(self, deliveries: Sequence[Delivery], due: float) -> None:
-        """Put back what was claimed and not tried, to be tried at ``due``."""
+        """Give back deliveries that were claimed and not tried; they are tried at ``due``."""
         self._database.write(lambda connection: recording.release(connection, deliveries, due))
 
     def cancel(self, deliveries: Sequence[Delivery]) -> None:
-        """Take back what was recorded: nothing was sent, and the master is as it was. What was owed before stays."""
+        """Take back what was recorded: no host has changed, and the master is as it was. Older debts stay owed."""
         now = self._clock()
         self._database.write(lambda connection: recording.cancel(connection, deliveries, now))
 
     def owe(self, host: Host, names: Iterable[str]) -> int:
-        """Note that ``host`` is owed all these names, due now, and return how many; they are on the disk then."""
+        """Note that ``host`` is owed all these names, due now; return how many they are. They are on the disk then."""
         now = self._clock()
         total, iterator = 0, iter(names)  # read outside of the transaction: it may itself come from the outbox
         while chunk := list(itertools.islice(iterator, CHUNK)):
@@ -161,15 +166,15 @@ class Outbox:
         return total
 
     def postpone(self, host: Host, names: Sequence[str], due: float) -> None:
-        """Move when these are due and nothing else: somebody is busy with them."""
+        """Change when these are due, and nothing else: somebody else is at work on them."""
         values = [(due, name, host.url) for name in names]
         self._database.write(lambda connection: connection.executemany(sql.POSTPONE, values))
 
     def nudge(self, hosts: Sequence[Host], *, parked: bool = False) -> None:
-        """Let all that these hosts are owed be due now, with ``parked`` what is parked too, and the hosts be asked.
+        """Make everything that these hosts are owed due now, and end the pauses of the hosts.
 
-        What is parked for a cause on this side is due in any case: to look again costs little.
-        What has converged, and only waits until nothing earlier can still arrive, goes on waiting.
+        With ``parked``, what is parked is due too. What is parked for a cause on this side is due in any case: to look
+        again costs little. What has converged, and only waits until nothing earlier can still arrive, waits on.
         """
         now = self._clock()
         self._database.write(lambda connection: connection.executemany(sql.ASK, [(host.url,) for host in hosts]))
@@ -179,20 +184,23 @@ class Outbox:
             self._repeat(sql.UNPARK if parked else sql.UNPARK_OURS, values)
 
     def unpark(self, host: Host, statuses: Sequence[int]) -> None:
-        """Let what ``host`` refused with one of these statuses be due now."""
+        """Make what ``host`` refused with one of these statuses due now."""
         for status in statuses:
             self._repeat(sql.UNPARK_STATUS, {"host": host.url, "now": self._clock(), "status": status, "chunk": CHUNK})
 
     def purge(self, before: float) -> int:
-        """Forget tombstones from before that time, but of names that somebody is still owed; return how many."""
+        """Forget tombstones from before that time, and return how many; those of names that are still owed stay."""
         return self._repeat(sql.PURGE, {"before": before, "chunk": CHUNK})
 
     def admit(self, host: Host, *, joining: int | None = None) -> None:
-        """Note that a host holds whatever it does not owe, or will once nothing up to a generation is owed."""
+        """Note that a host holds every name that it is not owed.
+
+        If ``joining`` is given, this will be true only once nothing up to that generation is owed.
+        """
         self._database.write(lambda connection: connection.execute(sql.ADMIT, (host.url, joining)), durable=self._fsync)
 
     def expel(self, hosts: Iterable[Host]) -> None:
-        """Note that nobody tells these hosts any more what is saved and deleted."""
+        """Note that these hosts are no members: nobody tells them any more what is saved and deleted."""
         if expelled := [(host.url,) for host in hosts]:
             self._database.write(lambda connection: connection.executemany(sql.EXPEL, expelled), durable=self._fsync)
 
@@ -215,12 +223,12 @@ class Outbox:
         return [name for _, name in found[:limit]]
 
     def _beyond(self, host: Host, now: float, limit: int) -> list[tuple[Any, ...]]:
-        """Return what would wait for longer than anybody put it off: the clock was set back since."""
+        """Return deliveries whose due time is further off than anything sets it: the clock was set back since."""
         found = self._database.read(sql.BEYOND, (host.url, 0, now + SET_BACK, limit))
         return found or self._database.read(sql.BEYOND, (host.url, 1, now + PARKED_SET_BACK, limit))
 
     def next_due(self, host: Host) -> float | None:
-        """Return when the next one is due, now where the clock was set back, None where nothing is owed."""
+        """Return when the next one is due, the current time if the clock was set back, None if nothing is owed."""
         now = self._clock()
         if self._beyond(host, now, 1):
             return now
@@ -228,11 +236,11 @@ class Outbox:
         return min((due for first in firsts for due, _ in first), default=None)
 
     def members(self) -> frozenset[Host]:
-        """Return the hosts that hold whatever they do not owe; of all others that is not known."""
+        """Return the hosts that hold every name that they are not owed; of all others that is not known."""
         return frozenset(Host.of(url) for url, joining in self._database.read(sql.MEMBERS, ()) if joining is None)
 
     def joining(self) -> dict[Host, int]:
-        """Return the hosts that are being filled: a member once nothing up to that generation is owed."""
+        """Return the hosts that are being filled; each is a member once nothing up to its generation is owed."""
         return {Host.of(url): joining for url, joining in self._database.read(sql.MEMBERS, ()) if joining is not None}
 
     def generation(self) -> int:
@@ -240,9 +248,9 @@ class Outbox:
         return int(self._database.read(sql.GENERATION, ())[0][0])
 
     def owed(self, hosts: Sequence[Host], *, parked: bool = True, until: int | None = None) -> int:
-        """Return how many deliveries these hosts are owed, without ``parked`` only those that are not.
+        """Return how many deliveries these hosts are owed; if ``parked`` is False, without those that are parked.
 
-        ``until``: those of later generations do not count, where there are few enough to look at each.
+        If ``until`` is given, later generations do not count, unless there are too many rows (CHUNK) to look at each.
         """
         found = sum(int(self._database.read(sql.OWED, (host.url, int(parked)))[0][0]) for host in hosts)
         if until is None or found > CHUNK:
@@ -255,7 +263,7 @@ class Outbox:
         return {delivery.host: delivery for delivery in found}
 
     def way(self, host: Host, name: str) -> str:
-        """Return how the change came that a host is owed, "" where nothing was said of it."""
+        """Return how the change came that a host is owed, "" if nothing was said of it."""
         return "".join(way for (way,) in self._database.read(sql.FIND_WAY, (name, host.url)))
 
     def owing(self, host: Host, after: str, limit: int) -> list[Delivery]:
@@ -272,12 +280,12 @@ class Outbox:
         return {state.host: state for state in found}
 
     def is_gone(self, name: str) -> bool | None:
-        """True where ``name`` was deleted, None where nothing is known of it, else False."""
+        """Return True if ``name`` was deleted, None if nothing is known of it, else False."""
         found = self._database.read(sql.GONE, (name,))
         return found[0][0] is not None if found else None
 
     def sha256(self, name: str) -> str:
-        """Return the SHA-256 in hexadecimal of a name that hosts hold (mode distributed); "" where it is not known."""
+        """Return the SHA-256 in hexadecimal of a name that hosts hold (mode distributed); "" if it is not known."""
         found = self._database.read(sql.DIGEST, (name,))
         return str(found[0][0]) if found else ""
 
@@ -290,7 +298,7 @@ class Outbox:
         return self._all_names(True, "", after)
 
     def _all_names(self, gone: bool, prefix: str, after: str = "") -> Iterator[str]:
-        """Read chunk by chunk, so that neither memory nor a snapshot grows with the number of names."""
+        """Yield names, read chunk by chunk, so that neither memory nor a snapshot grows with the number of names."""
         end = prefix + AFTER_ALL
         chunk = self._database.read(sql.NAMES_AFTER if after else sql.NAMES_FROM, (after or prefix, end, gone, CHUNK))
         while chunk:
@@ -307,7 +315,7 @@ class Outbox:
         return total
 
     def _in_turn(self, work: Callable[[Connection], int], *, durable: bool = False) -> int:
-        """Write one chunk of many, and leave the file to others for as long as that took."""
+        """Write one chunk of many, leave the file to others for as long as that took, and return the work's result."""
         began = time.monotonic()
         result = self._database.write(work, durable=durable)
         time.sleep(time.monotonic() - began)

@@ -1,11 +1,12 @@
-"""What is owed, and who sends it: the statements of one transaction each, from recording a name to taking it back.
+"""What is owed, and who sends it: from the recording of a name to its cancel, each function in one transaction.
 
     nothing ── record, owe ──> owed ── record(begin=True), claim ──> begun ── release, cancel ──> owed
                                 └────────────── cancel, of what was fresh ──────────────┴──> nothing
 
-A row keeps since when it is owed and until when it is unsure, whoever records the name again. ``begun`` holds the
-generation under which sending began, so that a sender clears its own beginning and nobody else's. The transaction and
-its durability are the matter of the outbox, which alone calls this; what ends an attempt is in ``settling``.
+A row keeps since when it is owed and until when it is unsure, even if the name is recorded again. ``begun`` holds the
+generation under which sending began, so that a sender clears its own beginning and nobody else's. Transactions and
+their durability must not live here: they are the outbox's, which alone calls this. The end of an attempt is in
+``settling``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LATE = 20.0  # seconds for which a host may still carry out a request whose send
 def record(
     connection: Connection, name: str, hosts: Sequence[Host], *, begin: bool, due: float, way: str, now: float
 ) -> dict[Host, Delivery]:
-    """Owe ``name`` to ``hosts`` under a new generation, and return that by host; see ``Outbox.record``."""
+    """Owe ``name`` to ``hosts`` under a new generation, and return the deliveries by host; see ``Outbox.record``."""
     old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
     generation = _next_generation(connection)
     recorded: dict[Host, Delivery] = {}
@@ -43,7 +44,7 @@ def record(
 
 
 def expel_others(connection: Connection, hosts: Collection[Host]) -> None:
-    """Make no member of a host that is not among ``hosts``: it is not told, and so may hold what it does not owe."""
+    """End the membership of hosts that are not among ``hosts``: they are not told, so they may miss this change."""
     told = {host.url for host in hosts}
     for url, _ in connection.execute(sql.MEMBERS).fetchall():
         if url not in told:
@@ -56,13 +57,13 @@ def entomb(connection: Connection, name: str, now: float) -> None:
 
 
 def owe(connection: Connection, host: Host, names: Sequence[str], now: float) -> None:
-    """Owe all these names to a host, due now; nobody has begun to send them by that."""
+    """Owe all these names to a host, due now. This does not mark them as begun."""
     generation = _next_generation(connection)
     connection.executemany(sql.OWE, [(host.url, name, generation, now, now) for name in names])
 
 
 def claim(connection: Connection, host: Host, names: Sequence[str], now: float) -> list[Delivery]:
-    """Begin to send, and return those of ``names`` that are owed. One that is found begun becomes unsure."""
+    """Return those of ``names`` that are owed, marked as begun. One that is found begun becomes unsure."""
     claimed = []
     for name in names:
         connection.execute(sql.BEGIN, {"name": name, "host": host.url, "late": now + LATE})
@@ -73,11 +74,11 @@ def claim(connection: Connection, host: Host, names: Sequence[str], now: float) 
 
 
 def release(connection: Connection, deliveries: Iterable[Delivery], due: float) -> None:
-    """Put back what was claimed and not tried, to be tried at ``due``."""
+    """Give back deliveries that were claimed and not tried; they are tried at ``due``."""
     for delivery in deliveries:
         values = {**key_of(delivery), "due": due}
         connection.execute(sql.RELEASE, values)
-        connection.execute(sql.CLEAR, values)  # if it was begun under this generation, and not by one who died
+        connection.execute(sql.CLEAR, values)  # only if it was begun under this generation, not by a dead sender
 
 
 def cancel(connection: Connection, deliveries: Sequence[Delivery], now: float) -> None:

@@ -1,4 +1,4 @@
-"""What the outbox holds, as values: deliveries, how one failed, and what is known of the hosts.
+"""The values that the outbox holds: deliveries, failures, and what is known of the hosts.
 
 Times are seconds since 1970. Nothing is decided here and nothing is read; the outbox makes and takes these.
 """
@@ -16,9 +16,9 @@ __all__ = ["Delivery", "Failure", "HostState", "Owed", "delivery_of", "key_of"]
 class Delivery(NamedTuple):
     """One row. Times are seconds since 1970; ``reason`` and ``status`` are of the last failure since it was recorded.
 
-    ``since`` is when it was first owed, ``due`` before when the worker does not try it,
-    ``attempts`` counts the failed ones since it was recorded last. ``unsure_until`` is 0.0 where nothing that was
-    sent earlier can still be carried out. ``fresh`` is set by record() where nothing was owed before it.
+    ``since`` is when it was first owed. The worker does not try it before ``due``. ``attempts`` counts the failed ones
+    since it was recorded last. ``unsure_until`` is 0.0 if nothing that was sent earlier can still be carried out.
+    ``fresh`` is set by record() if nothing was owed before it.
     """
 
     host: Host
@@ -42,7 +42,7 @@ def delivery_of(row: tuple[Any, ...]) -> Delivery:
 
 
 def key_of(delivery: Delivery) -> dict[str, object]:
-    """Return what tells the row of a delivery from all others, and from itself when it was recorded again."""
+    """Return what tells the row of a delivery from all others, and from a later recording of the same name."""
     return {"name": delivery.name, "host": delivery.host.url, "generation": delivery.generation}
 
 
@@ -62,7 +62,7 @@ class Failure:
 class HostState:
     """What is known of a host itself: "up", "down" or "read-only" since when, and why (noted at ``latest``).
 
-    ``failures`` counts those in a row; it is not asked before ``retry_at``.
+    ``failures`` counts those in a row. The host is not asked before ``retry_at``.
     """
 
     host: Host

@@ -3,9 +3,9 @@
     closed ── somebody reads or writes ──> open ── close, fork, an error that it may be a part of ──> closed
                                             └── an error of another process, or a full disk ──> open
 
-Every statement starts from an idle connection and leaves one: a transaction is committed or rolled back, so a snapshot
-never holds up a checkpoint. A crash leaves the transactions that were committed; the next process needs no more.
-Who shares a transaction is not known here: the group commit calls this to write, the database to read.
+Every statement starts from an idle connection and leaves it idle: a transaction is committed or rolled back, so no
+snapshot ever delays a checkpoint. A crash leaves the transactions that were committed; the next process needs no more.
+Who shares a transaction must not be decided here. The group commit calls this to write, the database to read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .trouble import explain
 __all__ = ["Session", "Work"]
 
 Work = Callable[[Connection], Any]
-"""What is written: it executes statements and does nothing else, for it may run more than once."""
+"""It executes statements and does nothing else, because it may run more than once."""
 
 
 class Session:
@@ -40,7 +40,7 @@ class Session:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other threads out. Everything below but ``close`` is called in this."""
+        """Keep other threads out. Everything below but ``close`` is called inside of this."""
         with self.lock:
             if self._inside:
                 raise OutboxError(
@@ -59,7 +59,7 @@ class Session:
         self._use(self._opening.make())
 
     def read(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-        """Return the rows of one query: one snapshot."""
+        """Return the rows of one query; they are one snapshot."""
         try:
             return self._connected().patiently(sql, parameters).fetchall()
         except sqlite3.Error as error:
@@ -67,8 +67,9 @@ class Session:
             raise explain(self._opening.path, error) from error
 
     def transact(self, works: Sequence[Work], *, durable: bool) -> list[Any]:
-        """Do all of them in one transaction and return their results. A log that has filled its disk is emptied first,
-        which else only a commit does.
+        """Do all works in one transaction, and return their results.
+
+        If the log has filled its disk, it is emptied and the works are tried once more: else only a commit empties it.
         """
         try:
             return self._try_to_transact(works, durable)
@@ -79,10 +80,10 @@ class Session:
             return self._try_to_transact(works, durable)
 
     def close(self) -> None:
-        """Close the connection; whoever calls again opens another."""
+        """Close the connection; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # a checkpoint that fails is done by who opens it next
+            with contextlib.suppress(sqlite3.Error):  # if its checkpoint fails, the next to open the file does it
                 connection.close()
 
     def _use(self, connection: Connection) -> None:
@@ -117,9 +118,9 @@ class Session:
             self._synchronous = level
 
     def _recover(self, error: BaseException) -> None:
-        """Roll back, and begin with a new connection where this one may be part of the trouble.
+        """Roll back, and close the connection if it may be part of the trouble.
 
-        Not on a full disk: what is open can still be read there, a new connection might not come up.
+        It stays open on a full disk: what is open can still be read there, and a new connection might not open.
         """
         kept = not isinstance(error, sqlite3.Error) or any(word in str(error) for word in ("locked", "full"))
         connection = self._connection

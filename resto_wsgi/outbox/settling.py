@@ -1,4 +1,4 @@
-"""What came of an attempt: each function notes one part of it, and the outbox calls them in one transaction.
+"""The results of an attempt: each function notes one part of them, and the outbox calls them in one transaction.
 
     the host took it, and nothing earlier can still arrive     the row goes
     it took it, but an earlier request may still arrive        the row stays until then, to be converged once more
@@ -6,8 +6,8 @@
     the name was recorded again meanwhile                      the row stays as it was recorded, and only learns until
                                                                when it is unsure
 
-The generation of a delivery tells whether its row is still the one that was tried. A settlement that is lost to a power
-cut is one more converging. What is owed in the first place is the matter of ``recording``.
+The generation of a delivery tells whether its row is still the one that was tried. If a power cut loses a settlement,
+the name is converged once more. What is owed in the first place must not be decided here: see ``recording``.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from .rows import Delivery, Failure, HostState, key_of
 
 __all__ = ["CONVERGED", "SET_BACK", "note_failures", "note_hosts", "note_present", "settle_converged"]
 
-SET_BACK = 600.0  # seconds: nothing is put off for longer but what is parked, so a time beyond shows a clock set back
+SET_BACK = 600.0  # seconds: only what is parked is put off for longer, so a time beyond shows a clock set back
 CONVERGED = "converged; looked at again once nothing earlier can still arrive"
 
 
 def settle_converged(connection: Connection, done: Sequence[Delivery], now: float) -> None:
-    """Remove the rows of deliveries that converged; those that are unsure are moved to when they are not."""
+    """Remove the rows of deliveries that converged; a row that is unsure becomes due when it is not unsure any more."""
     more = {"now": now, "late": LATE, "set_back": SET_BACK, "reason": CONVERGED}
     values = [{**key_of(delivery), **more} for delivery in done]
-    if connection.executemany(sql.REMOVE_SURE, values).rowcount < len(done):  # of a row that is gone the rest is true
+    if connection.executemany(sql.REMOVE_SURE, values).rowcount < len(done):  # harmless for rows that are gone
         connection.executemany(sql.CLEAR, values)
         connection.executemany(sql.AGAIN, values)
 
 
 def note_failures(connection: Connection, failed: Iterable[Failure]) -> None:
-    """Note when each is tried again and why it failed; of what was recorded again, only until when it is unsure."""
+    """Note when each is tried again and why; if it was recorded again, note only until when it is unsure."""
     for failure in failed:
         values = {**vars(failure), **key_of(failure.delivery)}
         del values["delivery"]

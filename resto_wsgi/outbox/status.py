@@ -1,6 +1,7 @@
-"""What is owed, and to whom, as ``Replicator.status`` and ``resto status`` show it: records made of the outbox's rows.
+"""What is owed, and to whom: the records that ``Replicator.status`` and ``resto status`` show, made from the outbox.
 
-The figures are one snapshot of the outbox. No host is asked here, and nothing is changed.
+The number of deliveries of all hosts is one snapshot of the outbox. No host is asked here, and nothing is changed. The
+replicator calls this.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ NOT_CONFIGURED = "not configured"
 class HostStatus:
     """One host. ``state`` is "up", "down", "read-only", "new" while nobody knows what it holds, or "not configured".
 
-    ``since`` (of the state) and ``oldest`` (delivery) are in seconds since 1970, or None; ``owed`` counts deliveries,
-    ``parked`` those of them that the host refused for good or the master has not; ``error`` is the last one, "" where
-    all is well.
+    ``since`` (of the state) and ``oldest`` (delivery) are in seconds since 1970, or None. ``owed`` counts deliveries.
+    ``parked`` counts those of them that the host refused for good or that the master has not. ``error`` is the last
+    one, "" if all is well.
     """
 
     host: str
@@ -59,8 +60,10 @@ class Status:
 
 @dataclass(frozen=True)
 class NameStatus:
-    """One name. ``present`` says whether the file is there or deleted; ``owing`` has the hosts, by label, that do not
-    match that yet, or not for certain, and why; all others match."""
+    """One name. ``present`` is True if the file is there, False if it is deleted.
+
+    ``owing`` has the hosts, by label, that do not match that yet, or not for certain, and why. All others match.
+    """
 
     name: str
     present: bool

@@ -1,14 +1,15 @@
-"""The tables of the outbox, and the statements on them, as text: what each is for is said where it is used.
+"""The tables of the outbox and the statements on them, as text. The place where a statement is used says what it does.
 
-Indexes: every statement finds its rows by one, and reads no more of them than it returns or changes; the summary reads
-an index instead of the table. No value is ever put into a statement, so S608 does not apply: they are constants.
+Every statement finds its rows by an index, and reads no more rows than it returns or changes; the summary reads an
+index instead of the table. No value is ever put into a statement, so S608 does not apply: they are constants. Nothing
+is executed here. The outbox, ``recording`` and ``settling`` use this.
 """
 # ruff: noqa: S608
 
 from __future__ import annotations
 
 APPLICATION = 0x7265736F  # "reso", in the header of the file: this is an outbox and no other program's database
-STEPS = (  # each leads to the next version; once released, one is never changed, another is added
+STEPS = (  # each leads to the next version; never change one that was released, add another
     (
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
         "INSERT INTO meta VALUES ('generation', 0), ('identity', ''), ('kind', '')",
@@ -17,7 +18,7 @@ STEPS = (  # each leads to the next version; once released, one is never changed
             due REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, parked INTEGER NOT NULL DEFAULT 0,
             unsure_until REAL NOT NULL DEFAULT 0, status INTEGER, reason TEXT NOT NULL DEFAULT '', begun INTEGER,
             PRIMARY KEY (name, host)) WITHOUT ROWID""",
-        # Covers due() and the summary; the columns of the primary key are in it of themselves.
+        # It covers due() and the summary: SQLite adds the columns of the primary key to it.
         "CREATE INDEX deliveries_by_host ON deliveries (host, parked, due, since)",
         """CREATE TABLE hosts (
             host TEXT PRIMARY KEY, state TEXT NOT NULL, since REAL NOT NULL, failures INTEGER NOT NULL,
@@ -26,7 +27,7 @@ STEPS = (  # each leads to the next version; once released, one is never changed
         "CREATE INDEX names_by_gone ON names (gone) WHERE gone IS NOT NULL",
         "CREATE TABLE members (host TEXT PRIMARY KEY, joining INTEGER) WITHOUT ROWID",
     ),
-    # The nodes of a tree that the change came through, so that one that is sent it later knows a child that leads back.
+    # The nodes of a tree through which the change came. A node that gets it later sees whether a child leads back.
     ("ALTER TABLE deliveries ADD COLUMN way TEXT NOT NULL DEFAULT ''",),
 )
 
@@ -35,7 +36,7 @@ OWN = "name = :name AND host = :host AND generation = :generation"
 
 FIND = f"SELECT {COLUMNS} FROM deliveries WHERE name = ? AND host = ?"
 FIND_ALL = f"SELECT {COLUMNS} FROM deliveries WHERE name = ?"
-# In the order of names, to be read in pages: it passes over what other hosts are owed. + keeps it from a sort, as below
+# In the order of names, to be read in pages: it skips what other hosts are owed. + prevents a sort, as below.
 FIND_FROM = f"SELECT {COLUMNS} FROM deliveries WHERE name > ? AND +host = ? ORDER BY name LIMIT ?"
 FIND_BEGUN = "SELECT host, since, unsure_until, begun FROM deliveries WHERE name = ?"
 FIND_WAY = "SELECT way FROM deliveries WHERE name = ? AND host = ?"
@@ -52,7 +53,7 @@ RELEASE = f"UPDATE deliveries SET due = :due WHERE {OWN}"
 POSTPONE = "UPDATE deliveries SET due = ? WHERE name = ? AND host = ?"
 CLEAR = "UPDATE deliveries SET begun = NULL WHERE name = :name AND host = :host AND begun = :generation"
 
-# A time further ahead than LATE can be was noted before the clock was set back: it would never end.
+# A time further ahead than LATE allows was noted before the clock was set back: else it would not end for long.
 UNSURE = "CASE WHEN unsure_until > :now + :set_back THEN :now + :late ELSE unsure_until END"
 AGAIN = f"""UPDATE deliveries SET begun = NULL, due = {UNSURE}, unsure_until = {UNSURE},
     attempts = 0, parked = 0, status = NULL, reason = :reason WHERE {OWN}"""
@@ -78,7 +79,7 @@ EXHUME = "DELETE FROM names WHERE name = ? AND gone IS NOT NULL"
 PRESENT = "INSERT OR REPLACE INTO names (name, gone, sha256) VALUES (?, NULL, ?)"
 DIGEST = "SELECT sha256 FROM names WHERE name = ?"
 GONE = "SELECT gone FROM names WHERE name = ?"
-# + keeps SQLite from an index on gone, which would have to be sorted by name
+# + keeps SQLite from using an index on gone, whose rows would have to be sorted by name.
 NAMES_FROM = "SELECT name FROM names WHERE name >= ? AND name < ? AND (+gone IS NOT NULL) = ? ORDER BY name LIMIT ?"
 NAMES_AFTER = "SELECT name FROM names WHERE name > ? AND name < ? AND (+gone IS NOT NULL) = ? ORDER BY name LIMIT ?"
 

@@ -1,7 +1,8 @@
-"""What may be wrong with an SQLite file, in words for whoever has to put it right.
+"""What may be wrong with an SQLite file, in words for the person who has to repair it.
 
 SQLite's own texts are the key: its error codes are not in Python 3.10, and the texts have not changed in many years.
-Nothing here opens the file, for closing it would drop the locks that this process has on it.
+Nothing here opens the file, because to close it would drop the locks that this process has on it. Nothing is repaired
+here. Opening, the session and the group commit call this.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ DAMAGED = "move it away, restart, and run `resto sync` for each host, so that no
 ELSEWHERE = "set RESTO_OUTBOX to a path on a local disk"
 FREE = "free some space there"
 WRITABLE = "let the user that runs the application write it and its folder"
-ROOM = 128 * 1024  # bytes: SQLite makes -shm and the first page of -wal out of less
+ROOM = 128 * 1024  # bytes: -shm and the first page of -wal need less than that
 
 _TEXTS = (  # a part of SQLite's text, the problem, the remedy
     ("is full", "no space is left", FREE),
@@ -47,7 +48,7 @@ _ERRNOS = {
 
 
 def explain(path: str, error: Exception) -> OutboxError:
-    """Return the OutboxError for an error of SQLite. Cheap enough, and only called where something is wrong."""
+    """Return the OutboxError for an error of SQLite. It looks at the disk, and is called only if something is wrong."""
     text = str(error)
     if "locked" in text:
         problem = f"{_holder(path)} has kept it locked for too long"
@@ -88,7 +89,7 @@ def _full(folder: str) -> bool:
 
 
 def _holder(path: str) -> str:
-    """Name the process that holds SQLite's write lock, byte 120 of -shm, where the kernel tells."""
+    """Return the process that holds SQLite's write lock, byte 120 of -shm, if the kernel tells."""
     try:
         inode = os.stat(path + "-shm").st_ino
         with open("/proc/locks") as locks:

@@ -1,1 +1,1 @@
-"""What is sent when, and to whom: the policies that make every host match the master."""
+"""The policies that make every host match the master: what is sent, when, and to whom."""

@@ -1,8 +1,9 @@
-"""A batch of deliveries that are made together, and what came of each: the values between who sends and who converges.
+"""The values that pass between the sender and the convergence: a batch of deliveries, and the result of each.
 
-A request makes a batch of one name for many hosts, a lane one of many names for its host. Both record or claim the
-deliveries before, and hold the locks of their names. A batch says what is to be done and is never changed; what came of
-it is returned, an ``Attempt`` for each delivery whose end is known. Nothing is sent and nothing is decided here.
+A request makes a batch of one name for many hosts. A lane makes a batch of many names for its host. Both record or
+claim the deliveries before, and hold the locks of their names. A batch says what is to be done, and it is never
+changed. The results are returned apart from it: an ``Attempt`` for each delivery whose end is known. Nothing is sent
+and nothing is decided here. The sending and the lanes make batches; the convergence works on them.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from ..outbox.rows import Delivery
 __all__ = ["Attempt", "Batch", "GoOn", "Outcome", "Owed", "our_fault"]
 
 GoOn = Callable[[DeliveryError | None], bool]
-"""Is told how a delivery ended, and says whether more are to be begun; it is called in any thread."""
+"""It is told how a delivery ended, and returns True if more are to be begun. It is called in any thread."""
 
 Owed = Mapping[Host, Delivery]
 """The deliveries of one name that were recorded, by host."""
 
 
 class Attempt(NamedTuple):
-    """What came of one delivery: ``error`` is None where the host matched the master, else why it does not.
+    """The result of one delivery: ``error`` is None if the host matched the master, else it says why it does not.
 
-    ``delivery`` is None where nothing is owed any more, so that this tells something of the host alone. ``value`` is
-    what the transport brought back, for whoever gave it something along.
+    ``delivery`` is None if nothing is owed any more; the attempt then says something about the host alone. ``value``
+    is what the transport brought back, for the caller that gave it something in ``along``.
     """
 
     host: Host
@@ -38,15 +39,15 @@ class Attempt(NamedTuple):
 
 
 Outcome = Mapping[Host, Attempt]
-"""What came of one name at each host."""
+"""The result of one name at each host."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``deliveries``, of which up to ``at_once`` are under way at the same time, until ``go_on`` says no.
+    """``deliveries``, of which up to ``at_once`` are under way at the same time, until ``go_on`` returns False.
 
-    ``first_alone``: the others are begun when the first has ended, so that a host that fails is asked once. ``along``
-    is for the transport, see there; nobody else looks at it.
+    If ``first_alone`` is True, the others begin when the first has ended; so a host that fails is asked once.
+    ``along`` is for the transport, see there; nobody else looks at it.
     """
 
     deliveries: Sequence[Delivery]
@@ -57,13 +58,13 @@ class Batch:
 
     @classmethod
     def of_name(cls, owed: Iterable[Delivery], along: object = None) -> Batch:
-        """Return what a request sends: one name, to all of its hosts at the same time, whoever of them fails."""
+        """Return the batch of a request: one name, to all of its hosts at the same time, even if some of them fail."""
         deliveries = tuple(owed)
         return cls(deliveries, len(deliveries), along=along)
 
     @classmethod
     def of_host(cls, claimed: Iterable[Delivery], at_once: int, go_on: GoOn) -> Batch:
-        """Return what a lane sends: many names, to one host."""
+        """Return the batch of a lane: many names, to one host."""
         return cls(tuple(claimed), at_once, True, go_on)
 
     def portions(self) -> Iterator[tuple[slice, int]]:
@@ -76,5 +77,5 @@ class Batch:
 
 
 def our_fault(host: Host, name: str, error: RestoError, *, untouched: bool = False) -> DeliveryError:
-    """Return the DeliveryError for what failed on this side, and says nothing of the host."""
+    """Return the DeliveryError for a failure on this side; it says nothing about the host."""
     return DeliveryError(host.label, name, f"this side: {error}", untouched=untouched, ours=True)

@@ -8,10 +8,11 @@
     down ── another refusal of a name (413) ──> up            it answers
     down, read-only ── a delivery succeeds ───> up
 
-Waiting times grow exponentially, up to a cap, and are spread by chance, so that many names, hosts and processes
-do not come back at the same moment. A permanent answer parks the delivery: it is seen in ``status``, and tried
-again hourly, then daily, for whoever mends the host need not know of us; each minute at first if the cause is on this
-side, where looking costs little and a disk that is back is to be seen soon. The outbox keeps what is decided here.
+Waiting times grow exponentially, up to a cap. They are spread by chance, so that many names, hosts and processes do
+not come back at the same moment. A permanent answer parks the delivery. It is then seen in ``status``, and tried again
+hourly, then daily, because the person who repairs the host need not know of us. If the cause is on this side, it is
+tried again each minute at first: a look costs little here, and a disk that is back is to be seen soon. The outbox
+keeps what is decided here. The convergence, the lanes, the sending, the publisher and the replicas call this.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ __all__ = ["after_failure", "after_success", "are_calm", "failure", "is_away", "
 
 BASE = 0.5  # seconds: the first pause, about what a restart of a web server takes
 CAP = 15.0  # seconds: the longest pause of a host that is away, whose probe is one small request
-ASKED_CAP = 300.0  # seconds: no Retry-After holds us longer, whatever it says
+ASKED_CAP = 300.0  # seconds: a longer Retry-After is cut to this
 PARKED = 3600.0  # seconds until a parked delivery is tried again the first time
 PARKED_OURS = 60.0  # the same, if the cause is on this side
 PARKED_CAP = 86400.0  # seconds between the later times
 PATIENCE = 3  # failures in a row that are taken as they come
-BREATH = 0.25  # seconds: four a second at most, where a host fails with name after name
+BREATH = 0.25  # seconds: four a second at most, if a host fails with name after name
 FAR = ASKED_CAP  # seconds: a pause that is longer than any we make was made before the clock was set back
 
 WRITES_REFUSED = frozenset({401, 403, 405, 501, 507})
-HOST_WIDE = frozenset({401, 429, 501, 502, 503, 504, 507})  # which speak of the host, not of the name
+HOST_WIDE = frozenset({401, 429, 501, 502, 503, 504, 507})  # these say something about the host, not about the name
 PROXY_GAVE_UP = frozenset({502, 504})  # the server behind it may still be at work
 
 Chance = Callable[[], float]
@@ -43,7 +44,7 @@ Chance = Callable[[], float]
 
 
 def may_come_late(error: DeliveryError) -> bool:
-    """True where the host may still do what was asked, after we gave up: nobody answered, or a proxy did."""
+    """Return True if the host may still do what was asked after we gave up: nobody answered, or a proxy did."""
     return not error.untouched and (error.status is None or error.status in PROXY_GAVE_UP)
 
 
@@ -59,7 +60,7 @@ def failure(delivery: Delivery, error: DeliveryError, now: float, chance: Chance
 
 
 def after_failure(state: HostState | None, host: Host, error: DeliveryError, now: float, chance: Chance) -> HostState:
-    """Return what is known of a host after it failed once more; the very ``state`` where nothing changed."""
+    """Return what is known of a host after it failed once more; ``state`` itself if the failure was on this side."""
     state = state or HostState(host, "up", now, 0, 0.0, "")
     if error.ours:
         return state
@@ -81,24 +82,24 @@ def after_failure(state: HostState | None, host: Host, error: DeliveryError, now
 
 
 def are_calm(states: Iterable[HostState]) -> bool:
-    """True where none of these hosts is known to be in trouble."""
+    """Return True if none of these hosts is known to be in trouble."""
     return all(state.state == "up" and not state.failures and not state.retry_at for state in states)
 
 
 def after_success(state: HostState | None, host: Host, now: float) -> HostState | None:
-    """Return what is known of a host after it took a delivery; None where that is no news."""
+    """Return what is known of a host after it took a delivery; None if that changes nothing."""
     if state is None or are_calm([state]):
         return None
     return _changed(state, "up", 0, now, 0.0, "")
 
 
 def is_paused(state: HostState | None, now: float) -> bool:
-    """True where the host is not to be asked before ``state.retry_at``."""
+    """Return True if the host is not to be asked before ``state.retry_at``."""
     return state is not None and now < state.retry_at <= now + FAR
 
 
 def is_away(state: HostState | None, now: float) -> bool:
-    """True where the host did not answer when it was asked last, or is not to be asked now."""
+    """Return True if the host did not answer when it was asked last, or is not to be asked now."""
     return state is not None and (state.state == "down" or is_paused(state, now))
 
 

@@ -1,21 +1,21 @@
-"""How a host comes to match the master's state of one name: the only way in which a delivery is made.
+"""The only way in which a delivery is made: a host comes to match the master's state of one name.
 
     look ──> PUT what is there, DELETE what was deleted ──> look again ──> the same: done
       ^                                                          └──────> something else: go round
 
-A request and the worker both come this way, and both hold the lock of the name meanwhile, so that nobody of ours
-changes the master or sends that name; the second look is for those who do not know of the lock, an administrator
-for instance. What is owed was recorded before (``Outbox.record`` or ``claim``) and is settled here afterwards:
+A request and the worker both use this, and both hold the lock of the name meanwhile. So no process of ours changes the
+master or sends that name. The second look is for those who do not know of the lock, an administrator for instance. The
+delivery was recorded before (``Outbox.record`` or ``claim``), and it is settled here afterwards:
 
     killed here                      leaves
-    recorded, nothing sent           the delivery, begun: whoever comes next converges it
-    sending, or not yet settled      the same; the host may still carry out what it has read, so that the delivery
-                                     is converged once more when that can no longer be (``LATE``)
+    recorded, nothing sent           the delivery, begun: the next sender converges it
+    sending, or not yet settled      the same; the host may still carry out what it has read, so the delivery is
+                                     converged once more when that can no longer happen (``LATE``)
     settled                          nothing to do
 
-What is sent where the master has no such name is for the mode to say, from the evidence that it has at that moment: it
-is never concluded from the delivery, which does not say what it was recorded for. Nothing here waits, retries or logs;
-the sending and the lanes call this.
+If the master has no such name, the mode says what is sent, from the evidence that it has at that moment. That is never
+concluded from the delivery, because a delivery does not say for what it was recorded. Nothing here pauses, retries
+later or logs. The sending and the lanes call this.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from .modes import Mode
 
 __all__ = ["Convergence"]
 
-ROUNDS = 5  # times that the master may change under way before somebody else has to come back later
+ROUNDS = 5  # times that the master may change under way, before the delivery fails and is tried again later
 TOO_FAST = "the master changes faster than it can be sent"
 
 
 class Convergence:
-    """Makes hosts match the master, or what ``mode`` has instead of one."""
+    """Makes hosts match the master, or what ``mode`` keeps instead of a master."""
 
     def __init__(
         self,
@@ -60,20 +60,20 @@ class Convergence:
         self._chance = chance
 
     def converge(self, batch: Batch) -> list[Attempt]:
-        """Make hosts match; return what came of each delivery, in their order.
+        """Make hosts match, and return the attempt of each delivery, in their order.
 
-        The caller holds the locks of the names, has recorded or claimed the deliveries, and settles them. Where this
-        is interrupted all of them stay begun.
+        The caller holds the locks of the names, has recorded or claimed the deliveries, and settles them. If this is
+        interrupted, all of them stay begun.
         """
         work = _Work(batch)
         self._work_on(work)
         return work.attempts()
 
     def deliver(self, batch: Batch) -> list[Attempt]:
-        """Do the same, and settle; return what came of those that were begun.
+        """Make hosts match, settle, and return the attempts of the deliveries that were begun.
 
-        Where this is interrupted, what was not begun is given back and what has ended is settled; what was under way
-        stays begun, and so becomes unsure. Raises OutboxError.
+        If this is interrupted, the deliveries that were not begun are given back, and those that have ended are
+        settled. Those that were under way stay begun, and so become unsure. Raises OutboxError.
         """
         work = _Work(batch)
         try:
@@ -85,10 +85,10 @@ class Convergence:
         return work.attempts()
 
     def settle(self, attempts: Iterable[Attempt], states: Mapping[Host, HostState]) -> None:
-        """Note what came of deliveries. The caller still holds the locks of their names.
+        """Note the results of deliveries. The caller still holds the locks of their names.
 
-        ``states`` is what was known of the hosts. Raises OutboxError, after which the deliveries stay owed and are made
-        again, which does no harm.
+        ``states`` is what was known of the hosts. Raises OutboxError; the deliveries then stay owed and are made again,
+        which does no harm.
         """
         now = self._clock()
         done: list[Delivery] = []
@@ -128,9 +128,9 @@ class Convergence:
                 return
 
     def _round(self, work: _Round, at_once: int, along: object) -> list[_Each]:
-        """Look, send and look again; return those whose master changed meanwhile.
+        """Look, send and look again; return the deliveries whose master changed meanwhile.
 
-        Where this is interrupted, those that were sent by then are looked at all the same.
+        If this is interrupted, the masters of what was sent by then are looked at all the same.
         """
         try:
             with work:
@@ -159,7 +159,7 @@ class Convergence:
         return again
 
     def _tasks(self, work: _Round) -> Iterator[Task]:
-        """Look at the master of each name, when its turn has come, and say what is to be sent."""
+        """Yield what is to be sent. The master of each name is looked at when its turn has come."""
         for each in work.each:
             if work.stopped:
                 return
@@ -177,16 +177,16 @@ class Convergence:
                 yield task
 
     def _task(self, work: _Round, host: Host, name: str) -> Task | None:
-        """Return what makes a host match what is seen; None where there is nothing to do."""
+        """Return the task that makes a host match what is seen; None if there is nothing to do."""
         master = work.look(name, self._media_root.open)
         if master is not None:
             return Task(host, name, master)
-        self._media_root.check_here()
+        self._media_root.check_here()  # before the mode is asked: on a disk that is away, every name looks deleted
         return self._mode.absent(host, name)
 
 
 class _Each:
-    """One delivery of a batch under way. ``carried`` where an earlier round has sent it; ``attempt`` when it ended."""
+    """One delivery of a batch. ``carried``: an earlier round has sent it. ``attempt`` is set when it has ended."""
 
     __slots__ = ("attempt", "begun", "carried", "delivery", "value")
 
@@ -215,10 +215,10 @@ class _Work:
 
 
 class _Round:
-    """What is seen and what is done in one round of deliveries. The masters that it looks at are open until its end.
+    """One round of deliveries: what is seen, and what is done. Its masters are closed at its end at the latest.
 
-    ``sent`` are those that this round has sent, as it believes until the second look; ``seen`` is the state of each
-    name's master at the first.
+    ``sent`` are the deliveries that this round has sent; the second look confirms them or not. ``seen`` is the state of
+    each name's master at the first look.
     """
 
     def __init__(self, each: Sequence[_Each], go_on: GoOn = lambda error: True) -> None:
@@ -232,7 +232,7 @@ class _Round:
         self._left = Counter(one.delivery.name for one in each)  # hosts that have not yet ended with each name
 
     def look(self, name: str, open_master: Callable[[str], Master]) -> Master | None:
-        """Return the master of a name, the same for all hosts of this round; None where there is none."""
+        """Return the master of a name, the same for all hosts of this round; None if there is none."""
         if name not in self.seen:
             try:
                 self._masters[name] = master = open_master(name)
@@ -243,7 +243,7 @@ class _Round:
         return self._masters.get(name)
 
     def ended(self, task: Task, error: DeliveryError | None, value: object) -> None:
-        """Note how one ended; see ``fanout.Ended``."""
+        """Note how one delivery ended; see ``fanout.Ended``."""
         each = self.tasks[task]
         each.value = value
         if error is None:

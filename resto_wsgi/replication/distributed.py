@@ -1,12 +1,14 @@
-"""Mode distributed: no master is kept. MEDIA_ROOT is a spool, from which a name goes when every host has it.
+"""Mode distributed: no master is kept. MEDIA_ROOT is a spool; a name is removed from it when every host has it.
 
     save        recorded with a tombstone, spooled, sent    the spool overrules the tombstone: the name is there
     dropped     noted as present, then gone from the spool  the tombstone overruled by that note; it is with the hosts
     delete      recorded with a tombstone, spool removed    the tombstone alone: nobody has it
 
-So a name that is not in the spool is deleted where its tombstone says so, filled from a host that holds it where it is
-noted as present, and left alone where nothing is noted. The note is on the disk before the spool is dropped; a crash
-between the two leaves a spool that the next sweep drops. The replicator makes this; see ``modes``.
+So there are three cases for a name that is not in the spool. If it has a tombstone, it is deleted on the hosts. If it
+is noted as present, a host that lacks it is filled from a host that holds it. If nothing is noted, it is left alone.
+The note is on the disk before the spool is dropped. A crash between the two leaves a spool that the next sweep drops.
+What all modes share, and when something is sent, must not live here; how hosts are read is in ``replicas``. The
+replicator makes this; see ``modes``.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ log = logging.getLogger("resto_wsgi")
 
 
 class Distributed(Mode):
-    """Files are with the hosts, and read from them. ``fatal``: a save fails where no host says if its name is taken."""
+    """Files are on the hosts, and are read from them.
+
+    If ``fatal`` is True, a save fails when no host says whether its name is taken.
+    """
 
     keeps = "no master"
     marks_saves = True
@@ -95,10 +100,10 @@ class Distributed(Mode):
         except ReplicationError:
             if self._fatal:
                 raise
-            return self._outbox.is_gone(name) is False  # what we know of it, for no host can be asked
+            return self._outbox.is_gone(name) is False  # this is what we know of it ourselves: no host can be asked
 
     def recall(self, name: str) -> None:
-        """Bring the version back to the spool. Raises ReplicationError where no host answers."""
+        """Bring the version that is to be replaced back to the spool. Raises ReplicationError if no host answers."""
         if self._media_root.exists(name) or (copy := self._replicas.fetch(name)) is None:
             return
         try:
@@ -114,21 +119,24 @@ class Distributed(Mode):
     def remove(self, name: str) -> None:
         if self._media_root.exists(name):
             self._media_root.remove(name)
-        self._media_root.check_here()  # else it is there, and only its disk is away
+        self._media_root.check_here()  # it raises if the disk is away: the file may still be on it
         self.prune(name)
 
     def is_unchanged(self, name: str) -> bool:
-        """It stays owed in any case: a spool that is there overrules the tombstone that was recorded."""
+        """Return False: it stays owed in any case. A spool that is there overrules the tombstone that was recorded."""
         return False
 
     def entomb_new(self, publication: Publication) -> None:
-        """It has had one since it was recorded: with neither that nor a spool, nobody would know what to make of it."""
+        """Do nothing: it has had a tombstone since it was recorded.
+
+        With neither a tombstone nor a spool, nobody would know what became of the name.
+        """
 
     def stands(self, name: str) -> None:
-        """A spool overrules its tombstone by being there."""
+        """Do nothing: a spool that is there overrules its tombstone."""
 
     def prune(self, name: str) -> None:
-        """The spool keeps nothing."""
+        """Remove the folders that the name leaves empty: the spool keeps none."""
         if not self._media_root.exists(name):
             self._media_root.drop(name)
 
@@ -136,7 +144,7 @@ class Distributed(Mode):
         self._try_to_drop(name)
 
     def keep(self, publication: Publication) -> None:
-        """Drop the spool where every host has it; else the last of them, or the next sweep, does."""
+        """Drop the spool if every host has the file; else the last delivery, or the next sweep, drops it."""
         with contextlib.suppress(MediaRootError), self._media_root.lock(publication.name):
             self._try_to_drop(publication.name, publication)
 
@@ -152,12 +160,12 @@ class Distributed(Mode):
 
     def sweep(self) -> None:
         for name in self._media_root.names():
-            with self._media_root.lock(name, wait=False) as held:
+            with self._media_root.lock(name, wait=False) as held:  # whoever holds it is at work on the name
                 if held:
                     self._drop(name)
 
     def adopt(self) -> None:
-        """Have what lies here dropped when all hosts have it, as if it had been saved in this mode."""
+        """Have the files that lie here dropped when all hosts have them, as if they had been saved in this mode."""
         for name in self._media_root.names():
             if self._outbox.is_gone(name) is None:
                 self._outbox.entomb(name)
@@ -178,14 +186,14 @@ class Distributed(Mode):
             raise our_fault(host, name, error) from error
 
     def _drop(self, name: str, publication: Publication | None = None) -> None:
-        """Drop the spool of a name that no host owes any more. The caller holds its lock.
+        """Drop the spool of a name that is owed to no host any more. The caller holds its lock.
 
-        It stays while its publisher may still take it back; ``publication`` is his word that he will not.
+        It stays while its publisher may still take it back. If ``publication`` is given, the publisher will not.
         """
         if not self._media_root.exists(name) or not self._hosts.isdisjoint(self._outbox.deliveries(name)):
             return
         if not self._hosts <= self._outbox.members() or self._outbox.is_gone(name) is None:
-            return  # a host may not even know that it owes this, nobody of this outbox has published it
+            return  # a host that is no member may lack the name without owing it, or the outbox does not know the name
         if publication is not None and self._media_root.is_published(publication):
             digest = publication.staged.sha256
         elif self._media_root.is_staged(name):
@@ -195,7 +203,7 @@ class Distributed(Mode):
                 digest = self._media_root.sha256(name)
             except FileNotFoundError:  # somebody who does not know of the lock has removed it just now
                 return
-        self._outbox.note_present(name, digest)
+        self._outbox.note_present(name, digest)  # before the drop: a crash in between must leave the spool, not neither
         self._media_root.drop(name)
 
     def _try_to_drop(self, name: str, publication: Publication | None = None) -> None:

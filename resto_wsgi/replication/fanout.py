@@ -1,14 +1,14 @@
-"""Sending to many hosts at once, in the thread that asks for it, and what came of each.
+"""Sending to many hosts at once, in the thread that asks for it, and the result of each.
 
     task ── a connection is there ──────> driven here, with all others (``transports.driving``)
       └──── none, or it was closed ─────> a thread of that host connects, and sees this task to its end
 
-So a request costs no thread and no hand-over while its connections are kept alive, and a host that is cold, slow or
-dead delays no other. Each caller drives its own tasks. The other way, one thread that every upload is handed to, was
-measured in turns with this one (10 KiB to 3 hosts; 1, 8 and 32 callers): this one saved 0.98, 1.01 and 1.23 times as
-many files a second for the same processor time, and has nothing whose death, fork or defect stops every upload.
-What cannot be driven (a transport that offers no jobs, work that reads from hosts) is done by the threads. Nothing is
-known here of policies; the convergence calls this.
+So a request costs no thread and no hand-over while its connections are kept alive. A host that is cold, slow or dead
+delays no other host. Each caller drives its own tasks. The alternative is one thread to which every upload is handed.
+It was measured in turns with this one (10 KiB to 3 hosts; 1, 8 and 32 callers): this one saved 0.98, 1.01 and 1.23
+times as many files a second for the same processor time. It also has no single part whose death, fork or defect stops
+every upload. Threads do what cannot be driven: a transport that offers no jobs, work that reads from hosts. Policies
+must not live here. The convergence calls this.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from ..transports.driving import Job, drive, finish
 
 __all__ = ["Ended", "Fanout", "Task"]
 
-THREADS = 16  # for each host: as many connect to it at once; more wait their turn
+THREADS = 16  # for each host: so many tasks connect to it at once, and the rest wait for a thread
 
 log = logging.getLogger("resto_wsgi")
 
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """``host`` is to hold ``master`` under ``name``, or not to hold it where that is None; else ``work`` is to be done.
+    """``host`` is to hold ``master`` under ``name``; if ``master`` is None, it is not to hold the name.
 
-    ``work`` raises DeliveryError where it fails.
+    If ``work`` is given, it is done instead. It raises DeliveryError if it fails.
     """
 
     host: Host
@@ -48,9 +48,9 @@ class Task:
 
 
 Ended = Callable[[Task, "DeliveryError | None", object], None]
-"""Is told of each task that has ended, why if it failed, and what the transport brought back.
+"""It is told of each task that has ended: the task, its error if it failed, and what the transport brought back.
 
-It is called in any thread, and must neither wait nor raise.
+It is called in any thread. It must neither wait nor raise.
 """
 
 
@@ -65,15 +65,16 @@ class Fanout:
     def run(self, tasks: Iterable[Task], ended: Ended, at_once: int, along: object = None) -> None:
         """Do all ``tasks``, up to ``at_once`` at the same time, and return when all have ended.
 
-        A task is taken when there is room for it, so whoever makes them can stop making them; room that a thread makes
-        is seen when something that is driven has ended. A defect is logged and is a DeliveryError, so that the caller
-        can still put things right. Where this thread is interrupted, what it drives is abandoned, and ``ended`` is not
-        told of that; what threads have begun is cut short, and waited for. ``along`` is for the transport, see there.
+        A task is taken when there is room for it, so the maker of tasks can stop making them. If a thread makes room,
+        that is seen when something that is driven has ended. A defect is logged and becomes a DeliveryError, so that
+        the caller can still put things right. If this thread is interrupted, the tasks that it drives are abandoned,
+        and ``ended`` is not told of them; the tasks that threads have begun are cut short, and waited for. ``along`` is
+        for the transport, see there.
         """
         run = _Run(iter(tasks), ended, at_once, lambda task: self._job(task, along), self._submit)
         try:
             run.go()
-        except BaseException:  # a worker that is told to exit: whoever goes on must come after what is under way
+        except BaseException:  # a server's worker that is told to exit: what comes next must follow what is under way
             run.stop()
             raise
 
@@ -91,7 +92,7 @@ class Fanout:
         return driven.put_job(task.host, task.name, master.file, master.size, master.mtime, along)
 
     def _submit(self, host: Host, work: Callable[[], None]) -> None:
-        """Have a thread of the host do the work, or do it here where there is none: too many, or the program ends."""
+        """Have a thread of the host do the work; do it here if none can start: too many run, or the program ends."""
         own = self._threads.get()
         threads = own.get(host) or own.setdefault(host, ThreadPoolExecutor(THREADS, f"resto {host.label}"))
         try:
@@ -101,7 +102,10 @@ class Fanout:
 
 
 class _Once:
-    """Work that is done once, whoever comes first: an executor that has no thread keeps what it has refused."""
+    """Work that is done once, by the first thread that calls it.
+
+    An executor that cannot start a thread raises, but it keeps the work that it has refused, and may do it later.
+    """
 
     def __init__(self, work: Callable[[], None]) -> None:
         self.done: Future[None] = Future()
@@ -149,7 +153,7 @@ class _Run:
             drive(self._begin(), self._landed)
 
     def stop(self) -> None:
-        """Abandon what is driven, have the threads end what they have begun, and wait for that, whoever interrupts."""
+        """Abandon what is driven, have the threads end what they have begun, and wait for that despite interrupts."""
         for job in self._driven:
             job.abandon()
         begun = {future: job for future, job in self._in_threads.items() if not future.cancel()}
@@ -160,7 +164,7 @@ class _Run:
                 wait(begun)
 
     def _begin(self) -> list[Job]:
-        """Take tasks while there is room, and begin them."""
+        """Take tasks while there is room, begin them, and return their jobs."""
         begun: list[Job] = []
         while len(self._driven) + len(self._in_threads) < self._at_once:
             task = next(self._tasks, None)
@@ -179,7 +183,7 @@ class _Run:
         task = self._driven[job]
         if job.cold:
             work = _Once(lambda: self._finish(job, task))
-            self._in_threads[work.done] = job  # before it is begun, so that whatever interrupts us knows of it
+            self._in_threads[work.done] = job  # before it is begun, so that ``stop`` knows of it after an interruption
             del self._driven[job]
             self._submit(task.host, work)
         else:
@@ -193,7 +197,7 @@ class _Run:
 
 
 class _Waiting:
-    """What cannot be driven, as a job that is cold until it has been done; see ``driving.Job``."""
+    """A task that cannot be driven, as a job that is cold until it has been done; see ``driving.Job``."""
 
     fd = wants = 0
     until = float("inf")
@@ -206,7 +210,7 @@ class _Waiting:
         self._transport = transport
 
     def start(self) -> None:
-        """It waits, so a thread does it."""
+        """Do nothing: the task waits, so a thread does it."""
 
     def connect(self) -> None:
         task = self._task
@@ -230,6 +234,6 @@ class _Waiting:
             self._transport.put(task.host, task.name, master.file, master.size, master.mtime)
 
     def advance(self, events: int) -> None:
-        """It is never driven."""
+        """Do nothing: it is never driven."""
 
     expire = abandon = interrupt = start

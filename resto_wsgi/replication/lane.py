@@ -1,13 +1,13 @@
 """One host's share of what is owed, delivered batch by batch: what the worker does, without a thread or a wait.
 
-    paused ── retry_at ──> probe (where it was down) ──> batch ──> batch ... ──> nothing due
-       └────────────── no answer, or 5xx in a row ─────────┘
+    paused ── retry_at ──> probe (if it was down) ──> batch ──> batch ... ──> nothing due
+       └────────────── no answer, or 5xx in a row ──────┘
 
-A step takes the deliveries that have been due longest, as many as took under a second last time, locks their names
-without waiting, marks them begun, converges each, and settles all in one commit. A name that somebody holds
-is left to him and looked at again soon. The first failure that is not for good ends the batch, and so does time; what
-was not tried is given back. A process that dies leaves its batch begun, which the next one knows as unsure. The
-worker calls this.
+A step takes the deliveries that have been due longest; the time that the last batch took decides how many. It locks
+their names without waiting, marks them begun, converges each, and settles all in one commit. If somebody else holds a
+name, the step leaves it to the holder and looks at it again soon. The first failure that is not permanent ends the
+batch, and so does time. What was not tried is given back. A process that dies leaves its batch begun, and the next
+process takes it as unsure. Threads and pauses must not live here: they are the worker's, which calls this.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .convergence import Convergence
 
 __all__ = ["IDLE", "Lane"]
 
-IDLE = 1.0  # seconds after which to look again where nothing is known to become due: other processes record too
+IDLE = 1.0  # seconds after which to look again, even if nothing is known to become due: other processes record too
 BUSY = 0.5  # seconds until a name that somebody else holds is looked at again
 BULK = 1024 * 1024  # bytes: what is sent while other names are locked as well
 AT_ONCE = 8  # deliveries under way at the same time
@@ -61,9 +61,9 @@ class Lane:
         self._size = 1
 
     def step(self) -> float:
-        """Deliver one batch; return in how many seconds to come again, 0.0 for at once.
+        """Deliver one batch, and return after how many seconds to come again, 0.0 for at once.
 
-        Raises OutboxError and MediaRootError where this side fails; nothing is lost then.
+        Raises OutboxError and MediaRootError if this side fails; nothing is lost then.
         """
         now = self._clock()
         next_due = self._outbox.next_due(self.host)
@@ -84,8 +84,9 @@ class Lane:
         with contextlib.ExitStack() as locks:
             for name in names:
                 left -= self._bytes_of(name)
-                if left < 0 and held:  # it comes next, and alone, so that nobody waits for it who wants another name
+                if left < 0 and held:  # a large one comes next, alone: else those who want the other names wait for it
                     break
+                # Never wait here: this thread holds other names already, and two that wait for each other hang.
                 free = locks.enter_context(self._media_root.lock(name, wait=False))
                 (held if free else busy).append(name)
             if held:
@@ -99,14 +100,14 @@ class Lane:
         return 0 if state is None else state[2]
 
     def _look_after(self, state: HostState | None) -> None:
-        """Where nothing is owed, see whether a host is back that a save did without, or failed for."""
+        """See whether a host that was down is back, if nothing is owed to it."""
         if state is not None and state.state == "down" and self._is_back():
             up = breaker.after_success(state, self.host, self._clock())
             if up is not None:
                 self._outbox.note_host(up)
 
     def _is_back(self) -> bool:
-        """Ask the host for a sign of life, which is cheaper than a file that it does not take."""
+        """Return True if the host answers a probe, which costs less than a file that it does not take."""
         try:
             self._transport.probe(self.host)
         except DeliveryError as error:
@@ -117,11 +118,11 @@ class Lane:
         return True
 
     def _deliver(self, names: list[str]) -> None:
-        """Converge names whose locks are held, and settle them together."""
+        """Converge names whose locks are held, settle them together, and report what failed."""
         began = self._clock()
 
         def go_on(error: DeliveryError | None) -> bool:
-            """Stop where the host fails, and in time: these names are locked all the while, and a stop waits for us."""
+            """Return False if the host fails, or after SLOW: the names are locked, and whoever stops us waits."""
             return (error is None or error.permanent) and self._clock() - began <= SLOW
 
         claimed = self._outbox.claim(self.host, names)

@@ -1,12 +1,12 @@
-"""Which hosts are known to hold whatever they do not owe.
+"""Which hosts are members: a member is known to hold every name that it is not owed.
 
     new ── owed everything ──> joining ── nothing of that is owed any more ──> member
      ^                                                                           │
      └── the operator syncs it, or something is saved while it is not configured ┘
 
-On a site where nothing was saved yet all hosts are members: they hold nothing. In mode distributed reads go to members
-alone, and a spool is dropped only when all hosts are. A crash leaves a host new, and it is owed everything once more.
-The replicator calls this.
+If nothing was saved yet on a site, all hosts are members, because there is nothing to hold. In mode distributed, reads
+go to members alone if there are any, and a spool is dropped only when all hosts are members. A crash leaves a host new,
+and it is owed everything once more. What a host is sent must not be decided here. The replicator calls this.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Membership:
                 outbox.admit(host)
 
     def admit(self) -> int:
-        """Owe hosts that are new everything, and make members of those that have it; return how much that is.
+        """Owe everything to new hosts, make members of hosts that have it, and return how many names were owed anew.
 
         What a host refuses for good does not keep it out. Raises MediaRootError, OutboxError.
         """
@@ -49,7 +49,7 @@ class Membership:
         if strangers:
             self._mode.adopt()
         count = 0
-        for host in strangers:
+        for host in strangers:  # owed first, admitted after: a crash in between leaves it new, and it is owed all again
             if owed := self._owe_all(host):
                 log.info("%s is owed all that there is, %d names", host.label, owed)
             self._outbox.admit(host, joining=self._outbox.generation())
@@ -60,9 +60,9 @@ class Membership:
         return count
 
     def renew(self, host: Host) -> int:
-        """Owe a host everything, whatever is believed of it; return how much that is.
+        """Owe a host everything, even if it is a member, and return how many names that is.
 
-        Raises ConfigError where it would have to be filled from others and none of them is a member.
+        Raises ConfigError if it would have to be filled from other hosts and none of them is a member.
         """
         self._mode.check_renewal(host)
         self._media_root.check_here()
@@ -78,12 +78,12 @@ class Membership:
         absent = (name for name in elsewhere if not self._media_root.exists(name))
         links = Tally()
         count = self._outbox.owe(host, itertools.chain(self._media_root.names(links.add), absent))
-        self._media_root.check_here()  # a disk that went away under the walk has shortened it
+        self._media_root.check_here()  # it raises if the disk went away during the walk, which then found too little
         self._tell(links)
         return count
 
     def _tell(self, links: Tally) -> None:
-        """Say what no host gets, once for all hosts that are new."""
+        """Log which links are not followed, once for all hosts that are new: no host gets what is behind them."""
         told = str(links)
         if told and told != self._told:
             log.warning(

@@ -1,13 +1,13 @@
-"""What the modes do differently: with the master's copy of a name, a tombstone, a read, and when hosts are told.
+"""What differs between the modes: the master's copy of a name, tombstones, reads, and when hosts are told.
 
     mode          MEDIA_ROOT holds    a save and a delete return        a name that is not in MEDIA_ROOT
-    hybrid        the master          when enough hosts took it         is deleted where that is known, else asked for
+    hybrid        the master          when enough hosts took it         is deleted if that is known, else asked for
     async         the master          when the master is durable        the same
     distributed   a spool             when enough hosts took it         is with the hosts (``distributed``)
 
-A name that is not on the master was deleted if a tombstone says so, and by nothing else: its folder may be a mount
-that is away, or a backup half restored. Without one its host is asked: 404 settles the delivery, and a host that has
-the name keeps it, parked as MISSING, until the file is back or a person deletes it.
+A name that is not on the master was deleted only if a tombstone says so: its folder may also be a mount that is away,
+or a backup half restored. Without a tombstone the host is asked. If it answers 404, the delivery is settled. If it has
+the name, it keeps it, and the delivery is parked as MISSING until the file is back or a person deletes the name.
 
     what writes or voids a tombstone     killed before it                    killed after it
     a delete: with its deliveries        nothing has changed                 file and tombstone: the file counts
@@ -15,12 +15,12 @@ the name keeps it, parked as MISSING, until the file is back or a person deletes
     ``stands``: what is there voids it   the same, until a settlement or     no tombstone
                                          the hourly sweep meets the name
 
-If that of a withdrawal cannot be written, this process remembers it and tries again; killed before it succeeds, hosts
-that still have the file park it.
+If the tombstone of a withdrawal cannot be written, this process remembers it and tries again. If the process is killed
+before it succeeds, hosts that still have the file keep it, and its deliveries are parked.
 
-One object of these classes is made by the replicator, and given to whoever would else have to ask which mode it is: the
-publisher, the convergence, the membership. Nobody below the replicator knows the mode's name. What is common to all
-modes, and when something is sent, must not live here.
+The replicator makes one object of these classes. It gives the object to the parts that would else have to ask which
+mode it is: the publisher, the convergence, the membership. Nobody below the replicator knows the mode's name. What is
+common to all modes, and when something is sent, must not live here.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ log = logging.getLogger("resto_wsgi")
 class Mode(ABC):
     """One mode, over one media root and outbox. Names were checked; any thread may call.
 
-    Where nothing else is said, who calls a method with a name holds the lock of that name, and MediaRootError and
-    OutboxError are raised. Names of methods that read are those of ``Replicator``.
+    If nothing else is said, the caller of a method that takes a name holds the lock of that name, and MediaRootError
+    and OutboxError are raised. Methods that read have the same names as in ``Replicator``.
     """
 
-    keeps: ClassVar[str]  # as the outbox notes it: one that was made where the other is kept says nothing of the rest
+    keeps: ClassVar[str]  # noted in the outbox, which is refused if it was made in a mode that keeps something else
     marks_saves: ClassVar[bool]  # whether a save, too, is recorded with a tombstone, until hosts are known to hold it
 
     def __init__(self, hosts: Sequence[Host], media_root: MediaRoot, outbox: Outbox, transport: Transport) -> None:
@@ -71,14 +71,14 @@ class Mode(ABC):
     @classmethod
     @abstractmethod
     def check(cls, settings: Settings) -> None:
-        """Raise ConfigError where these settings contradict the mode."""
+        """Raise ConfigError if these settings contradict the mode."""
 
     @classmethod
     @abstractmethod
     def of(
         cls, settings: Settings, media_root: MediaRoot, outbox: Outbox, transport: Transport, clock: Callable[[], float]
     ) -> Mode:
-        """Return the mode for what it may need."""
+        """Return a mode, made from what it needs of these."""
 
     # Reads, without a lock
 
@@ -88,7 +88,7 @@ class Mode(ABC):
 
     @abstractmethod
     def exists(self, name: str) -> bool:
-        """True where there is a file of this name."""
+        """Return True if there is a file of this name."""
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -104,25 +104,25 @@ class Mode(ABC):
 
     @abstractmethod
     def is_present(self, name: str) -> bool:
-        """True where, as far as is known without asking a host, there is a file of this name."""
+        """Return True if there is a file of this name, as far as is known without asking a host."""
 
     # Changes
 
     def sender(self, at_once: T, in_background: T) -> T:
-        """Return which of the two a save and a delete are sent by."""
+        """Return the one of the two that sends a save and a delete."""
         return at_once
 
     @abstractmethod
     def is_taken(self, name: str) -> bool:
-        """True where a save of this name would replace something."""
+        """Return True if a save of this name would replace something."""
 
     @abstractmethod
     def recall(self, name: str) -> None:
-        """Have what is about to be replaced where it can be put back from. Raises ReplicationError."""
+        """Make sure that the version which is to be replaced can be put back. Raises ReplicationError."""
 
     @abstractmethod
     def check_no_folder(self, name: str) -> None:
-        """Raise NameRejected where the name is a folder."""
+        """Raise NameRejected if the name is a folder."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
@@ -130,7 +130,7 @@ class Mode(ABC):
 
     @abstractmethod
     def is_unchanged(self, name: str) -> bool:
-        """True where a removal that failed has left the name as it was; without a lock."""
+        """Return True if a removal that failed has left the name as it was. The caller need not hold the lock."""
 
     @abstractmethod
     def entomb_new(self, publication: Publication) -> None:
@@ -138,51 +138,54 @@ class Mode(ABC):
 
     @abstractmethod
     def stands(self, name: str) -> None:
-        """Void a tombstone that is older than what MEDIA_ROOT holds; no matter if that fails, it is tried again."""
+        """Void a tombstone that is older than what MEDIA_ROOT holds. A failure is only logged: it is tried again."""
 
     @abstractmethod
     def prune(self, name: str) -> None:
-        """Remove folders that a name which was taken back leaves empty, where they are not to stay."""
+        """Remove the folders that a name leaves empty when it is taken back, unless the mode keeps them."""
 
     @abstractmethod
     def drop(self, name: str) -> None:
-        """Let go of a copy that is not needed any more, where it is not to stay; no matter if that fails."""
+        """Drop a copy that is not needed any more, unless the mode keeps it. A failure is only logged."""
 
     @abstractmethod
     def keep(self, publication: Publication) -> None:
-        """Do what is to be done when nobody will take a publication back any more; without a lock."""
+        """Do what is to be done when nobody will take a publication back any more. The caller holds no lock."""
 
     # Deliveries
 
     @abstractmethod
     def absent(self, host: Host, name: str) -> Task | None:
-        """Return what makes a host match where MEDIA_ROOT, which is there, has no such name; None for nothing."""
+        """Return the task that makes a host match if MEDIA_ROOT has no such name; None if there is nothing to do.
+
+        The caller has checked that MEDIA_ROOT itself is there.
+        """
 
     @abstractmethod
     def settled(self, names: Iterable[str]) -> None:
-        """Do what is to be done when some host has come to match in these names."""
+        """Do what is to be done when some host matches the master in these names."""
 
     @abstractmethod
     def sweep(self) -> None:
-        """Do what was left undone by those who were killed; without a lock."""
+        """Do what processes that were killed left undone. The caller holds no lock."""
 
     # Hosts that come and go
 
     @abstractmethod
     def adopt(self) -> None:
-        """Note what lies in MEDIA_ROOT and this outbox does not know of; without a lock."""
+        """Note the files in MEDIA_ROOT that this outbox does not know of. The caller holds no lock."""
 
     @abstractmethod
     def names_elsewhere(self) -> Iterator[str]:
-        """Yield the names whose files may be with the hosts alone."""
+        """Yield the names whose files may be on the hosts alone."""
 
     @abstractmethod
     def check_renewal(self, host: Host) -> None:
-        """Raise ConfigError where a host that holds nothing could not be given what it is to hold."""
+        """Raise ConfigError if nobody could give a host that holds nothing what it is to hold."""
 
 
 class Hybrid(Mode):
-    """The master is on the local disk, and is the truth: what is not there is to be nowhere."""
+    """The master is on the local disk, and it decides: a file that was deleted there is to be on no host."""
 
     keeps = "a master"
     marks_saves = False
@@ -193,7 +196,7 @@ class Hybrid(Mode):
 
     @classmethod
     def check(cls, settings: Settings) -> None:
-        """A master goes with all of them."""
+        """Do nothing: a master contradicts no setting."""
 
     @classmethod
     def of(
@@ -223,17 +226,17 @@ class Hybrid(Mode):
         return self._media_root.exists(name)
 
     def recall(self, name: str) -> None:
-        """The media root keeps what it replaces by itself."""
+        """Do nothing: the media root itself keeps what it replaces."""
 
     def check_no_folder(self, name: str) -> None:
         self._media_root.check_no_folder(name)
 
     def remove(self, name: str) -> None:
         self._media_root.remove(name)
-        self._media_root.check_here()  # else it is there, and only its disk is away
+        self._media_root.check_here()  # it raises if the disk is away: the file may still be on it
 
     def is_unchanged(self, name: str) -> bool:
-        return self._media_root.exists(name)  # else only the fsync of its folder failed
+        return self._media_root.exists(name)  # if it is not there, it was removed, and only the fsync failed
 
     def entomb_new(self, publication: Publication) -> None:
         name = publication.name
@@ -250,13 +253,13 @@ class Hybrid(Mode):
             log.warning("a tombstone stays of a name that may be there: %s", error)
 
     def prune(self, name: str) -> None:
-        """Empty folders stay."""
+        """Do nothing: empty folders stay."""
 
     def drop(self, name: str) -> None:
-        """The master stays."""
+        """Do nothing: the master stays."""
 
     def keep(self, publication: Publication) -> None:
-        """The master stays."""
+        """Do nothing: the master stays."""
 
     def absent(self, host: Host, name: str) -> Task | None:
         self._write_tombstone(name)
@@ -269,7 +272,7 @@ class Hybrid(Mode):
             self.stands(name)
 
     def sweep(self) -> None:
-        """Void tombstones of what is there again: saved by a server with another outbox, or put back by a person."""
+        """Void tombstones of names that are there again: a server with another outbox or a person put them back."""
         for name in itertools.chain(list(self._unwritten), self._outbox.tombstones()):
             if name in self._unwritten or self._media_root.exists(name):
                 with self._media_root.lock(name, wait=False) as held:
@@ -278,16 +281,16 @@ class Hybrid(Mode):
                         self._write_tombstone(name)
 
     def adopt(self) -> None:
-        """Whatever lies there is the master."""
+        """Do nothing: all files that are there are the master."""
 
     def names_elsewhere(self) -> Iterator[str]:
         return iter(())
 
     def check_renewal(self, host: Host) -> None:
-        """The master has everything."""
+        """Do nothing: the master has everything."""
 
     def _write_tombstone(self, name: str) -> None:
-        """Write the tombstone of a withdrawal that has none yet; if that fails it is tried again."""
+        """Write the tombstone of a withdrawal that has none yet. If that fails, it is tried again."""
         if name in self._unwritten:
             try:
                 self._outbox.entomb(name)
@@ -297,13 +300,13 @@ class Hybrid(Mode):
                 self._unwritten.discard(name)
 
     def _ask(self, host: Host, name: str) -> None:
-        """Return if the host does not hold a name of whose delete nothing is known; raise DeliveryError else."""
+        """Return if the host does not hold the name; else raise DeliveryError, for nothing says that it was deleted."""
         if self._transport.head(host, name) is not None:
             raise DeliveryError(host.label, name, MISSING, permanent=True, untouched=True, ours=True)
 
 
 class Async(Hybrid):
-    """The same, but the hosts are told in the background."""
+    """The same as hybrid, but the hosts are told in the background."""
 
     def sender(self, at_once: T, in_background: T) -> T:
         return in_background

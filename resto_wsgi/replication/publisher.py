@@ -1,6 +1,6 @@
-"""How a name comes to be, and to be no more: on the master, and on enough hosts, or not at all.
+"""How a name is published, withdrawn and deleted: on the master and on enough hosts, or not at all.
 
-Each change is "record, change the master, converge, settle", under the lock of the name:
+Each change is "record, change the master, converge, settle", in this order, under the lock of the name:
 
     step of a save          killed here leaves
     stage                   a staged file that the next process sweeps
@@ -10,11 +10,12 @@ Each change is "record, change the master, converge, settle", under the lock of 
     tombstone, take back    the file, or the master as it was with a tombstone if it had no such name, which tells
                             the hosts to lose it
     converge                the master as it was, owed to every host that may have heard of the file
-    settle                  the file wherever ``outcome`` says, and owed to the others
+    settle                  the file on each host that ``outcome`` says, and owed to the others
 
-A delete records its tombstone with its deliveries; one that is older than what is there is voided (``Mode.stands``)
-when a change stands. Where hosts are told in the background a save ends after "publish": ``sending`` says when they are
-told, the mode what is kept of a name here. The replicator alone calls this.
+A delete records its tombstone with its deliveries. When a change stands, a tombstone that is older than the file is
+voided (``Mode.stands``). If hosts are told in the background, a save ends after "publish". When hosts are told must not
+be decided here (see ``sending``), nor what is kept of a name on this side (see ``modes``). The replicator alone calls
+this.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Publisher:
         self._needed = self._sending.needed(required)
 
     def publish(self, staged: Staged, name: str, *, overwrite: bool) -> tuple[Outcome, Publication]:
-        """See ``Replicator.publish``."""
+        """Return the outcome and the publication; see ``Replicator.publish``."""
         staged.seal()
         sending = self._sending
         with self._media_root.lock(name):
@@ -85,23 +86,23 @@ class Publisher:
         return outcome, publication
 
     def withdraw(self, publication: Publication) -> None:
-        """See ``Replicator.withdraw``."""
+        """Take a publication back; see ``Replicator.withdraw``."""
         with self._media_root.lock(publication.name):
             if self._media_root.is_published(publication):
                 owed = self._sending.record(publication.name, gone=self._mode.marks_saves)
                 self._take_back(publication, owed, {})
-            else:  # somebody replaced it since, and saw to the hosts; he must not put it back
+            else:  # somebody replaced it since and told the hosts; if he takes his back, this one must not come back
                 self._media_root.check_here()
                 self._media_root.take_back(publication)
         self._media_root.forget(publication)
 
     def keep(self, publication: Publication) -> None:
-        """See ``Replicator.keep``."""
+        """Let a publication stand; see ``Replicator.keep``."""
         self._media_root.forget(publication)
         self._mode.keep(publication)
 
     def delete(self, name: str) -> None:
-        """See ``Replicator.delete``."""
+        """Delete a name; see ``Replicator.delete``."""
         sending = self._sending
         with self._media_root.lock(name):
             self._mode.check_no_folder(name)
@@ -120,14 +121,14 @@ class Publisher:
     def carry(
         self, name: str, change: Callable[[], object], *, gone: bool, later: bool, way: str, along: object
     ) -> Outcome:
-        """See ``Replicator.carry``."""
+        """Return the outcome of a change that the caller makes; see ``Replicator.carry``."""
         sending = self._in_background if later else self._at_once
         before = self._media_root.state(name)
         owed = sending.record(name, gone=gone, way=way)
         try:
             change()
         except BaseException:
-            if self._media_root.state(name) == before:  # else it has changed, and only its fsync failed
+            if self._media_root.state(name) == before:  # if it is not, the change was made and only its fsync failed
                 self._cancel(owed.values())
             self._mode.stands(name)
             raise
@@ -141,7 +142,7 @@ class Publisher:
     def _give_name(self, staged: Staged, name: str, overwrite: bool, owed: Owed) -> Publication:
         try:
             return (self._media_root.replace if overwrite else self._media_root.publish)(staged, name)
-        except (RestoError, FileExistsError):  # an interruption may come when it has its name: then it stays owed
+        except (RestoError, FileExistsError):  # not BaseException: an interruption may come after the name was given
             self._cancel(owed.values())
             raise
 
@@ -155,9 +156,9 @@ class Publisher:
             raise
 
     def _replicate(self, publication: Publication, owed: Owed, states: Mapping[Host, HostState]) -> Outcome:
-        """Make a new name durable, and send it to the hosts.
+        """Make a new name durable, send it to the hosts, and return the outcome.
 
-        Where this is interrupted the hosts are told of the withdrawal, but the deliveries stay begun: nobody knows any
+        If this is interrupted, the hosts are told of the withdrawal, but the deliveries stay begun. Nobody knows any
         more which of them ended without an answer, and so all are made once more.
         """
         try:
@@ -176,8 +177,8 @@ class Publisher:
     def _take_back(self, publication: Publication, owed: Owed, outcome: Outcome) -> None:
         """Undo on the master, then on the hosts that may have heard of it. The caller holds the lock of the name.
 
-        A host that has certainly not touched the name has nothing to undo, and is owed no more than before; only that
-        it failed is noted. One that may still do what was asked is not asked again now, which would cost its timeout
+        A host that has certainly not touched the name has nothing to undo, and it is owed no more than before; only its
+        failure is noted. A host that may still do what was asked is not asked again now: that would cost its timeout
         once more and settle nothing.
         """
         failures = failures_of(outcome)
@@ -195,11 +196,11 @@ class Publisher:
         self._sending.report(again, "withdraw")
 
     def _undo(self, publication: Publication) -> bool:
-        """Take the name back on the master; return False where that failed, and the hosts must match it as it is."""
+        """Take the name back on the master; return False if that failed and the hosts must match it as it is."""
         try:
             self._mode.entomb_new(publication)
             if not self._media_root.take_back(publication):
-                self._media_root.check_here()  # else it is there, and only its disk is away
+                self._media_root.check_here()  # it raises if the disk is away: the file may still be on it
             self._mode.prune(publication.name)
         except MediaRootError:
             log.exception("withdraw: the master may still hold the file, and the hosts are made to match it")
@@ -208,7 +209,7 @@ class Publisher:
         return True
 
     def _cancel(self, deliveries: Iterable[Delivery]) -> None:
-        """Owe no more than before: nothing of these was sent, or it was refused."""
+        """Owe no more than before. The caller knows that no host has done anything for these deliveries."""
         try:
             if cancelled := list(deliveries):
                 self._outbox.cancel(cancelled)

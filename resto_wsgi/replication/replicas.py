@@ -1,10 +1,10 @@
-"""Reading from the hosts, where no master is kept (mode distributed), and filling one host from another.
+"""Reading from the hosts if no master is kept (mode distributed), and filling one host from another.
 
-A member (see ``Outbox.members``) is known to hold what it does not owe. Hosts are asked one after the other, the
-healthy ones first, and the next one where one fails or has not got it, so that one dead host fails nobody. A file is
-fetched whole, and its SHA-256 compared, before a byte of it is handed on: a host that dies under way, or was restored
-from an old backup, is replaced by the next, and what the caller gets can be read twice. The spool comes before all
-hosts. The replicator reads through this, the convergence fills.
+A member (see ``Outbox.members``) is known to hold what it is not owed. Hosts are asked one after the other, the healthy
+ones first. If one fails or has not got the name, the next is asked; so one dead host fails no read. A file is fetched
+whole, and its SHA-256 compared, before a byte of it is handed on. So if a host dies under way, or was restored from an
+old backup, the next one takes its place, and the caller can read the file twice. The spool is looked at before all
+hosts. When a name is sent or dropped must not be decided here. Mode distributed calls this, for reads and to fill.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 LOOKS = 3  # times that a name may move between the spool and the hosts while it is looked for
 
-FOLDER = frozenset({301, 308})  # what nginx, lighttpd and Apache answer where a folder is asked for without its slash
+FOLDER = frozenset({301, 308})  # what nginx, lighttpd and Apache answer if a folder is asked for without its slash
 
 
 class Copy(NamedTuple):
@@ -58,11 +58,14 @@ class Replicas:
         self._clock = clock
 
     def size(self, name: str) -> int | None:
-        """Return the size in bytes, None where no host holds the name. Raises ReplicationError where none answers."""
+        """Return the size in bytes, None if no host holds the name. Raises ReplicationError if none answers."""
         return self._look(name, self._media_root.size, lambda host: self._transport.head(host, name))
 
     def open(self, name: str) -> BinaryIO:
-        """Open a copy of the file for reading. Raises FileNotFoundError, and ReplicationError where no host answers."""
+        """Return a copy of the file, open for reading.
+
+        Raises FileNotFoundError, and ReplicationError if no host answers.
+        """
         found = self._look(
             name, lambda spooled: self._media_root.open(spooled).file, lambda host: self._read(host, name)
         )
@@ -71,11 +74,11 @@ class Replicas:
         return found
 
     def fetch(self, name: str) -> Copy | None:
-        """Return a copy of the file, or None where no host holds it; the caller discards what is staged."""
+        """Return a copy of the file, or None if no host holds it; the caller discards what is staged."""
         return self._first(name, lambda host: self._fetch_from(host, name))
 
     def listdir(self, folder: str) -> tuple[list[str], list[str]]:
-        """Return the folders and files that were saved in ``folder``. Raises FileNotFoundError where none were."""
+        """Return the folders and files that were saved in ``folder``. Raises FileNotFoundError if none were."""
         prefix = f"{folder}/" if folder else ""
         try:
             folders, files = (set(found) for found in self._media_root.listdir(folder))
@@ -89,7 +92,7 @@ class Replicas:
         return sorted(folders), sorted(files)
 
     def is_folder(self, name: str) -> bool:
-        """True where files were saved below ``name``."""
+        """Return True if files were saved below ``name``."""
         return next(self._outbox.names(f"{name}/"), None) is not None
 
     def fill(self, host: Host, name: str) -> None:
@@ -111,9 +114,9 @@ class Replicas:
             copy.staged.discard()
 
     def _look(self, name: str, in_spool: Callable[[str], T], on_host: Callable[[Host], T | None]) -> T | None:
-        """Return what the spool or the first host says of a name; None where neither has it.
+        """Return what the spool, or else the first host, says of a name; None if neither has it.
 
-        Between the two looks a name may be spooled, or dropped: where somebody is at work on it they are repeated.
+        Between the two looks a name may be spooled or dropped. If somebody may be at work on it, both are repeated.
         """
         for look in range(LOOKS):
             before = self._outbox.is_gone(name)
@@ -132,7 +135,7 @@ class Replicas:
         return None
 
     def _is_vouched(self, name: str) -> bool:
-        """True where some host is known to hold the name: if it says that it does not, the name is gone."""
+        """Return True if some host is known to hold the name: if that host says that it does not, the name is gone."""
         return bool({*self._hosts} & self._outbox.members() - self._outbox.deliveries(name).keys())
 
     def _read(self, host: Host, name: str) -> BinaryIO | None:
@@ -145,10 +148,10 @@ class Replicas:
             copy.staged.discard()  # its bytes stay until the file is closed
 
     def _holders(self, name: str) -> tuple[list[Host], list[Host]]:
-        """Return the hosts that hold a name if anybody does, those apart that are known to be down.
+        """Return the hosts that hold a name if any does, in two lists: the healthy ones, and those that are away.
 
-        Where every host owes a name that was not deleted, its writer died before it changed anything: ask them all.
-        A name with a tombstone is held by nobody, whatever a host may have that was away, or restored from a backup.
+        If every host is owed a name that was not deleted, its writer died before it changed anything: ask them all. A
+        name with a tombstone is held by no host, even if one has it that was away or was restored from a backup.
         """
         gone = self._outbox.is_gone(name)
         if gone:
@@ -168,7 +171,7 @@ class Replicas:
             staged.seal()
             self._check(host, name, staged)
             if mtime is not None:
-                os.utime(staged.path, (mtime, mtime))  # it keeps its age where it becomes the spool once more
+                os.utime(staged.path, (mtime, mtime))  # so that it keeps its age if it becomes the spool once more
         except BaseException as error:
             staged.discard()
             if isinstance(error, FileNotFoundError):
@@ -182,11 +185,11 @@ class Replicas:
             raise DeliveryError(host.label, name, reason, ours=True)
 
     def _first(self, name: str, ask: Callable[[Host], T | None], but: Host | None = None) -> T | None:
-        """Return the first answer that is not None; None where those who answered have not got it.
+        """Return the first answer that is not None; None if the hosts that answered have not got the name.
 
-        Of a name that nobody here has saved, hosts that are down are asked only where no other answers. Raises
-        ReplicationError where there were hosts to ask and not one answered, and where the name is one that hosts took:
-        then one of those who did not answer has it.
+        If nobody here has saved the name, hosts that are down are asked only if no other answers. Raises
+        ReplicationError if there were hosts to ask and not one answered. Raises it also if hosts are known to have
+        taken the name: then one of those that did not answer has it.
         """
         known = self._outbox.is_gone(name) is False
         failures: dict[Host, DeliveryError] = {}

@@ -3,11 +3,12 @@
     step        at once                                  in the background
     record      begun; due when the request has failed   not begun; due now
     send        converged, but for hosts that are away   nothing: each attempt says that it is still to come
-    settle      what came of it, in one transaction      nothing
+    settle      the results, in one transaction          nothing
     end         nothing, for nothing is left             the worker is woken
 
-Both have one face, so that nobody who publishes, withdraws or deletes asks which it is. What a save leaves behind where
-it is killed is in the header of ``publisher``, which calls this; how one host is made to match is the convergence's.
+Both have the same methods, so that nobody who publishes, withdraws or deletes asks which it is. The header of
+``publisher`` says what a save leaves behind if it is killed. How one host is made to match must not live here: that is
+the convergence's. The publisher calls this, under the lock of the name.
 """
 
 from __future__ import annotations
@@ -55,34 +56,37 @@ class Sending(ABC):
 
     @abstractmethod
     def needed(self, wanted: int) -> int:
-        """Return how many hosts have to succeed, where ``wanted`` is what the settings or the action want."""
+        """Return how many hosts have to succeed; ``wanted`` is the number that the settings or the action want."""
 
     @abstractmethod
     def record(self, name: str, *, gone: bool = False, way: str = "") -> Owed:
-        """Owe a name to every host, durably; the caller changes the master only afterwards. Raises OutboxError."""
+        """Owe a name to every host, durably, and return the deliveries. Raises OutboxError.
+
+        The caller changes the master only afterwards: a crash in between must not leave a change that no host gets.
+        """
 
     @abstractmethod
     def states(self) -> Mapping[Host, HostState]:
-        """Return what is known of the hosts, as far as ``send`` and ``settle`` want to be told."""
+        """Return what is known of the hosts, as far as ``send`` and ``settle`` need it."""
 
     @abstractmethod
     def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState], along: object = None) -> Outcome:
-        """Make the hosts match that are owed a name; ``needed`` of them are to succeed if that is possible at all.
+        """Make the hosts match that are owed a name, and return the outcome at each.
 
-        ``along`` is for the transport, see there.
+        ``needed`` of them are to succeed if that is possible at all. ``along`` is for the transport, see there.
         """
 
     @abstractmethod
     def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
-        """Note what came of it; ``states`` is what was known before. Raises nothing: what is not settled stays owed."""
+        """Note the outcome; ``states`` is what was known before. Raises nothing: what is not settled stays owed."""
 
     @abstractmethod
     def report(self, outcome: Outcome, action: str) -> None:
-        """Log what failed, where nobody is told of it."""
+        """Log what failed, if the caller is not told of it."""
 
     @abstractmethod
     def end(self) -> None:
-        """Have the rest done; the caller has let go of the name."""
+        """Have the rest done. The caller has released the lock of the name."""
 
     def _record(self, name: str, *, begin: bool, due: float, gone: bool, way: str) -> Owed:
         self._worker.start()
@@ -90,7 +94,7 @@ class Sending(ABC):
 
 
 class AtOnce(Sending):
-    """The caller sends, and goes on when all hosts have answered."""
+    """The caller sends, and goes on when all hosts that were asked have answered."""
 
     def needed(self, wanted: int) -> int:
         return wanted if self._settings.fatal_exceptions else 0
@@ -99,7 +103,7 @@ class AtOnce(Sending):
         return self._record(name, begin=True, due=self._clock() + GRACE, gone=gone, way=way)
 
     def states(self) -> Mapping[Host, HostState]:
-        """Nothing where that cannot be read, which costs a timeout at most."""
+        """Return what is known of the hosts; nothing if that cannot be read, which costs a timeout at most."""
         if not self._hosts:
             return {}
         try:
@@ -109,9 +113,9 @@ class AtOnce(Sending):
             return {}
 
     def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState], along: object = None) -> Outcome:
-        """A host that is known to be away is asked only where fewer than ``needed`` would be left.
+        """Send now; a host that is known to be away is asked only if fewer than ``needed`` would be left without it.
 
-        What is owed to it brings the worker to it, which asks for a sign of life; uploads need not pay for that.
+        The worker comes to it for what it is owed, and probes it; uploads need not pay for that.
         """
         if not owed:
             return {}
@@ -126,7 +130,7 @@ class AtOnce(Sending):
         return outcome
 
     def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
-        """Where one of the hosts was in trouble, or is, what is known of them is read anew."""
+        """Note the outcome; if one of the hosts was or is in trouble, read first what is known of them now."""
         if not outcome:
             return
         try:
@@ -141,11 +145,11 @@ class AtOnce(Sending):
             log.error("%s not replicated, and owed: %s", action, failure, exc_info=trace)
 
     def end(self) -> None:
-        """The worker would only take the processor from uploads; it comes when something is due."""
+        """Do nothing: the worker comes when something is due, and earlier it would only take processor from uploads."""
 
 
 class InBackground(Sending):
-    """The caller goes on when it is recorded. Nothing is known of the hosts then, so none of them has failed."""
+    """The caller goes on when the change is recorded. Nothing is known of the hosts then, so none has failed."""
 
     def needed(self, wanted: int) -> int:
         return 0
@@ -160,10 +164,10 @@ class InBackground(Sending):
         return {host: _not_sent(delivery, LATER) for host, delivery in owed.items()}
 
     def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
-        """It stays owed."""
+        """Do nothing: it stays owed."""
 
     def report(self, outcome: Outcome, action: str) -> None:
-        """The worker logs what fails."""
+        """Do nothing: the worker logs what fails."""
 
     def end(self) -> None:
         self._worker.wake()

@@ -2,11 +2,12 @@
 
     candidate ── the lock of the outbox's worker is free ──> leader ── stop, or death ──> gone
 
-Each process has one daemon thread, a candidate, started when it is first needed and again after a fork. The lock
+Each process has one daemon thread, a candidate. It is started when it is first needed, and again after a fork. The lock
 (flock, released by the kernel when its process dies) makes one of all processes with the same hosts the leader; the
 others look at it every second. The leader runs a lane for each host, each in a thread of its own, so that no host waits
-for another, and sweeps up after dead processes. Whatever goes wrong is logged and tried again; a lane never ends.
-What a lane does is its own matter. The replicator calls this.
+for another. It also sweeps up after dead processes. Whatever goes wrong is logged and tried again; a lane ends only
+when it is told to stop. What a lane delivers must not be decided here: see ``lane``. The replicator and the sending
+call this.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ log = logging.getLogger("resto_wsgi")
 class Worker:
     """The background thread of each process. Any thread may call.
 
-    ``housekeeping`` is called by the leader when it begins and then now and again. ``lock`` is a path. Where
-    ``background`` is False the thread is there only while somebody drains.
+    The leader calls ``housekeeping`` when it begins, and then every HOUSEKEEPING seconds. ``lock`` is a path. If
+    ``background`` is False, the thread is there only while somebody drains.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Worker:
         self._wakes: Mapping[Host, threading.Event] = {}
 
     def start(self, *, anyway: bool = False) -> None:
-        """Begin in this process; nothing where it has begun already, or is not wanted."""
+        """Begin in this process; do nothing if it has begun already or is not wanted."""
         if self._begun or not self._lanes or not (self._background or anyway):
             return
         with no_fork():  # so that a child does not inherit a start half done
@@ -72,13 +73,13 @@ class Worker:
             _at_exit.add(self)
 
     def wake(self) -> None:
-        """Look at once: something was recorded. Where another process leads, it looks within IDLE seconds."""
+        """Look at once: something was recorded. If another process leads, that one looks within IDLE seconds."""
         if self._process == this_process():
             for wake in self._wakes.values():
                 wake.set()
 
     def stop(self, timeout: float) -> bool:
-        """Stop after the deliveries under way, within ``timeout`` seconds; return whether all have ended."""
+        """Stop after the deliveries under way; return True if all have ended within ``timeout`` seconds."""
         thread = self._thread
         if self._process != this_process() or thread is None:
             return True
@@ -88,12 +89,12 @@ class Worker:
         return not thread.is_alive()
 
     def step(self, host: Host) -> float:
-        """Deliver one batch of one host in this thread, leader or not; see ``Lane.step``."""
+        """Deliver one batch of one host in this thread, and return what ``Lane.step`` returns; leader or not."""
         return self._lanes[host].step()
 
     @property
     def _begun(self) -> bool:
-        """True where this process has a thread that was not told to stop; one that was may end after the next began."""
+        """True if this process has a thread that was not told to stop. One that was may end after the next began."""
         return self._process == this_process() and not self._stopping.is_set()
 
     def _run(self, stopping: threading.Event, wakes: Mapping[Host, threading.Event]) -> None:
@@ -128,7 +129,7 @@ class Worker:
     def _start_lanes(
         self, threads: dict[Host, threading.Thread], stopping: threading.Event, wakes: Mapping[Host, threading.Event]
     ) -> None:
-        """Start those that do not run: where there are too many threads to start one, it is tried again."""
+        """Start the lanes that do not run. If there are too many threads to start one, it is tried again."""
         for host in [host for host in self._lanes if host not in threads or not threads[host].is_alive()]:
             arguments = (self._lanes[host], stopping, wakes[host])
             thread = threading.Thread(
@@ -144,7 +145,7 @@ class Worker:
     def _run_lane(self, lane: Lane, stopping: threading.Event, wake: threading.Event) -> None:
         while not stopping.is_set():
             try:
-                pause = min(lane.step(), IDLE)  # whatever it says: another process may let the host be asked sooner
+                pause = min(lane.step(), IDLE)  # a cap: another process may let the host be asked sooner
             except RestoError as error:
                 log.warning("worker: %s", error)
                 pause = AFTER_DEFECT
@@ -157,7 +158,7 @@ class Worker:
 
 
 class Reporter:
-    """Logs failed deliveries where nobody is told of them, for each host at most one line in EVERY seconds."""
+    """Logs failed deliveries of which nobody is told, for each host at most one line in EVERY seconds."""
 
     EVERY = 60.0  # seconds
 
