@@ -20,7 +20,7 @@ before it succeeds, hosts that still have the file keep it, and its deliveries a
 
 The replicator makes one object of these classes. It gives the object to the parts that would else have to ask which
 mode it is: the publisher, the convergence, the membership. Nobody below the replicator knows the mode's name. What is
-common to all modes, and when something is sent, must not live here.
+common to all modes must not live here; how hosts are told at once or in the background is in ``sending``.
 """
 
 from __future__ import annotations

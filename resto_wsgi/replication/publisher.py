@@ -12,10 +12,11 @@ Each change is "record, change the master, converge, settle", in this order, und
     converge                the master as it was, owed to every host that may have heard of the file
     settle                  the file on each host that ``outcome`` says, and owed to the others
 
-A delete records its tombstone with its deliveries. When a change stands, a tombstone that is older than the file is
-voided (``Mode.stands``). If hosts are told in the background, a save ends after "publish". When hosts are told must not
-be decided here (see ``sending``), nor what is kept of a name on this side (see ``modes``). The replicator alone calls
-this.
+A child that is forked in the middle of a change holds no lock and ends no change of its parent's (``forks``, and the
+table in ``master.locks``). A delete records its tombstone with its deliveries. When a change stands, a tombstone that
+is older than the file is voided (``Mode.stands``). If hosts are told in the background, a save ends after "publish".
+When hosts are told must not be decided here (see ``sending``), nor what is kept of a name on this side (see ``modes``).
+The replicator alone calls this.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
               by the next start
     delete    files only, never a folder; the tombstone, if there is a generation, is durable before the file goes
 
-``master.media_root`` has the bytes. Here it is told what a node wants of it: longer names, our pages left out, and no
-old version kept. Names are checked before they come here. No HTTP is known here. ``node`` calls it.
+``master.media_root`` has the bytes. Here it is told what a node wants of it: names longer than ``names.MAX_NAME``, our
+pages left out, and no old version kept. Names are checked before they come here. No HTTP is known here. ``node`` calls
+it.
 """
 
 from __future__ import annotations

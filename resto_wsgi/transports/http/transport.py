@@ -1,9 +1,10 @@
 """PUT and DELETE over HTTP/1.1 to WebDAV servers (nginx, lighttpd, Apache, our own node), and GET and HEAD back.
 
 Each is a few requests of an ``HttpJob``, written down here as a generator: what to ask, and what the answers mean. A
-reply to a PUT or a DELETE is trusted for its status alone, but not if it says that all is well and does not end; one
-to a GET is trusted if all of it came, as many bytes as were announced. urllib3's retries and redirects are not used,
-because it sends a retried body empty. Only this package imports it.
+reply to a PUT or a DELETE is trusted for its status alone, but not if it says that all is well and does not end; one to
+a GET is trusted if all of it came, as many bytes as were announced. urllib3's retries and redirects are not used,
+because it sends a retried body empty. The fields of a PUT are made here too: its Date is the mtime of the master, which
+nginx gives the file. Only this package imports urllib3.
 """
 
 from __future__ import annotations
