@@ -84,12 +84,9 @@ TESTED_IN = {  # the tests of what has none of its own; take a line out when it 
     "config/sources.py": "config/test_settings.py",
     "outbox/rows.py": "outbox/test_outbox.py",
     "outbox/tables.py": "outbox/test_outbox.py",
-    "replication/publisher.py": "test_replicator.py",
-    "replication/sending.py": "replication/test_replicas.py",
     "signatures.py": "trust/test_signatures.py",
     "transports/http/errand.py": "transports/http/test_transport.py",
     "transports/http/file_digests.py": "transports/http/test_security.py",
-    "transports/http/job.py": "transports/test_driving.py",
     "transports/http/reply.py": "transports/http/test_reads.py",
 }
 
