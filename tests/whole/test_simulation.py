@@ -455,6 +455,6 @@ def test_the_fan_out_stand_in_translates_failures_as_the_real_one_does() -> None
     for fanout in (Fanout(HttpTransport(1.0)), InlineFanout(Kernel(random.Random(1)), None)):
         outcome: dict[str, DeliveryError | None] = {}
         tasks = [Task(host, "a", work=refuse if host == HOST else lambda: None) for host in hosts]
-        fanout.run(iter(tasks), lambda task, error, told=outcome: told.update({task.host.label: error}), 2)
+        fanout.run(iter(tasks), lambda task, error, value, told=outcome: told.update({task.host.label: error}), 2)
         assert (outcome["y:80"], str(outcome["x:80"])) == (None, "x:80: 'a': no")
         fanout.close()
