@@ -26,7 +26,7 @@ __all__ = ["Hasher", "NoHasher", "blocks_of", "sha256_of"]
 START = 1024**2  # bytes: half a millisecond of hashing; to start and end a thread costs half of that
 DEPTH = 16  # blocks: enough that neither waits for the other's slowest one
 LEAST = 16 * 1024  # bytes of a block: handing over a smaller one costs more than to hash it
-BLOCK = 1024 * 1024  # bytes read at a time: few calls, little memory
+READ_BYTES = 1024 * 1024  # bytes read at a time: few calls, little memory
 
 Block = bytes | bytearray | memoryview
 
@@ -42,7 +42,7 @@ def sha256_of(blocks: Iterable[bytes]) -> bytes:
 def blocks_of(fd: int) -> Iterator[bytes]:
     """Yield the bytes of an open file from its beginning, whatever its position is, which stays. Raises OSError."""
     offset = 0
-    while block := os.pread(fd, BLOCK, offset):
+    while block := os.pread(fd, READ_BYTES, offset):
         yield block
         offset += len(block)
 

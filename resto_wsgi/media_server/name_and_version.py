@@ -15,7 +15,7 @@ from ..errors import NameRejected
 from .answers import Refused
 from .conditions import http_seconds
 from .files.own_names import is_own
-from .files.store import LONGEST
+from .files.store import PATH_BYTES_MAX
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -85,7 +85,7 @@ def printable(value: object) -> str:
 
 def _name(path: str, fault: str) -> str:
     try:
-        return names.check(path, LONGEST)
+        return names.check(path, PATH_BYTES_MAX)
     except NameRejected as error:
         raise Refused(fault, f"the name {error.reason}") from None
 

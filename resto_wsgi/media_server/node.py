@@ -26,7 +26,7 @@ from .answers import Answer, Refused, text_answer
 from .body import FileBody
 from .conditions import judge_write
 from .files.own_names import MISSING, OWN, README
-from .files.store import LONGEST, Change, Store
+from .files.store import PATH_BYTES_MAX, Change, Store
 from .name_and_version import Version, path_of, readable, writable
 from .pages.index import index_page
 from .pages.missing import missing_page
@@ -79,7 +79,7 @@ class MediaServer:
         credentials: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.store = Store(root, [names.check(each.strip("/"), LONGEST) for each in linked_folders])
+        self.store = Store(root, [names.check(each.strip("/"), PATH_BYTES_MAX) for each in linked_folders])
         self._access = access or Access()
         self._replays = Replays(os.path.join(self.store.root, ".resto", "signatures"))
         self._refusals = Refusals()

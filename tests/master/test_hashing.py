@@ -191,7 +191,7 @@ def test_a_fork_leaves_the_parent_whole_and_the_child_without_a_wait(monkeypatch
 
 def test_an_open_file_is_hashed_whole_wherever_it_stands(tmp_path: Path) -> None:
     """And it stands there afterwards; a file of no bytes has a digest too."""
-    for content in (b"", b"cat", os.urandom(2 * hashing.BLOCK + 1)):
+    for content in (b"", b"cat", os.urandom(2 * hashing.READ_BYTES + 1)):
         path = tmp_path / "file"
         path.write_bytes(content)
         with path.open("rb", buffering=0) as file:

@@ -31,9 +31,9 @@ from ...master.state import State
 from . import marks
 from .own_names import OWN
 
-__all__ = ["LONGEST", "Change", "Entry", "Staged", "Store", "etag_of"]
+__all__ = ["PATH_BYTES_MAX", "Change", "Entry", "Staged", "Store", "etag_of"]
 
-LONGEST = 2 * names.MAX_NAME  # bytes of a path: a name as long as it may be, below a path of MEDIA_URL
+PATH_BYTES_MAX = 2 * names.MAX_NAME  # bytes of a path: a name as long as it may be, below a path of MEDIA_URL
 TOMBSTONES = 90 * 86400  # seconds for which the generation of a deleted name is kept, as the application servers do
 SWEEP = 86400  # seconds between two looks for tombstones that are older
 SECOND = 1_000_000_000  # nanoseconds
@@ -107,7 +107,7 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike[str], linked_folders: Collection[str] = ()) -> None:
-        self.media_root = MediaRoot(os.fspath(root), linked=linked_folders, longest=LONGEST, without=OWN)
+        self.media_root = MediaRoot(os.fspath(root), linked=linked_folders, longest=PATH_BYTES_MAX, without=OWN)
         self.root = self.media_root.root
         self._generations = marks.Generations(os.path.join(self.root, ".resto", "generations"))
         self._swept = 0.0

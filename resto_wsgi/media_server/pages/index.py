@@ -21,7 +21,7 @@ from ...fields.digests import format_digest
 from ..answers import Answer, Refused
 from ..caller import wants_json
 from ..files import marks
-from ..files.store import LONGEST, Store
+from ..files.store import PATH_BYTES_MAX, Store
 from ..paging import page_of, query_of, query_text
 from ..tree.role import Role
 from .pages import html_page, json_page, table
@@ -128,5 +128,5 @@ def _join(folder: str, name: str) -> str:
 
 def _is_name(text: str) -> bool:
     with contextlib.suppress(NameRejected):
-        return names.check(text, LONGEST) == text
+        return names.check(text, PATH_BYTES_MAX) == text
     return False

@@ -23,7 +23,7 @@ from ...hosts import parse_hosts
 from ...transports.http.connection import COMMON
 from ..answers import BLOCK_BYTES, JSON
 from ..files.own_names import INDEX, is_own
-from ..files.store import LONGEST
+from ..files.store import PATH_BYTES_MAX
 from ..paging import query_text
 from .hops import Hops
 from .node_transport import NodeTransport, Reading
@@ -224,7 +224,7 @@ def _record(found: Any) -> Record:
 
 
 def _name(text: str) -> str:
-    if names.check(text, LONGEST) != text:
+    if names.check(text, PATH_BYTES_MAX) != text:
         raise ValueError("not in NFC")
     return text
 

@@ -19,7 +19,7 @@ from ...fields.digests import format_digest
 from ...hosts import Host
 from ...master.state import State
 from ...transports.http import headers as http_headers
-from ...transports.http.errand import Answer
+from ...transports.http.errand import HostAnswer
 from ...transports.http.headers import Headers
 from ...transports.http.job import HttpJob, result_of
 from ...transports.http.reading import Reading
@@ -149,7 +149,7 @@ class NodeTransport:
 
 def report_of(value: object) -> list[Line] | None:
     """Return what a child has told, of the ``value`` of a delivery to it; None if that cannot be understood."""
-    if not isinstance(value, Answer):
+    if not isinstance(value, HostAnswer):
         return None
     return tree_report.parse(value.body, value.headers.get("Content-Type", ""))
 

@@ -26,7 +26,7 @@ from .reply import Fields
 from .resolving import Unresolved
 from .security import Security
 
-__all__ = ["FAULTS", "FINAL", "READ_REMEDIES", "REFUSED", "REMEDIES", "Answer", "Errand", "Fault", "fault"]
+__all__ = ["FAULTS", "FINAL", "READ_REMEDIES", "REFUSED", "REMEDIES", "Errand", "Fault", "HostAnswer", "fault"]
 
 Fault = Literal["tls", "protocol", ""]
 
@@ -69,7 +69,7 @@ OTHER_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_
 NOT_STRICT = frozenset(range(80, 95))  # X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA to X509_V_ERR_EC_KEY_EXPLICIT_PARAMS
 
 
-class Answer(NamedTuple):
+class HostAnswer(NamedTuple):
     """The final answer to a request; the header names are looked up in any case. ``early``: before it had all of it.
 
     ``body`` is bounded. It is empty if the file that was asked for comes, or if only a page could use it.
@@ -112,7 +112,7 @@ class Errand:
         failure.__cause__ = error
         return failure
 
-    def refused(self, answer: Answer) -> DeliveryError:
+    def refused(self, answer: HostAnswer) -> DeliveryError:
         """Say what a status means that is not the one that was wanted."""
         status = answer.status
         if status < 300:
@@ -139,7 +139,7 @@ class Errand:
             remedy += BY_CERTIFICATE.get((status, self._security.has_certificate), "")
         return remedy or "its error log says why"
 
-    def useless(self, answer: Answer, problem: str) -> DeliveryError:
+    def useless(self, answer: HostAnswer, problem: str) -> DeliveryError:
         """Say why a reply does not do although its status is the one that was wanted."""
         return self.failed(f"its reply {problem}", status=answer.status, permanent=True)
 

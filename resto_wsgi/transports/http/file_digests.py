@@ -18,7 +18,7 @@ from .outgoing import Outgoing, Shrunk
 
 __all__ = ["Digests"]
 
-BLOCK = 1024 * 1024  # bytes read at a time; a file of one block is hashed in less than a millisecond
+HASHED_BYTES = 1024 * 1024  # bytes read at a time; a file of one block is hashed in less than a millisecond
 
 Stamp = tuple[int, int, int]
 """Size, mtime and ctime of an open file: the last one changes too if somebody sets the mtime back."""
@@ -46,7 +46,7 @@ class Digests:
 
     def is_quick(self, file: BinaryIO, size: int) -> bool:
         """True if ``of`` takes almost no time: the file is small, or its digest is there. Raises Shrunk."""
-        if size <= BLOCK:
+        if size <= HASHED_BYTES:
             return True
         with self._lock:
             known = self._files.get(file)
@@ -70,7 +70,7 @@ class _Known:
 
 def _digest(file: BinaryIO, size: int) -> str:
     body = Outgoing(file, size)
-    return format_digest(sha256_of(iter(lambda: body.read(BLOCK), b"")))
+    return format_digest(sha256_of(iter(lambda: body.read(HASHED_BYTES), b"")))
 
 
 def _stamp(file: BinaryIO) -> Stamp:

@@ -5,7 +5,7 @@
       └── no connection is there for a request, or the errand has to do what takes its time before it
 
 A generator says which requests an errand takes, and what their answers mean; nothing of that is known here. It yields
-each ``Request``, is sent its ``Answer``, and returns, or raises the DeliveryError that is the outcome. Before what
+each ``Request``, is sent its ``HostAnswer``, and returns, or raises the DeliveryError that is the outcome. Before what
 would hold up others, as the hashing of a large file, it yields ``PAUSE``, and goes on, with no answer, where waiting is
 allowed. ``transport`` writes these generators.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from ...errors import DeliveryError
 from ..driving import finish
 from .connection import Bounded, Origin, Pools
-from .errand import FAULTS, Answer, Errand
+from .errand import FAULTS, Errand, HostAnswer
 from .flight import Flight
 from .outgoing import Outgoing
 from .request import Request, head_of
@@ -40,7 +40,7 @@ class Begun:
 
 
 PAUSE = Request("", "")
-Requests = Generator[Request, Answer, Any]
+Requests = Generator[Request, HostAnswer, Any]
 
 
 class HttpJob:
@@ -131,7 +131,7 @@ class HttpJob:
             self.reply = None
             self._let_go(kept=kept)
 
-    def _next(self, answer: Answer | None) -> None:
+    def _next(self, answer: HostAnswer | None) -> None:
         """Tell the errand the answer to its last request, if there was one, and begin the next one."""
         try:
             self._request = next(self._requests) if answer is None else self._requests.send(answer)
@@ -207,7 +207,7 @@ class HttpJob:
             self._connection.close()
             self._connection = None
         body = b"" if flight.cut or flight.reply is not None else flight.reply_body
-        self._next(Answer(flight.head.status, flight.head.fields, flight.cut, body))
+        self._next(HostAnswer(flight.head.status, flight.head.fields, flight.cut, body))
 
     def _let_go(self, *, kept: bool) -> None:
         connection, self._connection = self._connection, None

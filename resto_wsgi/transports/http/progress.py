@@ -26,7 +26,7 @@ __all__ = ["Exchange", "NoAnswer", "Progress", "Traffic", "patience"]
 
 STEPS = 12  # times ``step`` that a request may take beside its bytes: SHARED_STEPS, and an answer
 LEAST_RATE = 512  # bytes per second on the whole: each of 32 uploads at once on a line of 0.25 Mbit/s has a little more
-LONGEST = 24 * 3600.0  # seconds that a file may take to come: its length is only what the host says
+FILE_SECONDS_MAX = 24 * 3600.0  # seconds that a file may take to come: its length is only what the host says
 UNSIZED = 3600.0  # the same if the host says no length, so that nothing else bounds a reply that never ends
 LOOKS = 4  # times in a ``step`` that the kernel is asked
 TIMERS = 4  # times that TCP's timer may run out on a slow link: a packet that is lost twice is sent again after three
@@ -73,7 +73,7 @@ class Exchange:
 
     def expect(self, size: int | None) -> None:
         """Let the reply go on for a file of ``size`` bytes, or of a size that nobody knows."""
-        self.ends += UNSIZED if size is None else min(size / LEAST_RATE, LONGEST)
+        self.ends += UNSIZED if size is None else min(size / LEAST_RATE, FILE_SECONDS_MAX)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from ...hosts import Host
 from ...names import quote
 from . import headers as http_headers
 from .connection import BLOCK, Origin, Pools
-from .errand import FAULTS, READ_REMEDIES, Answer, Errand
+from .errand import FAULTS, READ_REMEDIES, Errand, HostAnswer
 from .file_digests import Digests
 from .job import PAUSE, Begun, HttpJob, Requests, result_of
 from .reading import Reading, open_reading
@@ -83,7 +83,7 @@ class HttpTransport:
         begun: Begun | None = None,
         timeout: float | None = None,
     ) -> HttpJob:
-        """As ``DrivenTransport.put_job``; the job's ``value`` is the ``Answer`` to the PUT, ``along`` is not looked at.
+        """As ``DrivenTransport.put_job``; the job's ``value`` is the ``HostAnswer``, and ``along`` is not looked at.
 
         ``fields`` are said beside our own. ``begun`` is the PUT if its first bytes were sent before, see ``begin``.
         ``timeout`` is in seconds without progress, if it is not the transport's own.
@@ -181,8 +181,8 @@ class HttpTransport:
         """Close this process's connections."""
         self._pools.close()
 
-    def _ask(self, errand: Errand, request: Request) -> Answer:
-        answer: Answer = result_of(self._job(errand, request))
+    def _ask(self, errand: Errand, request: Request) -> HostAnswer:
+        answer: HostAnswer = result_of(self._job(errand, request))
         return answer
 
     def _job(self, errand: Errand, request: Request) -> HttpJob:
@@ -242,7 +242,7 @@ def _asking(request: Request) -> Requests:
     return answer
 
 
-def _is_folder(name: str, answer: Answer) -> bool:
+def _is_folder(name: str, answer: HostAnswer) -> bool:
     """True if there is no file: the host sends us on to the name with a slash, or knows nothing there."""
     if answer.status in ABSENT:
         return True
@@ -260,7 +260,7 @@ def _date(mtime: float) -> str:
     return format_date(mtime)
 
 
-def _announced(errand: Errand, answer: Answer) -> int | None:
+def _announced(errand: Errand, answer: HostAnswer) -> int | None:
     """Return how many bytes the file has, None if its end will be told; raise DeliveryError if neither is known."""
     if http_headers.is_encoded(answer.headers):
         raise errand.useless(answer, "is compressed, or encoded else; turn that off below its URL in media_hosts")

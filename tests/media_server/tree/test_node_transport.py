@@ -23,7 +23,7 @@ from resto_wsgi.media_server.tree.catch_up import CatchUp
 from resto_wsgi.media_server.tree.hops import Hops
 from resto_wsgi.media_server.tree.node_transport import NodeTransport, Passing, generation_of, mtime_ns_of, report_of
 from resto_wsgi.media_server.tree.report import Line
-from resto_wsgi.transports.http.errand import Answer
+from resto_wsgi.transports.http.errand import HostAnswer
 from resto_wsgi.transports.http.job import result_of
 from resto_wsgi.transports.http.reply import Fields
 from resto_wsgi.trust.signatures import parse_keys
@@ -123,7 +123,7 @@ def test_a_child_may_take_as_long_as_its_parent_waits(store: Store, faulty: Any)
 )
 def test_what_a_child_has_told_is_read_of_its_answer(kind: str, body: bytes, lines: list[Line] | None) -> None:
     """And of nothing else: a stock server tells nothing, nor does one that was not asked."""
-    assert report_of(Answer(201, Fields([("Content-Type", kind)]), body=body)) == lines
+    assert report_of(HostAnswer(201, Fields([("Content-Type", kind)]), body=body)) == lines
     assert report_of(None) is None
 
 

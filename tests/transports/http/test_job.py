@@ -14,7 +14,7 @@ from servers import eventually
 from resto_wsgi.errors import DeliveryError
 from resto_wsgi.transports.driving import finish
 from resto_wsgi.transports.http.connection import REPLY_LIMIT
-from resto_wsgi.transports.http.errand import Answer
+from resto_wsgi.transports.http.errand import HostAnswer
 from resto_wsgi.transports.http.job import Begun, HttpJob, result_of
 from resto_wsgi.transports.http.transport import HttpTransport, Opening
 
@@ -90,7 +90,7 @@ def test_the_answer_is_the_value_with_a_bounded_body(
     server = faulty(("status", 200, {"Content-Type": "application/json"}, told))
     job = put_job(transport, server, file) if method == "PUT" else transport.delete_job(host(server), "cat")
     answer = result_of(job)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HostAnswer)
     assert (answer.status, answer.headers.get("content-TYPE"), answer.body) == (
         200,
         "application/json",

@@ -608,7 +608,7 @@ def test_a_drip_of_any_size_ends(
     hasty: HttpTransport, faulty: Any, monkeypatch: pytest.MonkeyPatch, begin: bytes, byte: bytes
 ) -> None:
     """Of a length that nobody has, of none, and of trailers after the last byte."""
-    monkeypatch.setattr(http_progress, "LONGEST", 0.5)
+    monkeypatch.setattr(http_progress, "FILE_SECONDS_MAX", 0.5)
     monkeypatch.setattr(http_progress, "UNSIZED", 0.5)
     begun = time.monotonic()
     with pytest.raises(DeliveryError, match="too slow: the request took too long on the whole"):

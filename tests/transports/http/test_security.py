@@ -502,7 +502,7 @@ def test_the_digest_is_computed_once_for_all_hosts(
     own = credentials("".join(f"{server.url} secret key-0:{PASSWORD}\n" for server in servers[:2]))
     transport = HttpTransport(5, Security(hosts, credentials_file=own))
     (tmp_path / "master").write_bytes(b"cat")
-    hashed = lambda: read.count(http_digests.BLOCK)  # noqa: E731 - what else is read is sent
+    hashed = lambda: read.count(http_digests.HASHED_BYTES)  # noqa: E731 - what else is read is sent
     with open(tmp_path / "master", "rb") as file:
         transport.put(hosts[2], "cat", file, 3, 1e9)
         assert hashed() == 0
@@ -532,7 +532,7 @@ def test_a_save_to_many_hosts_reads_the_master_once_for_their_signatures(
         media_root=tmp_path / "media", media_hosts=urls, credentials_file=own, background=False
     ) as replicator:
         replicator.save("cat", b"cat")
-    assert read.count(http_digests.BLOCK) == 2  # a block, and the end
+    assert read.count(http_digests.HASHED_BYTES) == 2  # a block, and the end
     assert all("repr-digest" in seen.headers for server in servers for seen in server.requests)
 
 
@@ -545,13 +545,13 @@ def test_a_large_file_is_hashed_once_and_holds_up_nobody(
     answered = threading.Event()
 
     def read(self: Any, limit: int) -> bytes:
-        if limit == http_digests.BLOCK:  # what else is read is sent
+        if limit == http_digests.HASHED_BYTES:  # what else is read is sent
             hashed.append(all(hashed) and answered.wait(10))
         return original(self, limit)
 
     monkeypatch.setattr(http_digests.Outgoing, "read", read)
-    size = 64 * http_digests.BLOCK
-    (tmp_path / "master").write_bytes(os.urandom(http_digests.BLOCK) * 64)
+    size = 64 * http_digests.HASHED_BYTES
+    (tmp_path / "master").write_bytes(os.urandom(http_digests.HASHED_BYTES) * 64)
     (tmp_path / "small").write_bytes(b"cat")
     ends: dict[tuple[str, str], DeliveryError | None] = {}
 
@@ -586,7 +586,7 @@ def test_a_stop_that_comes_while_a_file_is_hashed_sends_nothing(
     server = faulty()
     (host,) = parse_hosts([server.url], "/")
     transport = HttpTransport(5, Security([host], credentials_file=credentials(f"* secret key-0:{PASSWORD}")))
-    size = 2 * http_digests.BLOCK
+    size = 2 * http_digests.HASHED_BYTES
     (tmp_path / "master").write_bytes(bytes(size))
     original = http_digests.Digests.of
     for begun in (True, False):
