@@ -28,6 +28,8 @@ def record(
 ) -> dict[Host, Delivery]:
     """Owe ``name`` to ``hosts`` under a new generation, and return the deliveries by host; see ``Outbox.record``."""
     old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
+    tombstone = connection.execute(sql.GONE, (name,)).fetchone()
+    entombed = tombstone is not None and tombstone[0] is not None
     generation = _next_generation(connection)
     recorded: dict[Host, Delivery] = {}
     rows: list[tuple[object, ...]] = []
@@ -38,7 +40,7 @@ def record(
             begun = generation
         row = (name, generation, since, due, 0, False, unsure_until, None, "")
         rows.append((host.url, *row, begun, way))
-        recorded[host] = Delivery(host, *row, fresh=host.url not in old)
+        recorded[host] = Delivery(host, *row, fresh=host.url not in old, entombed=entombed)
     connection.executemany(sql.PUT, rows)
     return recorded
 

@@ -18,7 +18,7 @@ class Delivery(NamedTuple):
 
     ``since`` is when it was first owed. The worker does not try it before ``due``. ``attempts`` counts the failed ones
     since it was recorded last. ``unsure_until`` is 0.0 if nothing that was sent earlier can still be carried out.
-    ``fresh`` is set by record() if nothing was owed before it.
+    record() sets ``fresh`` if nothing was owed before it, and ``entombed`` if the name has a tombstone.
     """
 
     host: Host
@@ -32,6 +32,7 @@ class Delivery(NamedTuple):
     status: int | None
     reason: str
     fresh: bool = False
+    entombed: bool = False
 
 
 def delivery_of(row: tuple[Any, ...]) -> Delivery:

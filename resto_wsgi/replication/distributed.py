@@ -132,7 +132,7 @@ class Distributed(Mode):
         With neither a tombstone nor a spool, nobody would know what became of the name.
         """
 
-    def stands(self, name: str) -> None:
+    def stands(self, name: str, *, entombed: bool | None = None) -> None:
         """Do nothing: a spool that is there overrules its tombstone."""
 
     def prune(self, name: str) -> None:

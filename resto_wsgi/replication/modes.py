@@ -137,8 +137,11 @@ class Mode(ABC):
         """Leave a tombstone for a publication that is about to be taken back and replaced nothing."""
 
     @abstractmethod
-    def stands(self, name: str) -> None:
-        """Void a tombstone that is older than what MEDIA_ROOT holds. A failure is only logged: it is tried again."""
+    def stands(self, name: str, *, entombed: bool | None = None) -> None:
+        """Void a tombstone that is older than what MEDIA_ROOT holds. A failure is only logged: it is tried again.
+
+        ``entombed`` says whether the name has one; None if the caller does not know.
+        """
 
     @abstractmethod
     def prune(self, name: str) -> None:
@@ -244,9 +247,10 @@ class Hybrid(Mode):
             self._unwritten.add(name)
             self._write_tombstone(name)
 
-    def stands(self, name: str) -> None:
+    def stands(self, name: str, *, entombed: bool | None = None) -> None:
         try:
-            if (name in self._unwritten or self._outbox.is_gone(name)) and self._media_root.exists(name):
+            gone = self._outbox.is_gone(name) if entombed is None else entombed  # to look costs a tenth of a small save
+            if (name in self._unwritten or gone) and self._media_root.exists(name):
                 self._unwritten.discard(name)
                 self._outbox.exhume(name)
         except (MediaRootError, OutboxError) as error:

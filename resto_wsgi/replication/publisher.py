@@ -80,7 +80,7 @@ class Publisher:
             if (done := len(outcome) - len(failures)) < self._needed:
                 self._take_back(publication, owed, outcome)
                 raise too_few("save", name, failures, done=done, required=self._needed)
-            self._mode.stands(name)
+            self._mode.stands(name, entombed=_is_entombed(owed))
             sending.settle(outcome, states)
             sending.report(outcome, "save")
         sending.end()
@@ -216,3 +216,8 @@ class Publisher:
                 self._outbox.cancel(cancelled)
         except OutboxError as error:
             log.error("not settled, and delivered once more: %s", error)  # noqa: TRY400 - it says all that there is
+
+
+def _is_entombed(owed: Owed) -> bool | None:
+    """Return whether the name of these deliveries had a tombstone when they were recorded; None if there are none."""
+    return any(delivery.entombed for delivery in owed.values()) if owed else None
