@@ -18,7 +18,8 @@ class Delivery(NamedTuple):
 
     ``since`` is when it was first owed. The worker does not try it before ``due``. ``attempts`` counts the failed ones
     since it was recorded last. ``unsure_until`` is 0.0 if nothing that was sent earlier can still be carried out.
-    record() sets ``fresh`` if nothing was owed before it, and ``entombed`` if the name has a tombstone.
+    record() sets ``fresh`` if nothing was owed before it, and says in ``entombed`` whether the name has a tombstone; of
+    others that is not known (None).
     """
 
     host: Host
@@ -32,7 +33,7 @@ class Delivery(NamedTuple):
     status: int | None
     reason: str
     fresh: bool = False
-    entombed: bool = False
+    entombed: bool | None = None
 
 
 def delivery_of(row: tuple[Any, ...]) -> Delivery:

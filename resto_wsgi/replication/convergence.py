@@ -81,11 +81,7 @@ class Convergence:
         finally:
             if untried := work.untried():
                 self._outbox.release(untried, self._clock())
-            attempts = work.attempts()
-            self.settle(attempts, self._outbox.host_states())
-            self._mode.settled(
-                dict.fromkeys(each.delivery.name for each in attempts if each.delivery and not each.error)
-            )
+            self.settle(work.attempts(), self._outbox.host_states())
         return work.attempts()
 
     def settle(self, attempts: Iterable[Attempt], states: Mapping[Host, HostState]) -> None:
@@ -112,6 +108,7 @@ class Convergence:
         for host, state in news.items():
             if state.state == "up" and not state.failures:
                 self._outbox.unpark(host, sorted(breaker.WRITES_REFUSED))
+        self._mode.settled({delivery.name: delivery.entombed for delivery in done})
 
     def _work_on(self, work: _Work) -> None:
         batch = work.batch

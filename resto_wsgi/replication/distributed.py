@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from ..config import Settings
@@ -154,7 +154,7 @@ class Distributed(Mode):
             return Task(host, name)
         return None if gone is None else Task(host, name, work=lambda: self._fill(host, name))
 
-    def settled(self, names: Iterable[str]) -> None:
+    def settled(self, names: Mapping[str, bool | None]) -> None:
         for name in names:
             self._drop(name)
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 import itertools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, ClassVar, TypeVar
 
 from ..config import Settings
@@ -165,8 +165,8 @@ class Mode(ABC):
         """
 
     @abstractmethod
-    def settled(self, names: Iterable[str]) -> None:
-        """Do what is to be done when some host matches the master in these names."""
+    def settled(self, names: Mapping[str, bool | None]) -> None:
+        """Do what is to be done when some host matches the master in these names; each says if it is ``entombed``."""
 
     @abstractmethod
     def sweep(self) -> None:
@@ -271,9 +271,9 @@ class Hybrid(Mode):
             return Task(host, name)
         return Task(host, name, work=lambda: self._ask(host, name))
 
-    def settled(self, names: Iterable[str]) -> None:
-        for name in names:
-            self.stands(name)
+    def settled(self, names: Mapping[str, bool | None]) -> None:
+        for name, entombed in names.items():
+            self.stands(name, entombed=entombed)
 
     def sweep(self) -> None:
         """Void tombstones of names that are there again: a server with another outbox or a person put them back."""

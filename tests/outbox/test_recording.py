@@ -11,9 +11,9 @@ from resto_wsgi.outbox.outbox import LATE, Delivery, Failure, Outbox
 def test_what_is_recorded_is_owed_by_each_host(outbox: Outbox) -> None:
     """A first recording is fresh; what is read back is the same but for that."""
     recorded = outbox.record("cat", [HOST, OTHER], begin=True, due=NOW + 30)
-    expected = Delivery(HOST, "cat", 1, NOW, NOW + 30, 0, False, 0.0, None, "", fresh=True)
+    expected = Delivery(HOST, "cat", 1, NOW, NOW + 30, 0, False, 0.0, None, "", fresh=True, entombed=False)
     assert recorded == {HOST: expected, OTHER: expected._replace(host=OTHER)}
-    assert row(outbox) == expected._replace(fresh=False)
+    assert row(outbox) == expected._replace(fresh=False, entombed=None)
 
 
 def test_recording_again_supersedes_but_remembers_since_when(outbox: Outbox, clock: Clock) -> None:
@@ -22,8 +22,8 @@ def test_recording_again_supersedes_but_remembers_since_when(outbox: Outbox, clo
     outbox.settle([], [Failure(first, NOW + 60, "refused", 403, parked=True, unsure_until=NOW + 5)])
     clock.now += 10
     second = record(outbox, begin=False, due=NOW + 11)
-    assert second == Delivery(HOST, "cat", 2, NOW, NOW + 11, 0, False, NOW + 5, None, "")
-    assert row(outbox) == second
+    assert second == Delivery(HOST, "cat", 2, NOW, NOW + 11, 0, False, NOW + 5, None, "", entombed=False)
+    assert row(outbox) == second._replace(entombed=None)
 
 
 def test_generations_never_go_back(path: str) -> None:

@@ -192,7 +192,7 @@ class ForgetsTheTombstone(Mutant):
 class DeletesWithoutEvidence(Mutant):
     """What is not on the master is deleted on the hosts. Seen when it is owed, and back there later."""
 
-    options = {"vanishes": 1.0, "fault_gap": 1.0, "mode": {"mode": "async"}, "unreliable": 0.15}  # noqa: RUF012
+    options = {"vanishes": 1.0, "fault_gap": 0.3, "mode": {"mode": "async"}, "unreliable": 0.15}  # noqa: RUF012
 
     def break_parts(self, process: Any, media_root: Any, outbox: Any, transport: Any) -> tuple[Any, Any, Any]:
         class Sure(Wrapped):

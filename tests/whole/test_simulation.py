@@ -34,7 +34,7 @@ from resto_wsgi.transports import Transport
 from resto_wsgi.transports.http.transport import HttpTransport
 
 HISTORIES = 100
-TRIES = 60  # histories at most until a mutant is caught; each of them is seen in a third of them or more
+TRIES = 60  # histories at most until a mutant is caught: most are seen in a third of them, one in two of a hundred
 HOST = Host("x:80", "http://x/media")
 
 AnyMediaRoot = Any  # MediaRoot, or the one in memory
