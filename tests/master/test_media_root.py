@@ -708,7 +708,7 @@ KILLED = """
             before = MediaRoot(root)
             staged = stage(before, b"o")
             before.publish(staged, "a/cat")
-            os.utime(f"{root}/a/cat", (1, 1))  # else the new version's mtime is moved on, or not, by the second it is in
+            os.utime(f"{root}/a/cat", (1, 1))  # else its second decides whether the new one is moved on
             before.close()
         media_root = MediaRoot(root)
         living = media_root.stage()
