@@ -75,7 +75,7 @@ class Opening:
 
     def gone(self) -> OutboxError:
         """Return the error to raise if one of these inodes has changed."""
-        remedy = "put it back, or restart the application and run `resto sync` for each host"
+        remedy = "put it back; or restart, `resto sync` each host, and make each delete again that was owed"
         return OutboxError(self.path, "was removed or replaced while in use, and with it what it held", remedy)
 
     def check_version(self, connection: Connection) -> int:

@@ -15,7 +15,10 @@ from ..errors import OutboxError
 
 __all__ = ["DAMAGED", "ELSEWHERE", "explain", "explain_os"]
 
-DAMAGED = "move it away, restart, and run `resto sync` for each host, so that nothing that it owed is forgotten"
+# A fresh outbox owes each host all that there is, but knows nothing of what was deleted.
+DAMAGED = (
+    "move it away and restart: each host is sent all that there is again; a delete that was owed must be made again"
+)
 ELSEWHERE = "set RESTO_OUTBOX to a path on a local disk"
 FREE = "free some space there"
 WRITABLE = "let the user that runs the application write it and its folder"

@@ -53,7 +53,7 @@ def test_what_is_no_place_for_an_outbox_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_another_program_is_not_touched(path: str) -> None:
     """Neither a text nor a database, whether that names its application or not."""
     Path(path).write_bytes(b"Dear diary, " * 1000)
-    refused(path, "is not a database", "resto sync")
+    refused(path, "is not a database", "a delete that was owed must be made again")
     assert Path(path).read_bytes() == b"Dear diary, " * 1000
     os.unlink(path)
     for statement in ("CREATE TABLE recipes (x)", "PRAGMA application_id=42"):

@@ -23,10 +23,18 @@ from resto_wsgi.outbox.trouble import explain, explain_os
     [
         ("database or disk is full", "no space is left", "free some space"),
         ("attempt to write a readonly database", "cannot be written", "let the user"),
-        ("file is not a database", "is not a database, or its beginning is damaged", "resto sync"),
-        ("database disk image is malformed", "is damaged", "resto sync"),
-        ("Could not decode to UTF-8 column 'name'", "is damaged", "resto sync"),
-        ("no such table: deliveries", "something that it must hold is missing", "resto sync"),
+        (
+            "file is not a database",
+            "is not a database, or its beginning is damaged",
+            "a delete that was owed must be made again",
+        ),
+        ("database disk image is malformed", "is damaged", "a delete that was owed must be made again"),
+        ("Could not decode to UTF-8 column 'name'", "is damaged", "a delete that was owed must be made again"),
+        (
+            "no such table: deliveries",
+            "something that it must hold is missing",
+            "a delete that was owed must be made again",
+        ),
         ("locking protocol", "does not lock files", "local disk"),
         ("unable to open database file", "cannot be opened", "let the user"),
         ("disk I/O error", "does not read or write it", "look at the disk"),
@@ -102,14 +110,16 @@ def test_damage_is_found_at_the_start_or_when_it_is_met(path: str) -> None:
     with open(path, "r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * (os.path.getsize(path) - 4096))
-    with pytest.raises(OutboxError, match="is damaged; move it away, restart, and run `resto sync`") as caught:
+    with pytest.raises(
+        OutboxError, match=r"is damaged; move it away and restart: .* a delete that was owed must be made again"
+    ) as caught:
         Outbox(path).summary()
     assert caught.value.path == path
     with pytest.raises(OutboxError, match="is damaged"):
         Outbox(path).claim(HOST, names)
     with open(path, "r+b") as file:
         file.write(b"\xa5" * 100)
-    refused(path, "is not a database, or its beginning is damaged", "resto sync")
+    refused(path, "is not a database, or its beginning is damaged", "a delete that was owed must be made again")
 
 
 def test_a_missing_table_is_damage(path: str) -> None:
