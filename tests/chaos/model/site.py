@@ -31,7 +31,7 @@ READY_WITHIN = 1.0  # seconds that a step waits for a process that is busy
 QUIET_WITHIN = 5.0  # seconds that a look waits for operations under way
 END_WITHIN = 180.0  # seconds until every operation must have ended, with everything in order again
 ORDER_WITHIN = 20.0  # seconds that an operator waits for an order to be taken
-DISK = 24 * 1024  # KiB
+DISK = 96 * 1024  # KiB: three times what a history of large files was seen to store; only the filler is to fill it
 
 
 class Site:
