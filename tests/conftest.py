@@ -17,15 +17,12 @@ from typing import Any
 
 import pytest
 from over_http import TIMEOUT
-from ports import share
 from servers import KINDS, FaultyServer, Node, server_of
 
-from resto_wsgi.demo import stock
 from resto_wsgi.demo.stock import StockServer
 from resto_wsgi.transports.http import connection as http_connection
 from resto_wsgi.transports.http.transport import HttpTransport
 
-stock.PORTS = share(stock.PORTS)
 for size_of_terminal in ("COLUMNS", "LINES"):  # which readline leaves to the workers of pytest-xdist
     os.environ.pop(size_of_terminal, None)
 

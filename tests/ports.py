@@ -1,64 +1,55 @@
 """Ports of the loopback interface for the servers that tests start.
 
 They are below the ports that Linux gives to outgoing connections, so that nobody takes the port of a server while it is
-stopped. A run of the tests has a share of its own, as long as not too many run on this machine at once, and each worker
-of pytest-xdist a part of that; a port comes again only after all others. So a server that is to come back on its port
-finds it free, and nobody else answers there meanwhile.
+stopped. Each process that picks ports, of whatever run of the tests, has a part of them to itself as long as it lives,
+and a port comes again only after all others of the part. So a server that is to come back on its port finds it free,
+and nobody else answers there meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import itertools
-import os
 import random
 import socket
-import tempfile
 
-__all__ = ["LOOPBACK", "free_port", "share"]
+from resto_wsgi.demo import stock
+
+__all__ = ["LOOPBACK", "free_port"]
 
 LOOPBACK = "127.0.0.1"
-RUNS = 10  # at once
-RUN = "TESTS_RUN"  # in the environment, so that workers and the processes of a test have the share of their run
+PARTS = 80  # processes that pick ports at once
+
+_claims: list[socket.socket] = []  # open until the process ends, and with it the claim
 
 
-def _run() -> int:
-    """Return the number of this run, which no other has while the process that took it lives."""
-    if RUN not in os.environ:
-        numbers = random.sample(range(RUNS), RUNS)
-        os.environ[RUN] = str(next(filter(_is_taken_by_us, numbers), numbers[0]))
-    return int(os.environ[RUN])
+def _own_part() -> int:
+    """Return the number of a part that no living process of this network has claimed."""
+    for number in random.SystemRandom().sample(range(PARTS), PARTS):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0resto-tests-ports-{number}")  # an abstract name: the kernel drops it when the process ends
+        except OSError:
+            claim.close()
+        else:
+            _claims.append(claim)
+            return number
+    raise RuntimeError(f"over {PARTS} processes of tests pick ports at once; end some of them")
 
 
-def _is_taken_by_us(number: int) -> bool:
-    path = os.path.join(tempfile.gettempdir(), f"resto-tests-run-{number}.lock")
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # held, and so open, until the process ends
-    except OSError:  # another user's
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        return False
-    return True
-
-
-def share(ports: range) -> range:
-    """Return the part of ``ports`` that is this worker's."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    return ports[_run() :: RUNS][worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
-
-
-PORTS = share(range(10000, 20000))
-_turn = itertools.count(random.SystemRandom().randrange(len(PORTS)))  # the processes of a test begin elsewhere
+_part = _own_part()
+PORTS = range(10000, 20000)[_part::PARTS]
+_turn = itertools.cycle(PORTS)
+stock.PORTS = stock.PORTS[_part::PARTS]  # the stock servers pick for themselves
 
 
 def free_port() -> int:
     """Return a port that nobody listens on, and that a server finds free whenever it is started again."""
-    while True:
-        port = PORTS[next(_turn) % len(PORTS)]
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
+    for port in _turn:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: not held up by TIME_WAIT
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
             return port
+    raise AssertionError("a cycle does not end")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import os
 import pwd
 import secrets
@@ -29,6 +30,7 @@ __all__ = ["SERVERS", "StockServer", "missing", "package_of"]
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(20000, 32000)  # below what Linux gives to outgoing connections, so that none takes a stopped one's port
+_turn = itertools.count(secrets.randbelow(len(PORTS)))  # and no server of this process either, until all had their turn
 START_WITHIN = 10.0  # seconds; a start takes 0.1 s
 STOP_WITHIN = 5.0  # seconds from SIGTERM to SIGKILL
 LOOKS_EVERY = 0.01  # seconds
@@ -380,7 +382,7 @@ def _program(server: _Kind) -> str | None:
 
 def _free_port() -> int:
     while True:
-        port = PORTS[secrets.randbelow(len(PORTS))]
+        port = PORTS[next(_turn) % len(PORTS)]
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOOPBACK, port))
