@@ -245,7 +245,7 @@ class Outbox:
 
     def generation(self) -> int:
         """Return the latest generation: what is recorded from now on has a higher one."""
-        return int(self._database.read(sql.GENERATION, ())[0][0])
+        return int(self._database.read(sql.META, ("generation",))[0][0])
 
     def owed(self, hosts: Sequence[Host], *, parked: bool = True, until: int | None = None) -> int:
         """Return how many deliveries these hosts are owed; if ``parked`` is False, without those that are parked.

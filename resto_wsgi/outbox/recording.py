@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from ..hosts import Host
 from . import tables as sql
 from .connection import Connection
-from .rows import Delivery, delivery_of, key_of
+from .rows import Delivery, HostState, delivery_of, key_of
 
 __all__ = ["LATE", "cancel", "claim", "entomb", "expel_others", "owe", "record", "release"]
 
@@ -28,9 +28,8 @@ def record(
 ) -> dict[Host, Delivery]:
     """Owe ``name`` to ``hosts`` under a new generation, and return the deliveries by host; see ``Outbox.record``."""
     old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
-    tombstone = connection.execute(sql.GONE, (name,)).fetchone()
-    entombed = tombstone is not None and tombstone[0] is not None
-    generation = _next_generation(connection)
+    states = {row[0]: row[1:] for row in connection.execute(sql.HOSTS)}
+    generation, entombed = _next_generation(connection, name)
     recorded: dict[Host, Delivery] = {}
     rows: list[tuple[object, ...]] = []
     for host in hosts:
@@ -40,7 +39,8 @@ def record(
             begun = generation
         row = (name, generation, since, due, 0, False, unsure_until, None, "")
         rows.append((host.url, *row, begun, way))
-        recorded[host] = Delivery(host, *row, fresh=host.url not in old, entombed=entombed)
+        state = HostState(host, *states[host.url]) if host.url in states else None
+        recorded[host] = Delivery(host, *row, fresh=host.url not in old, entombed=entombed, state=state)
     connection.executemany(sql.PUT, rows)
     return recorded
 
@@ -60,7 +60,7 @@ def entomb(connection: Connection, name: str, now: float) -> None:
 
 def owe(connection: Connection, host: Host, names: Sequence[str], now: float) -> None:
     """Owe all these names to a host, due now. This does not mark them as begun."""
-    generation = _next_generation(connection)
+    generation, _ = _next_generation(connection)
     connection.executemany(sql.OWE, [(host.url, name, generation, now, now) for name in names])
 
 
@@ -91,6 +91,8 @@ def cancel(connection: Connection, deliveries: Sequence[Delivery], now: float) -
     release(connection, deliveries, now)
 
 
-def _next_generation(connection: Connection) -> int:
-    connection.execute(sql.NEXT_GENERATION)
-    return int(connection.execute(sql.GENERATION).fetchone()[0])
+def _next_generation(connection: Connection, name: str = "") -> tuple[int, bool]:
+    """Return a generation that no delivery has had, and if ``name`` has a tombstone: one look for both."""
+    last, gone = connection.execute(sql.GENERATION, (name,)).fetchone()
+    connection.execute(sql.SET_GENERATION, (last + 1,))
+    return last + 1, gone is not None

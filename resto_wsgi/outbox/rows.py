@@ -18,8 +18,8 @@ class Delivery(NamedTuple):
 
     ``since`` is when it was first owed. The worker does not try it before ``due``. ``attempts`` counts the failed ones
     since it was recorded last. ``unsure_until`` is 0.0 if nothing that was sent earlier can still be carried out.
-    record() sets ``fresh`` if nothing was owed before it, and says in ``entombed`` whether the name has a tombstone; of
-    others that is not known (None).
+    record() tells what it found: ``fresh`` if nothing was owed before, ``entombed`` if the name has a tombstone, and in
+    ``state`` what was known of the host. Of others it is not told (None).
     """
 
     host: Host
@@ -34,6 +34,7 @@ class Delivery(NamedTuple):
     reason: str
     fresh: bool = False
     entombed: bool | None = None
+    state: HostState | None = None
 
 
 def delivery_of(row: tuple[Any, ...]) -> Delivery:

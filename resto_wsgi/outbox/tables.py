@@ -89,8 +89,8 @@ NOTE_HOST = (
 ASK = "UPDATE hosts SET retry_at = 0 WHERE host = ?"
 HOSTS = "SELECT host, state, since, failures, retry_at, reason, latest FROM hosts"
 
-NEXT_GENERATION = "UPDATE meta SET value = value + 1 WHERE key = 'generation'"
-GENERATION = "SELECT value FROM meta WHERE key = 'generation'"
+GENERATION = "SELECT value, (SELECT gone FROM names WHERE name = ?) FROM meta WHERE key = 'generation'"
+SET_GENERATION = "UPDATE meta SET value = ? WHERE key = 'generation'"
 ADOPT = "UPDATE meta SET value = ? WHERE key = ? AND value = ''"
 META = "SELECT value FROM meta WHERE key = ?"
 MEMBERS = "SELECT host, joining FROM members"

@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from ..errors import MediaRootError, OutboxError, RestoError
-from ..hosts import Host
 from ..master.media_root import MediaRoot
 from ..master.publication import Publication
 from ..master.staged import Staged
-from ..outbox.outbox import Delivery, HostState, Outbox
+from ..outbox.outbox import Delivery, Outbox
 from . import breaker
 from .batch import Outcome, Owed
 from .modes import Mode
@@ -74,14 +73,13 @@ class Publisher:
                 raise FileExistsError(errno.EEXIST, "taken", name)
             owed = sending.record(name, gone=self._mode.marks_saves)
             publication = self._give_name(staged, name, overwrite, owed)
-            states = sending.states()
-            outcome = self._replicate(publication, owed, states)
+            outcome = self._replicate(publication, owed)
             failures = failures_of(outcome)
             if (done := len(outcome) - len(failures)) < self._needed:
                 self._take_back(publication, owed, outcome)
                 raise too_few("save", name, failures, done=done, required=self._needed)
             self._mode.stands(name, entombed=_is_entombed(owed))
-            sending.settle(outcome, states)
+            sending.settle(outcome)
             sending.report(outcome, "save")
         sending.end()
         return outcome, publication
@@ -109,10 +107,9 @@ class Publisher:
             self._mode.check_no_folder(name)
             owed = sending.record(name, gone=True)
             self._remove(name, owed)
-            states = sending.states()
             needed = sending.needed(len(owed))
-            outcome = sending.send(owed, needed, states)
-            sending.settle(outcome, states)
+            outcome = sending.send(owed, needed)
+            sending.settle(outcome)
         sending.end()
         failures = failures_of(outcome)
         if (done := len(outcome) - len(failures)) < needed:
@@ -134,9 +131,8 @@ class Publisher:
             self._mode.stands(name)
             raise
         self._mode.stands(name)
-        states = sending.states()
-        outcome = sending.send(owed, 0, states, along)
-        sending.settle(outcome, states)
+        outcome = sending.send(owed, 0, along)
+        sending.settle(outcome)
         sending.report(outcome, "delete" if gone else "save")
         return outcome
 
@@ -156,7 +152,7 @@ class Publisher:
             self._mode.stands(name)
             raise
 
-    def _replicate(self, publication: Publication, owed: Owed, states: Mapping[Host, HostState]) -> Outcome:
+    def _replicate(self, publication: Publication, owed: Owed) -> Outcome:
         """Make a new name durable, send it to the hosts, and return the outcome.
 
         If this is interrupted, the hosts are told of the withdrawal, but the deliveries stay begun. Nobody knows any
@@ -169,10 +165,10 @@ class Publisher:
                 self._cancel(owed.values())
             raise
         try:
-            return self._sending.send(owed, self._needed, states)
+            return self._sending.send(owed, self._needed)
         except BaseException:
             self._undo(publication)
-            self._sending.send(owed, 0, states)
+            self._sending.send(owed, 0)
             raise
 
     def _take_back(self, publication: Publication, owed: Owed, outcome: Outcome) -> None:
@@ -189,10 +185,9 @@ class Publisher:
             untouched = {}
         self._cancel(owed[host] for host in untouched)
         heard = {host: delivery for host, delivery in owed.items() if host not in untouched and host not in late}
-        states = self._sending.states()
-        again = {**late, **self._sending.send(heard, 0, states)}
+        again = {**late, **self._sending.send(heard, 0)}
         failed = {host: attempt._replace(delivery=None) for host, attempt in untouched.items()}
-        self._sending.settle({**failed, **again}, states)
+        self._sending.settle({**failed, **again})
         self._mode.drop(publication.name)
         self._sending.report(again, "withdraw")
 

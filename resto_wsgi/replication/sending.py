@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ..config import Settings
-from ..errors import DeliveryError, OutboxError, RestoError
-from ..hosts import Host
-from ..outbox.outbox import Delivery, HostState, Outbox
+from ..errors import DeliveryError, RestoError
+from ..outbox.outbox import Delivery, Outbox
 from . import breaker
 from .batch import Attempt, Batch, Outcome, Owed
 from .convergence import Convergence
@@ -66,19 +65,15 @@ class Sending(ABC):
         """
 
     @abstractmethod
-    def states(self) -> Mapping[Host, HostState]:
-        """Return what is known of the hosts, as far as ``send`` and ``settle`` need it."""
-
-    @abstractmethod
-    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState], along: object = None) -> Outcome:
+    def send(self, owed: Owed, needed: int, along: object = None) -> Outcome:
         """Make the hosts match that are owed a name, and return the outcome at each.
 
         ``needed`` of them are to succeed if that is possible at all. ``along`` is for the transport, see there.
         """
 
     @abstractmethod
-    def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
-        """Note the outcome; ``states`` is what was known before. Raises nothing: what is not settled stays owed."""
+    def settle(self, outcome: Outcome) -> None:
+        """Note the outcome. Raises nothing: what is not settled stays owed."""
 
     @abstractmethod
     def report(self, outcome: Outcome, action: str) -> None:
@@ -102,40 +97,31 @@ class AtOnce(Sending):
     def record(self, name: str, *, gone: bool = False, way: str = "") -> Owed:
         return self._record(name, begin=True, due=self._clock() + GRACE, gone=gone, way=way)
 
-    def states(self) -> Mapping[Host, HostState]:
-        """Return what is known of the hosts; nothing if that cannot be read, which costs a timeout at most."""
-        if not self._hosts:
-            return {}
-        try:
-            return self._outbox.host_states()
-        except OutboxError as error:
-            log.warning("what is known of the media servers cannot be read: %s", error)
-            return {}
-
-    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState], along: object = None) -> Outcome:
-        """Send now; a host that is known to be away is asked only if fewer than ``needed`` would be left without it.
+    def send(self, owed: Owed, needed: int, along: object = None) -> Outcome:
+        """Send now; a host that was away at the recording is asked only if fewer than ``needed`` are left without it.
 
         The worker comes to it for what it is owed, and probes it; uploads need not pay for that.
         """
         if not owed:
             return {}
         now = self._clock()
-        away = {host for host, state in states.items() if host in owed and breaker.is_away(state, now)}
+        away = {host: each.state for host, each in owed.items() if each.state and breaker.is_away(each.state, now)}
         if len(owed) - len(away) < needed:
-            away = set()
+            away = {}
         asked = [delivery for host, delivery in owed.items() if host not in away] if away else owed.values()
         outcome = {attempt.host: attempt for attempt in self._convergence.converge(Batch.of_name(asked, along))}
-        for delivery in (owed[host] for host in away):
-            outcome[delivery.host] = _not_sent(delivery, f"{AWAY}: {states[delivery.host].reason}")
+        for host, state in away.items():
+            outcome[host] = _not_sent(owed[host], f"{AWAY}: {state.reason}")
         return outcome
 
-    def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
+    def settle(self, outcome: Outcome) -> None:
         """Note the outcome; if one of the hosts was or is in trouble, read first what is known of them now."""
         if not outcome:
             return
+        known = [attempt.delivery.state for attempt in outcome.values() if attempt.delivery and attempt.delivery.state]
         try:
-            calm = not failures_of(outcome) and breaker.are_calm(states.values())
-            self._convergence.settle(outcome.values(), states if calm else self.states())
+            calm = not failures_of(outcome) and breaker.are_calm(known)
+            self._convergence.settle(outcome.values(), {} if calm else self._outbox.host_states())
         except RestoError as error:
             log.error("not settled, and delivered once more: %s", error)  # noqa: TRY400 - it says all that there is
 
@@ -157,13 +143,10 @@ class InBackground(Sending):
     def record(self, name: str, *, gone: bool = False, way: str = "") -> Owed:
         return self._record(name, begin=False, due=self._clock(), gone=gone, way=way)
 
-    def states(self) -> Mapping[Host, HostState]:
-        return {}
-
-    def send(self, owed: Owed, needed: int, states: Mapping[Host, HostState], along: object = None) -> Outcome:
+    def send(self, owed: Owed, needed: int, along: object = None) -> Outcome:
         return {host: _not_sent(delivery, LATER) for host, delivery in owed.items()}
 
-    def settle(self, outcome: Outcome, states: Mapping[Host, HostState]) -> None:
+    def settle(self, outcome: Outcome) -> None:
         """Do nothing: it stays owed."""
 
     def report(self, outcome: Outcome, action: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from outboxes import HOST, NOW, OTHER, Clock, record, row
 
-from resto_wsgi.outbox.outbox import LATE, Delivery, Failure, Outbox
+from resto_wsgi.outbox.outbox import LATE, Delivery, Failure, HostState, Outbox
 
 
 def test_what_is_recorded_is_owed_by_each_host(outbox: Outbox) -> None:
@@ -24,6 +24,14 @@ def test_recording_again_supersedes_but_remembers_since_when(outbox: Outbox, clo
     second = record(outbox, begin=False, due=NOW + 11)
     assert second == Delivery(HOST, "cat", 2, NOW, NOW + 11, 0, False, NOW + 5, None, "", entombed=False)
     assert row(outbox) == second._replace(entombed=None)
+
+
+def test_a_recording_tells_what_is_known_of_each_host(outbox: Outbox) -> None:
+    """So a request need not read it again; of a host of which nothing is known it says nothing."""
+    away = HostState(HOST, "down", NOW, 1, NOW + 50, "refused")
+    outbox.note_host(away)
+    recorded = outbox.record("cat", [HOST, OTHER], begin=True, due=NOW)
+    assert (recorded[HOST].state, recorded[OTHER].state) == (away, None)
 
 
 def test_generations_never_go_back(path: str) -> None:

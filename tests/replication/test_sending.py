@@ -10,7 +10,6 @@ from party import NOW, ONE, TWO, Party
 
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import DeliveryError, OutboxError
-from resto_wsgi.hosts import Host
 from resto_wsgi.outbox.rows import HostState
 from resto_wsgi.replication.outcome import errors_of, failures_of
 from resto_wsgi.replication.sending import GRACE, LATER, AtOnce, InBackground, Sending
@@ -56,14 +55,15 @@ def test_a_host_that_is_away_is_asked_only_if_it_is_needed(make_party: MakeParty
     party = make_party([ONE, TWO])
     party.write()
     at_once, _ = sending(AtOnce, party)
+    party.outbox.note_host(AWAY)
     owed = at_once.record("cat")
-    outcome = at_once.send(owed, 1, {Host.of(TWO.url): AWAY})
+    outcome = at_once.send(owed, 1)
     assert [host for _, host, _ in party.transport.asked] == ["one"]  # type: ignore[attr-defined]
     assert {host.label for host in outcome} == {"one", "two"}
     (error,) = failures_of(outcome).values()
     assert str(error) == "two: 'cat': not asked, for it was away when it was asked last: refuses connections"
     assert (error.untouched, error.ours) == (True, True)
-    assert errors_of(at_once.send(owed, 2, {TWO: AWAY})) == {ONE: None, TWO: None}
+    assert errors_of(at_once.send(owed, 2)) == {ONE: None, TWO: None}
 
 
 @pytest.mark.parametrize("fatal", [True, False])
@@ -77,19 +77,17 @@ def test_how_many_are_needed_is_for_the_settings_to_say(make_party: MakeParty, f
 def test_an_outbox_that_fails_afterwards_fails_no_save(
     make_party: MakeParty, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is known of hosts cannot be read, what was sent not settled: both are logged, and it is made once more."""
+    """What was sent is not settled: that is logged, and it is made once more."""
     party = make_party([ONE])
     at_once, _ = sending(AtOnce, party)
-    outcome = at_once.send(at_once.record("cat"), 0, {})
+    outcome = at_once.send(at_once.record("cat"), 0)
 
     def refuse(*_: Any) -> None:
         raise OutboxError("outbox", "no space is left", "free some")
 
-    for method in ("host_states", "settle"):
-        monkeypatch.setattr(party.outbox, method, refuse)
-    assert at_once.states() == {}
-    at_once.settle(outcome, {})
-    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+    monkeypatch.setattr(party.outbox, "settle", refuse)
+    at_once.settle(outcome)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert party.owing() == {ONE}
 
 
@@ -101,7 +99,7 @@ def test_what_failed_is_logged_by_who_sent_it(make_party: MakeParty, caplog: pyt
     for kind, lines in ((AtOnce, ["save not replicated, and owed: one: 'cat': no answer"]), (InBackground, [])):
         caplog.clear()
         way, _ = sending(kind, party)
-        way.report(way.send(way.record("cat"), 0, {}), "save")
+        way.report(way.send(way.record("cat"), 0), "save")
         assert [record.getMessage() for record in caplog.records] == lines
 
 
@@ -110,8 +108,8 @@ def test_in_the_background_nobody_is_asked(make_party: MakeParty) -> None:
     party = make_party([ONE, TWO])
     in_background, worker = sending(InBackground, party)
     owed = in_background.record("cat")
-    outcome = in_background.send(owed, 0, in_background.states())
-    in_background.settle(outcome, {})
+    outcome = in_background.send(owed, 0)
+    in_background.settle(outcome)
     assert party.transport.asked == []  # type: ignore[attr-defined]
     assert {error.reason for error in failures_of(outcome).values()} == {LATER} and party.owing() == {ONE, TWO}
     assert party.outbox.due(ONE, NOW, 1) == ["cat"] and party.outbox.claim(ONE, ["cat"])[0].unsure_until == 0
