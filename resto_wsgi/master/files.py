@@ -6,6 +6,7 @@ Only what is missing may be deleted elsewhere. ``media_root`` stands on this.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -63,7 +64,7 @@ class Files:
 
     def path(self, name: str) -> str:
         """Return the absolute path of ``name``, as ``open`` takes it in this locale."""
-        return os.path.join(self.root, name if UTF8 else os.fsdecode(name.encode()))
+        return f"{self.root}/{name if UTF8 else os.fsdecode(name.encode())}"
 
     def open(self, name: str) -> Master:
         """Open the master's copy; the caller closes ``file``.
@@ -94,6 +95,14 @@ class Files:
                 return None
             raise MediaRootError("read", name, error) from error
         return State.of(status) if stat.S_ISREG(status.st_mode) else None
+
+    def is_still(self, name: str, state: State | None) -> bool:
+        """True if ``name`` still gives the ``state`` that it gave before. Raises MediaRootError."""
+        if state is not None:
+            with contextlib.suppress(OSError):
+                if State.of(os.lstat(self.path(name))) == state:  # that very file, whatever way leads to it now
+                    return True
+        return self.state(name) == state
 
     def status(self, name: str) -> os.stat_result | None:
         """Return the status of what has the name, a folder or a symbolic link too; None if nothing has it.

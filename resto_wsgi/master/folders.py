@@ -109,6 +109,7 @@ class Folders:
 
     def __init__(self, root: str, linked: Iterable[str] = (), *, fsync: bool, modes: Modes = READABLE) -> None:
         self.root = root
+        self._top = os.fsencode(root) + b"/"
         self._linked = frozenset(each.encode() for each in linked)
         self._fsync = fsync
         self._modes = modes
@@ -116,9 +117,16 @@ class Folders:
     def place(self, name: str, *, make: bool = False) -> Place:
         """Return the open folder of a name, which is made if it is missing and ``make`` says so. Raises OSError."""
         *parts, last = name.encode().split(b"/")
+        if not self._linked:  # most names need no more than this
+            with contextlib.suppress(OSError):
+                return self._straight(parts, last)
         place = Place(self.root, last)
-        if parts:
-            self._enter(place, parts, make=make)
+        try:
+            for depth in range(len(parts)):
+                self._go_on(place, parts, depth, make=make)
+        except BaseException:
+            place.close()
+            raise
         return place
 
     def folder(self, name: str, *, make: bool = False) -> Place:
@@ -155,22 +163,18 @@ class Folders:
         """True for a folder that the site has declared, whether it is a link or not."""
         return bool(self._linked) and name.encode() in self._linked
 
-    def _enter(self, place: Place, parts: Sequence[bytes], *, make: bool) -> None:
-        """Go from the root through ``parts``. The place is closed if this raises."""
-        depth = 0
+    def _straight(self, parts: Sequence[bytes], last: bytes) -> Place:
+        """Go through folders that are there, in as few steps as can be. Raises OSError."""
+        if not parts:
+            return Place(self.root, last)
+        place = Place(self._top + parts[0], last, flags=FOLDER)  # O_NOFOLLOW is about the last part of a path alone
         try:
-            if not self._linked:
-                for part in parts:  # most names need no more than this
-                    place.enter(part)
-                    depth += 1
-        except OSError:
-            pass
-        try:
-            for each in range(depth, len(parts)):
-                self._go_on(place, parts, each, make=make)
+            for part in parts[1:]:
+                place.enter(part)
         except BaseException:
             place.close()
             raise
+        return place
 
     def _go_on(self, place: Place, parts: Sequence[bytes], depth: int, *, make: bool) -> None:
         """Enter the folder at that depth of ``parts``, from the one that it lies in."""

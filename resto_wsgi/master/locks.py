@@ -110,7 +110,7 @@ def _struct_flock(kind: int, place: int) -> bytes:
 def name_lock(own: str, name: str) -> FileLock:
     """Return the lock of a name, not taken; ``own`` is the ``.resto`` of what holds the name."""
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:PLACES], "big")
-    return FileLock(os.path.join(own, "names.lock"), place=place)
+    return FileLock(f"{own}/names.lock", place=place)
 
 
 class _Copies(Listener):

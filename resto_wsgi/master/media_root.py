@@ -164,10 +164,9 @@ class MediaRoot(Files):
 
     def make_durable(self, publication: Publication) -> None:
         """Return when the new name survives a power cut. If this raises, the caller takes the name back."""
-        with disk("save", publication.name):
-            if publication.folder is not None:
-                with publication.folder as folder:
-                    os.fsync(folder.fd)
+        if publication.folder is not None:
+            with disk("save", publication.name), publication.folder as folder:
+                os.fsync(folder.fd)
 
     def is_published(self, publication: Publication) -> bool:
         """True while the name still is that very file. The caller holds the lock of the name."""

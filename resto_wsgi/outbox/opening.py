@@ -45,6 +45,7 @@ class Opening:
         self.path = os.path.realpath(path)
         self._application = application
         self._steps = steps
+        self._files = (self.path, f"{self.path}-wal", f"{self.path}-shm")
         self._made: Inode | None = None  # the file that was opened first
 
     def make(self) -> Connection:
@@ -71,7 +72,7 @@ class Opening:
 
     def inodes(self) -> tuple[Inode, ...]:
         """Return the inodes that are at the paths of the file, its log and its index now."""
-        return _inode(self.path), _inode(f"{self.path}-wal"), _inode(f"{self.path}-shm")
+        return tuple(map(_inode, self._files))
 
     def gone(self) -> OutboxError:
         """Return the error to raise if one of these inodes has changed."""

@@ -146,7 +146,7 @@ class Convergence:
             name = each.delivery.name
             if name not in changed:
                 try:
-                    changed[name] = self._media_root.state(name) != work.seen[name]
+                    changed[name] = not self._media_root.is_still(name, work.seen[name])
                 except MediaRootError as error:
                     changed[name] = error
             found = changed[name]

@@ -90,6 +90,30 @@ def test_the_state_tells_one_version_from_another(media_root: MediaRoot) -> None
     assert media_root.state("cat") not in (None, seen)
 
 
+def test_a_name_is_still_what_it_was_until_it_is_changed(media_root: MediaRoot) -> None:
+    """Replaced, written in place, gone, back, a folder, another file that a link leads to: each is a change."""
+    path = Path(media_root.path("a/cat"))
+    assert media_root.is_still("a/cat", None)
+    path.parent.mkdir()
+    path.write_bytes(b"cat")
+    seen = media_root.state("a/cat")
+    assert seen is not None and media_root.is_still("a/cat", seen) and not media_root.is_still("a/cat", None)
+    path.with_name("new").write_bytes(b"cat")
+    path.with_name("new").replace(path)
+    assert not media_root.is_still("a/cat", seen)
+    seen = media_root.state("a/cat")
+    path.write_bytes(b"dogs")
+    assert not media_root.is_still("a/cat", seen)
+    seen = media_root.state("a/cat")
+    other = path.rename(path.with_name("other"))
+    assert not media_root.is_still("a/cat", seen) and media_root.is_still("a/cat", None)
+    path.symlink_to(other)
+    assert not media_root.is_still("a/cat", seen), "no link is followed"
+    path.unlink()
+    path.mkdir()
+    assert not media_root.is_still("a/cat", seen) and media_root.is_still("a/cat", None)
+
+
 def test_what_is_no_file_has_no_state(media_root: MediaRoot) -> None:
     """Whatever open does not find; what cannot be looked up is an error."""
     publish(media_root, "folder/file", b"x")

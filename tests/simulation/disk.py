@@ -166,6 +166,9 @@ class MemoryMediaRoot:
         inode = self.disk.seen.get(name)
         return None if inode is None else inode.state
 
+    def is_still(self, name: str, state: State | None) -> bool:
+        return self.state(name) == state
+
     def size(self, name: str) -> int:
         self.step(f"size {name}")
         return len(self._inode(name).content)

@@ -70,17 +70,9 @@ class SkipsTheSecondLook(Mutant):
 
     def break_parts(self, process: Any, media_root: Any, outbox: Any, transport: Any) -> tuple[Any, Any, Any]:
         class Unseeing(Wrapped):
-            seen: dict[tuple[int, str], Any] = {}  # noqa: RUF012 - of this process
-
-            def open(self, name: str) -> Master:
-                self.seen[threading.get_ident(), name] = None
-                master: Master = self.part.open(name)
-                self.seen[threading.get_ident(), name] = master.state
-                return master
-
-            def state(self, name: str) -> Any:
+            def is_still(self, name: str, state: Any) -> bool:
                 self.part.step(f"no second look at {name}")
-                return self.seen.get((threading.get_ident(), name))
+                return True
 
         return Unseeing(media_root), outbox, transport
 
@@ -124,11 +116,11 @@ class Replays(Mutant):
                     raise FileNotFoundError(name)
                 return Master(io.BytesIO(inode.content), len(inode.content), inode.mtime, inode.state)
 
-            def state(self, name: str) -> Any:
+            def is_still(self, name: str, state: Any) -> bool:
                 if not _in_a_lane() or name not in recorded:
-                    return self.part.state(name)
+                    return bool(self.part.is_still(name, state))
                 self.part.step(f"replayed {name}")
-                return None if recorded[name] is None else recorded[name].state
+                return True
 
         return Queue(media_root), outbox, transport
 
