@@ -213,6 +213,9 @@ class Publisher:
             log.error("not settled, and delivered once more: %s", error)  # noqa: TRY400 - it says all that there is
 
 
-def _is_entombed(owed: Owed) -> bool | None:
-    """Return whether the name of these deliveries had a tombstone when they were recorded; None if there are none."""
-    return any(delivery.entombed for delivery in owed.values()) if owed else None
+def _is_entombed(owed: Owed) -> bool:
+    """Return whether the name of these deliveries had a tombstone when they were recorded.
+
+    If there are no hosts, nobody has looked: an old tombstone does no harm before there is one, and the sweep voids it.
+    """
+    return any(delivery.entombed for delivery in owed.values())

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from .. import names
 from ..errors import UploadRejected
 
-__all__ = ["TOKEN", "Disposition", "read_disposition"]
+__all__ = ["TOKEN", "USUAL", "Disposition", "read_disposition"]
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2  # noqa: S105 - a grammar, no secret
 # A backslash before a quote escapes it, but not if another one stands before it: then parsers count differently.
@@ -27,7 +27,7 @@ DISPOSITION = re.compile(rf"form-data(?:{PARAMETER})*(?: *;)? *")
 EXTENDED = re.compile(r"(UTF-8|ISO-8859-1)'[0-9A-Za-z-]*'((?:%[0-9A-Fa-f]{2}|[!#$&'*+.^_`|~0-9A-Za-z-])+)", re.I)
 ENCODED = {"%22": '"', "%0D": "\r", "%0A": "\n"}  # what browsers encode (HTML, multipart form data), and nothing else
 # As browsers send it, without anything that is decoded: one look is enough.
-USUAL = re.compile(r'form-data; name="([^"\\%\s][^"\\%\s]*)"(?:; filename="((?:[\w+,()@=][\w .+,()@=-]*)?)(?<![ .])")?')
+USUAL = re.compile(r'form-data; name="([^"\\%\s\0]+)"(?:; filename="((?:[\w+,()@=][\w .+,()@=-]*)?)(?<![ .])")?')
 OURS = ("name", "filename")
 WINDOWS_PATH = re.compile(r"[A-Za-z]:\\|\\\\")
 MISREAD = "A part of the form has a Content-Disposition that parsers read differently: "

@@ -11,13 +11,13 @@ import re
 from typing import NamedTuple
 
 from ..errors import UploadRejected
-from .disposition import read_disposition
+from .disposition import USUAL, read_disposition
 
 __all__ = ["PartHead", "read_head"]
 
 NAME = re.compile(r"[0-9A-Za-z_-]+")
 KNOWN = frozenset({"content-disposition", "content-type", "content-length", "content-transfer-encoding"})
-VALUE = re.compile(r"[^\0\r\n]*")
+STRAY = re.compile(r"\0|\r(?!\n)|(?<!\r)\n")  # outside of a line end
 LENGTH = re.compile(r"0|[1-9][0-9]{0,17}")
 ENCODING = re.compile(r"[0-9A-Za-z-]*")
 # Content-Transfer-Encodings that some parsers undo and others do not; all others are read as they are, which is as
@@ -28,6 +28,13 @@ NESTED = ("multipart/", "application/x-www-form-urlencoded")
 # Of a file, by whose charset WebOb decodes the filename; those in which ASCII is ASCII.
 CHARSET = re.compile(r"charset *=? *\"?([^\";]*)", re.IGNORECASE)
 ASCII_ALIKE = re.compile(r"utf-?8|us-ascii|iso-8859-[0-9]+|windows-125[0-9]", re.IGNORECASE)
+
+# A file as browsers and most other clients send it. It says the same, in one look, as the steps below would find.
+USUAL_FILE = re.compile(
+    rf"Content-Disposition: {USUAL.pattern}\r\nContent-Type: ([0-9A-Za-z][0-9A-Za-z/+.;= -]*(?<! ))"
+)
+
+MALFORMED = "A header of a part of the form is malformed: it takes a name, a colon, and one line."
 
 
 class PartHead(NamedTuple):
@@ -48,7 +55,11 @@ def read_head(head: bytes, *, max_size: int, max_count: int, ascii_only: bool) -
 
     Raises UploadRejected: 413 over a limit, else 400.
     """
-    headers = _headers(head, max_size, max_count, ascii_only)
+    text = _text(head, ascii_only)
+    usual = USUAL_FILE.fullmatch(text) if len(head) <= max_size and max_count > 1 else None
+    if usual and usual[2]:
+        return PartHead(usual[1], (usual[2],), _content_type(usual[3], True), usual[3], None)
+    headers = _headers(text, max_size, max_count)
     if "content-disposition" not in headers:
         raise UploadRejected("A part of the form has no Content-Disposition (RFC 7578, section 4.2).")
     encoding = headers.get("content-transfer-encoding", "").lower()
@@ -77,24 +88,29 @@ def _content_type(type_header: str, is_file: bool) -> str:
     return content_type or "application/octet-stream"
 
 
-def _headers(head: bytes, max_size: int, max_count: int, ascii_only: bool) -> dict[str, str]:
-    """Return the headers, their names in lower case."""
+def _text(head: bytes, ascii_only: bool) -> str:
     try:
-        text = head.decode("ascii" if ascii_only else "utf-8")
+        return head.decode("ascii" if ascii_only else "utf-8")
     except UnicodeDecodeError:
         charset = "ASCII, as the charset of the request demands" if ascii_only else "UTF-8"
         raise UploadRejected(f"The headers of a part of the form are not {charset}.") from None
+
+
+def _headers(text: str, max_size: int, max_count: int) -> dict[str, str]:
+    """Return the headers, their names in lower case."""
     lines = text.split("\r\n", max_count)
     if len(lines) > max_count:
         raise UploadRejected(f"A part of the form has more than {max_count} headers.", 413)
-    if len(head) > max_size and max(len(line.encode()) for line in lines) > max_size:
+    if max(len(line.encode()) for line in lines) > max_size:
         raise UploadRejected(f"A header of a part of the form is over {max_size} bytes.", 413)
+    if STRAY.search(text):
+        raise UploadRejected(MALFORMED)
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
         key = name.lower()
-        if not colon or (key not in KNOWN and not NAME.fullmatch(name)) or not VALUE.fullmatch(value):
-            raise UploadRejected("A header of a part of the form is malformed: it takes a name, a colon, and one line.")
+        if not colon or (key not in KNOWN and not NAME.fullmatch(name)):
+            raise UploadRejected(MALFORMED)
         if key in headers:
             raise UploadRejected("A part of the form has a header twice; parsers differ over which one counts.")
         headers[key] = value.strip(" ")

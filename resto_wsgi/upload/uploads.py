@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, overload
 
 from ..errors import RestoError
@@ -181,6 +181,9 @@ class Uploads(Sequence[Upload]):
             if upload.name == index:
                 return upload
         raise KeyError(index)
+
+    def __iter__(self) -> Iterator[Upload]:
+        return iter(self._uploads)  # Sequence's own asks for each index, which a form of many small files would feel
 
     def __len__(self) -> int:
         return len(self._uploads)

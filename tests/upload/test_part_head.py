@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from resto_wsgi.errors import UploadRejected
+from resto_wsgi.upload import part_head
 from resto_wsgi.upload.part_head import read_head
 
 TEXT = b"Content-Disposition: form-data; name=f"
@@ -22,6 +27,55 @@ def status(head: bytes, **limits: Any) -> int:
         read(head, **limits)
     assert str(caught.value).isprintable()
     return caught.value.http_status
+
+
+PIECES = st.sampled_from(
+    [
+        '"',
+        "a",
+        "b.txt",
+        " ",
+        "; ",
+        "=",
+        "\0",
+        "\r",
+        "\n",
+        "\t",
+        "\x7f",
+        "%22",
+        "\\",
+        "ä",
+        "\udcff",
+        ".",
+        "text/plain",
+        "/",
+    ]
+)
+VALUES = st.lists(PIECES, max_size=4).map("".join)
+USUAL = 'Content-Disposition: form-data; name="{}"; filename="{}"\r\nContent-Type: {}'
+
+
+@given(st.builds(USUAL.format, VALUES, VALUES, VALUES), st.integers(1, 3), st.integers(40, 200), st.booleans())
+@example(USUAL.format("a\0", "b", "text/plain"), 8, 4096, False)
+@example(USUAL.format("a", "b", "text/plain; charset=utf-7"), 8, 4096, False)
+@example(USUAL.format("a", "b", "multipart/mixed; boundary=b"), 8, 4096, False)
+@example(USUAL.format("a", "ä", "text/plain"), 8, 4096, True)
+@example(USUAL.format("a", "", "text/plain"), 8, 4096, False)
+@example(USUAL.format("a", "b", "text/plain"), 1, 4096, False)
+def test_what_is_usual_at_a_glance_is_read_as_all_else(head: str, count: int, size: int, ascii_only: bool) -> None:
+    """The quick look at a file as browsers send it changes no answer."""
+
+    def answer() -> object:
+        try:
+            return read_head(
+                head.encode("utf-8", "surrogateescape"), max_size=size, max_count=count, ascii_only=ascii_only
+            )
+        except UploadRejected as error:
+            return str(error)
+
+    quick = answer()
+    with mock.patch.object(part_head, "USUAL_FILE", re.compile("(?!)")):
+        assert answer() == quick
 
 
 def test_what_the_headers_say() -> None:
