@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, BinaryIO, overload
 
@@ -25,7 +25,8 @@ from .master.modes import Modes
 from .master.publication import Publication
 from .master.staged import Staged
 from .outbox.outbox import Outbox
-from .outbox.status import NameStatus, Status, status_of, status_of_name
+from .outbox.status import NameStatus, Status, status_of, status_of_name, with_answers
+from .replication.asking import ask_for, ask_whether_up
 from .replication.batch import Outcome
 from .replication.convergence import Convergence
 from .replication.distributed import Distributed
@@ -258,19 +259,26 @@ class Replicator:
         return count
 
     @overload
-    def status(self) -> Status: ...
+    def status(self, *, ask: bool = False) -> Status: ...
     @overload
-    def status(self, name: str) -> NameStatus: ...
-    def status(self, name: str | None = None) -> Status | NameStatus:
+    def status(self, name: str, *, ask: bool = False) -> NameStatus: ...
+    def status(self, name: str | None = None, *, ask: bool = False) -> Status | NameStatus:
         """Return what is known of each host and owed to it.
 
-        With ``name``, return which hosts hold that name, which do not match yet, and why. No host is asked. Raises
-        OutboxError.
+        With ``name``, return which hosts hold that name, which do not match yet, and why. With ``ask``, each host is
+        asked, too, all at once and within the timeout: it says whether it answers, or what it holds. Raises
+        NameRejected, OutboxError.
         """
         if name is None:
-            return status_of(self._outbox, self._hosts)
+            status = status_of(self._outbox, self._hosts)
+            return with_answers(status, ask_whether_up(self._transport, self._hosts)) if ask else status
         name = names.check(name)
-        return status_of_name(self._outbox, self._hosts, name, self._mode.is_present(name))
+        master = self._media_root.state(name)
+        present, size = self._mode.is_present(name), master and master.size
+        found = status_of_name(self._outbox, self._hosts, name, present, size)
+        if not ask:
+            return found
+        return replace(found, asked=by_label(ask_for(self._transport, self._hosts, name)))
 
     def sweep(self) -> None:
         """Remove what dead processes left, and tombstones that are old enough. The worker does this now and then."""

@@ -1,12 +1,14 @@
 """The `resto` command: the way in, nothing else.
 
 click and rich come with the `[cli]` extra, so they are imported when the command runs and not before:
-whoever installed the package without the extra is told so in one line. The commands live in `commands.py`.
+whoever installed the package without the extra is told so in one line. Status 1 is what a command has found out, so a
+defect, which Python itself would end with 1, is 2. The commands live in `commands.py`.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 
 __all__ = ["main"]
 
@@ -20,7 +22,11 @@ def main() -> None:
 
         resto()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        print("resto needs pip install 'resto_wsgi[cli]'", file=sys.stderr)
-        sys.exit(1)
+        if (error.name or "").partition(".")[0] in _EXTRA:
+            print("resto needs pip install 'resto_wsgi[cli]'", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -19,9 +20,10 @@ COLUMNS = (TextColumn("catching up"), BarColumn(), MofNCompleteColumn(), Downloa
 
 
 def catch_up(application: MediaServer, url: str, rate: float | None, credentials: Mapping[str, str]) -> None:
-    """Bring the root up to date before it is served. Raises ConfigError if that cannot be, or not wholly.
+    """Bring the root up to date before it is served. Raises ConfigError if that cannot be.
 
-    A file that could not be had is named; the server does not start without it, for it would be served as missing.
+    A file that could not be had is named, and the process ends with status 1: the server does not start without it, for
+    it would be served as missing.
     """
     console = Console(stderr=True)
     application.start()
@@ -53,7 +55,8 @@ def catch_up(application: MediaServer, url: str, rate: float | None, credentials
         f"{text}, {done.deleted} deleted, {done.newer} newer here", markup=False, highlight=False, soft_wrap=True
     )
     if done.failed:
-        raise ConfigError("catch-up-from", f"{done.failed} names could not be had; run it again")
+        warn(f"resto: catch-up-from: {done.failed} names could not be had; run it again")
+        sys.exit(1)
 
 
 def parse_rate(text: str) -> float:

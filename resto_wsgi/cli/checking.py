@@ -1,7 +1,7 @@
 """`resto check`: what the probes found, as tables for people and as JSON for scripts.
 
 Reads the settings for the hosts, MEDIA_URL and the timeout; no media root is touched. Exit status 0 means that
-replication would be safe, 1 that it would not, 130 that the check was interrupted.
+replication would be safe, 1 that it would not, 2 that it could not be found out, 130 that the check was interrupted.
 """
 
 from __future__ import annotations

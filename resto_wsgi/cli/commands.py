@@ -1,8 +1,9 @@
 """The commands of `resto`: options in, exit status out.
 
-A command reads its options, calls the module that does the work and gives back its exit status. A `RestoError`
-becomes one line on stderr and exit status 1 for every command, in one place; any other exception is a defect
-and keeps its traceback. Those of `resto config` are in ``config_commands``.
+A command reads its options, calls the module that does the work and gives back its exit status: 0 as wanted, 1
+something is owed, differs, is down or is unsafe, 2 it could not be found out. A `RestoError` becomes one line on stderr
+and exit status 2 for every command, in one place; any other exception is a defect and keeps its traceback. Those of
+`resto config` are in ``config_commands``.
 """
 
 from __future__ import annotations
@@ -20,15 +21,21 @@ from .listen import parse_listen
 __all__ = ["resto"]
 
 
+UNKNOWN = 2  # as click reports wrong use
+INTERRUPTED = 130  # as a shell reports SIGINT
+
+
 class _PlainErrors(click.Group):
-    """A group whose commands report a `RestoError` in one line."""
+    """A group whose commands report a `RestoError` in one line, and leave status 1 to what a command has found out."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except RestoError as error:
             click.echo(f"resto: {error}", err=True)
-            sys.exit(1)
+            sys.exit(UNKNOWN)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 @click.group(cls=_PlainErrors)
@@ -63,14 +70,16 @@ def demo(once: bool, servers: str, port: int) -> None:
 @resto.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, times in seconds since 1970.")
-def status(name: str | None, as_json: bool) -> None:
-    """Show what is owed to each media server; with NAME, which of them hold that file.
+@click.option("--offline", is_flag=True, help="Ask no media server: show what is remembered.")
+def status(name: str | None, as_json: bool, offline: bool) -> None:
+    """Ask each media server, and show what it is owed; with NAME, which of them hold that file.
 
-    MEDIA_ROOT and RESTO_... in the environment say which. Exits 1 if anything is owed.
+    MEDIA_ROOT and RESTO_... in the environment say which. Exits 0 if all is well, 1 if anything is owed, differs or is
+    down, 2 if it cannot be found out.
     """
     from .owed import show_status
 
-    sys.exit(show_status(name, as_json=as_json))
+    sys.exit(show_status(name, as_json=as_json, ask=not offline))
 
 
 @resto.command()

@@ -1,7 +1,8 @@
 """`resto status`, `drain`, `sync` and `forget`: what is owed, shown and delivered, for people, cron and scripts.
 
 Each opens the replicator that the environment describes, without a background thread of its own, and closes it. Exit
-status 0 means that nothing is owed, 1 that something is.
+status 0 means that all is well, 1 that something is owed, differs or is down. What cannot be found out is raised, and
+the group of the commands makes 2 of it. What is asked now and what is remembered are shown apart.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from ..config import Settings
 from ..errors import ConfigError, shown
-from ..outbox.status import NameStatus, Status
+from ..outbox.status import Answer, HostStatus, NameStatus, Status
 from ..replicator import Replicator
 from .terminal import plain
 
@@ -29,16 +32,16 @@ __all__ = ["drain", "forget", "show_status", "sync"]
 WIDE = 250  # columns without a terminal: a line for each host, for grep and for mails of cron
 
 
-def show_status(name: str | None, *, as_json: bool) -> int:
-    """Print the status of all hosts, or of one name; return the exit status."""
+def show_status(name: str | None, *, as_json: bool, ask: bool) -> int:
+    """Print the status of all hosts, or of one name; return the exit status. With ``ask``, the hosts are asked."""
     with _replicator() as replicator:
         if name is not None:
-            status = replicator.status(name)
+            status = replicator.status(name, ask=ask)
             print(json.dumps(_name_facts(status), indent=2)) if as_json else _print_name(status)
-            return 1 if status.owing else 0
-        whole = replicator.status()
+            return 0 if status.well else 1
+        whole = replicator.status(ask=ask)
     print(json.dumps(_facts(whole), indent=2)) if as_json else _print(whole)
-    return 1 if whole.owed else 0
+    return 0 if whole.well else 1
 
 
 def drain(host: str | None, *, parked: bool, timeout: float) -> int:
@@ -76,16 +79,18 @@ def sync(host: str) -> int:
 
 def forget(host: str) -> int:
     """Forget a host that is not configured any more, and what it is owed; return the exit status."""
-    with _replicator() as replicator:
+    with _replicator(hostless=True) as replicator:
         count = replicator.dismiss(host)
     print(f"{count} names are not owed to {host} any more")
     return 0
 
 
 @contextmanager
-def _replicator() -> Iterator[Replicator]:
+def _replicator(*, hostless: bool = False) -> Iterator[Replicator]:
     settings = dataclasses.replace(Settings.from_environ(os.environ), background=False)
     _check_media_root(settings.media_root)
+    if not (settings.hosts or hostless):
+        raise ConfigError("RESTO_MEDIA_HOSTS", "names no media server; set it as it is for the application")
     with Replicator(settings) as replicator:
         yield replicator
 
@@ -93,38 +98,83 @@ def _replicator() -> Iterator[Replicator]:
 def _check_media_root(path: str) -> None:
     """Raise ConfigError if no application has been at work, or another user's, whom we would lock out."""
     try:
+        if not stat.S_ISDIR(os.stat(path).st_mode):
+            raise ConfigError("MEDIA_ROOT", f"{path} is no folder")
+    except FileNotFoundError:
+        raise ConfigError("MEDIA_ROOT", f"there is no folder {path}; see that its disk is mounted") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
         owner = os.stat(os.path.join(path, ".resto")).st_uid
-    except OSError:
+    except FileNotFoundError:
         raise ConfigError("MEDIA_ROOT", f"no application has saved anything in {path} yet") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if owner != os.geteuid():
         raise ConfigError("MEDIA_ROOT", f"is not yours; run this as its owner: sudo -u '#{owner}' resto ...")
 
 
+def _unreadable(path: str, error: OSError) -> ConfigError:
+    return ConfigError("MEDIA_ROOT", f"{path} cannot be looked into: {error.strerror}; run this as its owner")
+
+
 def _print(status: Status) -> None:
+    """Print a line for each host; the column of what hosts say now is there if they were asked."""
+    asked = any(host.asked for host in status.hosts)
+    now = ["asked now"] if asked else []
     table = Table(box=None, pad_edge=False)
-    for column in ("host", "state", "since", "owed", "parked", "oldest", "last error"):
+    for column in ("host", *now, "remembered", "since", "owed", "parked", "oldest", "last error"):
         right = column in ("owed", "parked")
         table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column == "host")
     for host in status.hosts:
-        counts = (str(host.owed), str(host.parked))
-        table.add_row(plain(host.host), host.state, _when(host.since), *counts, _when(host.oldest), plain(host.error))
+        said = [plain(_said(host.asked))] if asked else []
+        owed = "all" if host.everything else str(host.owed)
+        cells = (host.state, _when(host.since), owed, str(host.parked), _when(host.oldest), plain(host.error))
+        table.add_row(plain(host.host), *said, *cells)
     _output().print(table)
+
+
+def _said(answer: Answer | None) -> str:
+    return "" if answer is None else answer.error or "answers"
 
 
 def _print_name(status: NameStatus) -> None:
+    """Print what should be, and a line for each host: what it holds now, if it was asked, and what is remembered."""
+    now = ["asked now"] if status.asked else []
     table = Table(box=None, pad_edge=False)
-    for column in ("host", "holds it", "owed since", "why"):
+    for column in ("host", *now, "remembered", "owed since", "why"):
         table.add_column(column, overflow="fold", no_wrap=column == "host")
-    for host in status.hosts:
-        delivery = status.owing.get(host)
-        if delivery is None:
-            table.add_row(plain(host), "yes" if status.present else "no", "", "")
-        else:
-            why = delivery.reason or "not tried yet"
-            why = f"parked: {why}" if delivery.parked else why
-            table.add_row(plain(host), "unknown", _when(delivery.since), plain(why))
-    print(f"{shown(status.name, 300)} is {'present' if status.present else 'absent'}")
+    for host in (*status.hosts, *status.new):
+        said = [plain(_held(status, status.asked[host]))] if status.asked else []
+        table.add_row(plain(host), *said, *_remembered(status, host))
+    print(f"{shown(status.name, 300)} is {_kind_of(status)}")
     _output().print(table)
+
+
+def _kind_of(status: NameStatus) -> str:
+    if status.present:
+        return "present"
+    return "absent" if status.known else "unknown: there is no such file, and nothing says that there was one"
+
+
+def _held(status: NameStatus, answer: Answer) -> str:
+    if answer.error:
+        return answer.error
+    if answer.size is None:
+        return "does not hold it"
+    if status.present and not status.agrees(answer):
+        return f"holds {answer.size:,} bytes, not {status.expected:,}"
+    return f"holds it, {answer.size:,} bytes"
+
+
+def _remembered(status: NameStatus, host: str) -> Iterable[Text | str]:
+    delivery = status.owing.get(host)
+    if delivery is not None:
+        why = plain(delivery.reason or "not tried yet")
+        return "parked" if delivery.parked else "owed", _when(delivery.since), why
+    if host in status.new:
+        return "new", "", "what it holds is not known yet; it is to get all that there is"
+    return "holds it" if status.present else "does not hold it", "", ""
 
 
 def _output() -> Console:
@@ -137,16 +187,27 @@ def _when(seconds: float | None) -> str:
 
 def _facts(status: Status) -> dict[str, object]:
     return {
+        "well": status.well,
         "owed": status.owed,
         "parked": status.parked,
-        "hosts": [dataclasses.asdict(host) for host in status.hosts],
+        "hosts": [_host_facts(host) for host in status.hosts],
     }
+
+
+def _host_facts(host: HostStatus) -> dict[str, object]:
+    asked = None if host.asked is None else {"answers": not host.asked.error, "error": host.asked.error}
+    return dataclasses.asdict(host) | {"asked": asked}
 
 
 def _name_facts(status: NameStatus) -> dict[str, object]:
     return {
         "name": status.name,
+        "well": status.well,
+        "known": status.known,
         "present": status.present,
+        "size": status.size,
+        "new": list(status.new),
+        "asked": {label: dataclasses.asdict(answer) for label, answer in status.asked.items()},
         "holding": list(status.holding),
         "owing": {label: delivery._asdict() | {"host": delivery.host.url} for label, delivery in status.owing.items()},
     }

@@ -44,15 +44,15 @@ def test_the_version_is_that_of_the_package() -> None:
     assert version("resto_wsgi") in run("--version").stdout
 
 
-def test_an_error_of_ours_is_one_line_and_exit_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For every command, in one place."""
+def test_an_error_of_ours_is_one_line_and_exit_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every command, in one place: it could not be found out whether something is owed."""
 
     def fail(*_: Any, **__: Any) -> int:
         raise ConfigError("RESTO_MODE", "takes hybrid, async or distributed, not 'x'")
 
     monkeypatch.setattr("resto_wsgi.cli.owed.show_status", fail)
     result = run("status")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "resto: RESTO_MODE: takes hybrid, async or distributed, not 'x'\n"
 
 
@@ -64,6 +64,16 @@ def test_any_other_exception_is_a_defect_and_stays_one(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("resto_wsgi.cli.owed.show_status", fail)
     assert isinstance(run("status").exception, ZeroDivisionError)
+
+
+def test_an_interruption_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends with 130, as a shell reports it, and not with what means that something is owed."""
+
+    def wait(*_: Any, **__: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resto_wsgi.cli.owed.show_status", wait)
+    assert run("status").exit_code == 130
 
 
 @pytest.mark.parametrize(

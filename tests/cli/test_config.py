@@ -33,7 +33,7 @@ ROOT = {"MEDIA_ROOT": "/srv/media"}
 def test_what_is_wrong_is_told_in_one_line(arguments: list[str], problem: str) -> None:
     """On stderr, with exit status 1 and nothing on standard output."""
     done = resto("config", *arguments, RESTO_MEDIA_HOSTS="a:80 b:80 https://s", **ROOT)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith(f"resto: {problem}")
 
 

@@ -9,10 +9,10 @@ import pytest
 
 
 def test_a_missing_extra_is_one_line() -> None:
-    """Without click the command names what to install, and exits with 1."""
+    """Without click the command names what to install, and exits with 2: it found nothing out."""
     code = "import sys; sys.modules['click'] = None; from resto_wsgi.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "resto needs pip install 'resto_wsgi[cli]'\n"
 
 
@@ -23,6 +23,15 @@ def test_another_missing_module_is_a_defect() -> None:
     assert result.returncode == 1
     assert "urllib3" in result.stderr
     assert "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize("defect", ["1 / 0", "__import__('nothing')"])
+def test_a_defect_is_not_what_a_command_has_found_out(defect: str) -> None:
+    """Python ends with 1, which would say that something is owed: it is 2, with the traceback."""
+    code = f"from resto_wsgi.cli import commands, main; commands.resto = lambda: {defect}; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Traceback")
 
 
 @pytest.mark.parametrize("command", [["-c", "from resto_wsgi.cli import main; main()"], ["-m", "resto_wsgi"]])

@@ -51,8 +51,8 @@ def test_the_command_serves_until_it_is_told_to_end(root: Path) -> None:
 @pytest.mark.parametrize(
     ("listen", "more", "status", "line"),
     [
-        ("127.0.0.1:{taken}", [], 1, "^resto: listen: .*in use"),
-        ("127.0.0.1:0", ["--allow", "everybody"], 1, "^resto: allow: "),
+        ("127.0.0.1:{taken}", [], 2, "^resto: listen: .*in use"),
+        ("127.0.0.1:0", ["--allow", "everybody"], 2, "^resto: allow: "),
         ("8000", [], 2, "wanted HOST:PORT, found '8000'"),
         ("127.0.0.1:99999", [], 2, "wanted HOST:PORT"),
     ],
@@ -144,7 +144,7 @@ def test_the_command_takes_no_secret_that_others_may_read(root: Path, tmp_path: 
     path.chmod(0o644)
     arguments = [sys.executable, "-m", "resto_wsgi", "media-server", "--root", str(root), "--listen", "127.0.0.1:0"]
     done = subprocess.run([*arguments, *options], capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"resto: {option[2:]}: others may read or change '{path}'; chmod 600 it\n"
     path.chmod(0o640)
     with command(root, *options):
@@ -211,7 +211,7 @@ def test_the_command_says_in_a_line_what_is_wrong(
         timeout=10,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(line) and done.stderr.count("\n") == 1, done.stderr
     assert "hunter2" not in done.stderr
 

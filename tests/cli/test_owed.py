@@ -18,6 +18,7 @@ import pytest
 from belief import Replicators
 from servers import REFUSED, eventually, files
 
+from resto_wsgi import ReplicationError
 from resto_wsgi.hosts import Host
 from resto_wsgi.outbox.outbox import Failure, HostState, Outbox
 from resto_wsgi.replicator import Replicator
@@ -74,24 +75,104 @@ def rows(table: str) -> list[list[str]]:
 
 
 def test_status_shows_every_host(resto: Resto, replicators: Replicators, media_servers: Any) -> None:
-    """One line for each, with exit status 0 where nothing is owed and 1 where something is; nothing on stderr."""
+    """One line for each, with exit status 0 where all is well and 1 where something is owed; nothing on stderr.
+
+    What each says now and what is remembered of it have a column each.
+    """
     up, down = servers = media_servers("nginx", 2)
     replicator = replicators(servers)
     result = resto(servers, "status")
     assert (result.returncode, result.stderr) == (0, "")
     assert rows(result.stdout) == [
-        ["host", "state", "since", "owed", "parked", "oldest", "last error"],
-        [up.url, "up", "0", "0"],
-        [down.url, "up", "0", "0"],
+        ["host", "asked now", "remembered", "since", "owed", "parked", "oldest", "last error"],
+        [up.url, "answers", "up", "0", "0"],
+        [down.url, "answers", "up", "0", "0"],
     ]
     owing(replicator, down, "cat", "dog")
     result = resto(servers, "status")
     assert (result.returncode, result.stderr) == (1, "")
     _, first, second = rows(result.stdout)
-    assert first == [up.url, "up", "0", "0"]
-    assert second[:2] == [down.url, "down"] and second[3:5] == ["2", "0"]
-    assert re.fullmatch(TIME, second[2]) and re.fullmatch(TIME, second[5])
-    assert second[6] == REFUSED
+    assert first == [up.url, "answers", "up", "0", "0"]
+    assert second[:3] == [down.url, REFUSED, "down"] and second[4:6] == ["2", "0"]
+    assert re.fullmatch(TIME, second[3]) and re.fullmatch(TIME, second[6])
+    assert second[7] == REFUSED
+
+
+def test_a_host_that_is_dead_is_not_well_though_nothing_is_owed(
+    resto: Resto, replicators: Replicators, media_servers: Any
+) -> None:
+    """Before the first upload meets it, and after uploads were refused for it; and well again when it answers."""
+    _, down = servers = media_servers("nginx", 2)
+    replicator = replicators(servers, fatal_exceptions=True)
+    down.stop()
+    result = resto(servers, "status")
+    assert result.returncode == 1
+    assert rows(result.stdout)[2] == [down.url, REFUSED, "up", "0", "0"]
+    assert resto(servers, "status", "--offline").returncode == 0, "that nobody has met"
+    with pytest.raises(ReplicationError):
+        replicator.save("cat", CAT)
+    for arguments in (["status"], ["status", "--offline"], ["status", "--json"]):
+        assert resto(servers, *arguments).returncode == 1, arguments
+    down.start()
+    result = resto(servers, "status")
+    assert (result.returncode, rows(result.stdout)[2][:3]) == (0, [down.url, "answers", "down"])
+    asked, offline = (json.loads(resto(servers, "status", "--json", *more).stdout) for more in ([], ["--offline"]))
+    assert (asked["well"], asked["hosts"][1]["asked"]) == (True, {"answers": True, "error": ""})
+    assert (offline["well"], offline["hosts"][1]["asked"], offline["hosts"][1]["state"]) == (False, None, "down")
+
+
+def test_a_host_that_refuses_writes_is_not_well_though_it_answers(
+    resto: Resto, replicators: Replicators, media_servers: Any
+) -> None:
+    """That it refuses them is what is remembered; asking writes nothing."""
+    (server,) = media_servers("nginx", extra="location / { dav_methods off; }")
+    with pytest.raises(ReplicationError):
+        replicators([server], fatal_exceptions=True).save("cat", CAT)
+    result = resto([server], "status")
+    assert (result.returncode, rows(result.stdout)[1][:3]) == (1, [server.url, "answers", "read-only"])
+
+
+def test_a_new_host_is_owed_all_before_that_is_counted(
+    resto: Resto, replicators: Replicators, media_servers: Any
+) -> None:
+    """Also one that was here before, and answers: what was saved meanwhile it has not got."""
+    first, second = media_servers("nginx", 2)
+    replicators([first, second]).close()
+    with replicators([first]) as replicator:
+        replicator.save("cat", CAT)
+    result = resto([first, second], "status")
+    assert result.returncode == 1
+    assert rows(result.stdout)[2] == [second.url, "answers", "new", "all", "0"]
+    assert json.loads(resto([first, second], "status", "--json").stdout)["hosts"][1]["everything"] is True
+    result = resto([first, second], "status", "cat")
+    assert result.returncode == 1
+    assert rows(result.stdout)[3][:3] == [second.url, "does not hold it", "new"]
+    assert resto([first, second], "drain").returncode == 0
+    for arguments in (["status"], ["status", "cat"]):
+        assert resto([first, second], *arguments).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["status", "cat"], ["drain"]])
+def test_without_hosts_nothing_can_be_found_out(
+    resto: Resto, replicators: Replicators, media_servers: Any, arguments: list[str]
+) -> None:
+    """A shell that lacks the application's RESTO_MEDIA_HOSTS is no site on which all is well."""
+    (server,) = media_servers("nginx")
+    owing(replicators([server]), server, "cat")
+    result = resto([], *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == ("resto: RESTO_MEDIA_HOSTS: names no media server; set it as it is for the application\n")
+
+
+def test_asking_takes_no_longer_than_the_slowest_host(resto: Resto, replicators: Replicators, faulty: Any) -> None:
+    """All are asked at once, and one that says nothing is given up after the timeout (1 s here)."""
+    servers = [faulty("hang") for _ in range(8)]
+    replicators(servers).close()
+    began = time.monotonic()
+    result = resto(servers, "status")
+    assert time.monotonic() - began < 8
+    assert result.returncode == 1
+    assert all("timeout" in row[1] or "answer" in row[1] for row in rows(result.stdout)[1:]), result.stdout
 
 
 def test_status_is_json_where_it_is_asked_for(resto: Resto, replicators: Replicators, media_servers: Any) -> None:
@@ -103,7 +184,8 @@ def test_status_is_json_where_it_is_asked_for(resto: Resto, replicators: Replica
     facts = json.loads(result.stdout)
     assert (result.returncode, facts["owed"], facts["parked"]) == (1, 1, 0)
     assert [host["host"] for host in facts["hosts"]] == [up.url, down.url]
-    assert facts["hosts"][1].keys() == {"host", "url", "state", "since", "owed", "parked", "oldest", "error"}
+    remembered = {"host", "url", "state", "since", "owed", "parked", "oldest", "error", "everything"}
+    assert facts["hosts"][1].keys() == remembered | {"asked"}
     assert (facts["hosts"][1]["state"], facts["hosts"][1]["owed"]) == ("down", 1)
     assert abs(facts["hosts"][1]["oldest"] - time.time()) < 60
     result = resto(servers, "status", "cat", "--json")
@@ -113,30 +195,106 @@ def test_status_is_json_where_it_is_asked_for(resto: Resto, replicators: Replica
 
 
 def test_status_of_a_name_shows_who_holds_it(resto: Resto, replicators: Replicators, media_servers: Any) -> None:
-    """And who does not for certain, since when, and why; a name that is nowhere is absent."""
+    """And who does not for certain, since when, and why: a host that is dead holds nothing that anybody has seen."""
     up, down = servers = media_servers("nginx", 2)
     replicator = replicators(servers)
+    replicator.save("dog", CAT)
     owing(replicator, down, "cat é.jpg")
     result = resto(servers, "status", "cat é.jpg")
     assert (result.returncode, result.stderr) == (1, "")
     title, head, first, second = result.stdout.splitlines()
     assert title == "'cat \\xe9.jpg' is present"
-    assert rows(f"{head}\n{first}") == [["host", "holds it", "owed since", "why"], [up.url, "yes"]]
-    assert re.fullmatch(rf"{down.url} +unknown +{TIME} +{re.escape(REFUSED)} *", second)
-    result = resto(servers, "status", "never")
-    assert (result.returncode, result.stdout.splitlines()[0]) == (0, "'never' is absent")
-    assert [row[1] for row in rows(result.stdout)[2:]] == ["no", "no"]
-    result = resto(servers, "status", "../cat")
-    assert (result.returncode, result.stdout) == (1, "")
+    columns = ["host", "asked now", "remembered", "owed since", "why"]
+    assert rows(f"{head}\n{first}") == [columns, [up.url, f"holds it, {len(CAT):,} bytes", "holds it"]]
+    assert re.fullmatch(rf"{down.url} +{re.escape(REFUSED)} +owed +{TIME} +{re.escape(REFUSED)} *", second)
+    result = resto(servers, "status", "dog")
+    assert (result.returncode, rows(result.stdout)[3]) == (1, [down.url, REFUSED, "holds it"])
+    assert resto(servers, "status", "dog", "--offline").returncode == 0
+    down.start()
+    assert resto(servers, "status", "dog").returncode == 0
+
+
+def test_status_of_a_name_compares_what_hosts_hold(resto: Resto, replicators: Replicators, media_servers: Any) -> None:
+    """A file that was lost there, one that was cut short, and one that stayed after a delete."""
+    good, lost, short = servers = media_servers("nginx", 3)
+    replicator = replicators(servers)
+    for name in ("cat", "gone"):
+        replicator.save(name, CAT)
+    replicator.delete("gone")
+    assert resto(servers, "status", "gone").returncode == 0
+    os.unlink(os.path.join(lost.root, "cat"))
+    for name in ("cat", "gone"):
+        Path(short.root, name).write_bytes(CAT[:1000])
+    result = resto(servers, "status", "cat")
+    assert result.returncode == 1
+    said = [row[1] for row in rows(result.stdout)[2:]]
+    assert said == [f"holds it, {len(CAT):,} bytes", "does not hold it", f"holds 1,000 bytes, not {len(CAT):,}"]
+    facts = json.loads(resto(servers, "status", "cat", "--json").stdout)
+    assert (facts["well"], facts["holding"], facts["asked"][lost.url]) == (
+        False,
+        [good.url],
+        {"error": "", "size": None},
+    )
+    result = resto(servers, "status", "gone")
+    assert result.returncode == 1
+    assert [row[1] for row in rows(result.stdout)[2:]] == ["does not hold it"] * 2 + ["holds it, 1,000 bytes"]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "distributed"])
+def test_status_of_a_name_that_is_nowhere_says_so(
+    resto: Resto, replicators: Replicators, media_servers: Any, mode: str
+) -> None:
+    """It may be mistyped: that is not the answer to one that was deleted, of which all is well."""
+    servers = media_servers("nginx", 2)
+    replicator = replicators(servers, mode=mode)
+    replicator.save("cat", CAT)
+    replicator.delete("cat")
+    replicator.save("dog", CAT)
+    replicator.close()
+    for name, status, kind in (("never", 1, "unknown: "), ("cat", 0, "absent"), ("dog", 0, "present")):
+        for more in ([], ["--offline"]):
+            result = resto(servers, "status", name, *more, RESTO_MODE=mode)
+            assert result.returncode == status, result.stdout
+            assert result.stdout.startswith(f"'{name}' is {kind}")
+    result = resto(servers, "status", "../cat", RESTO_MODE=mode)
+    assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"resto: name '\.\./cat': .+\n", result.stderr)
 
 
-def test_status_asks_no_host_and_delivers_nothing(resto: Resto, replicators: Replicators, faulty: Any) -> None:
+def test_without_a_master_the_sizes_of_hosts_are_compared(
+    resto: Resto, replicators: Replicators, media_servers: Any
+) -> None:
+    """Which of them is right nobody knows here; that they differ is told."""
+    servers = media_servers("nginx", 2)
+    with replicators(servers, mode="distributed") as replicator:
+        replicator.save("cat", CAT)
+    Path(servers[1].root, "cat").write_bytes(CAT[:1000])
+    result = resto(servers, "status", "cat", RESTO_MODE="distributed")
+    assert (result.returncode, rows(result.stdout)[3][1]) == (1, f"holds 1,000 bytes, not {len(CAT):,}")
+    for server in servers:
+        os.unlink(os.path.join(server.root, "cat"))
+    assert resto(servers, "status", "cat", RESTO_MODE="distributed").returncode == 1, "it is lost"
+
+
+def test_status_offline_asks_no_host_and_delivers_nothing(resto: Resto, replicators: Replicators, faulty: Any) -> None:
     """Looking changes nothing."""
     server = faulty("hang")
     replicators([server], mode="async").save("cat", CAT)
-    assert resto([server], "status", RESTO_MODE="async").returncode == 1
+    for arguments in (["status", "--offline"], ["status", "cat", "--offline"]):
+        assert resto([server], *arguments, RESTO_MODE="async").returncode == 1
     assert server.connections == 0
+
+
+def test_asking_notes_nothing(resto: Resto, replicators: Replicators, media_servers: Any) -> None:
+    """When a host is tried again is not for whoever looks: what is remembered is the same afterwards."""
+    (server,) = media_servers("nginx")
+    replicator = replicators([server])
+    owing(replicator, server, "cat")
+    before = replicator.status()
+    server.start()
+    for arguments in (["status"], ["status", "cat"]):
+        assert resto([server], *arguments).returncode == 1
+    assert replicator.status() == before and files(server.root) == {}
 
 
 def test_status_shows_a_host_that_is_no_longer_configured(
@@ -147,7 +305,7 @@ def test_status_shows_a_host_that_is_no_longer_configured(
     owing(replicators([kept, left]), left, "cat")
     result = resto([kept], "status")
     assert result.returncode == 1
-    assert rows(result.stdout)[2][:3] == [left.url, "not configured", "1"]
+    assert rows(result.stdout)[2][:3] == [left.url, "not configured", "1"]  # nobody asks it
 
 
 HOSTILE = "[red]x[/red] [/] \x1b[31;1m\x1b]0;title\x07 \r\n\x9b31m \u202e:smile: \ud7ff" + "y" * 300
@@ -271,7 +429,7 @@ def test_a_host_that_is_not_configured_is_an_error(
     """One line that says which there are."""
     replicators([nginx]).close()
     result = resto([nginx], *arguments)
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"resto: host: no such media server; media_hosts has {nginx.url}\n"
 
 
@@ -282,7 +440,7 @@ def test_without_media_root_each_command_says_what_is_missing(tmp_path: Path) ->
     commands = (["status"], ["drain"], ["sync", "media-01"], ["forget", "http://media-01/"])
     for process in [subprocess.Popen([*COMMAND, *arguments], **options) for arguments in commands]:
         out, errors = process.communicate(timeout=60)
-        assert (process.returncode, out) == (1, "")
+        assert (process.returncode, out) == (2, "")
         assert re.fullmatch(r"resto: MEDIA_ROOT: is required: .+\n", errors)
     assert os.listdir(tmp_path) == []
 
@@ -297,12 +455,24 @@ def test_where_no_application_has_been_nothing_is_made(resto: Resto, tmp_path: P
     if there:
         media.mkdir()
         (media / "cat").write_bytes(CAT)
+    wrong = f"no application has saved anything in {media} yet"
+    if not there:
+        wrong = f"there is no folder {media}; see that its disk is mounted"
     for arguments in COMMANDS:
         result = resto([], *arguments, RESTO_MEDIA_HOSTS="media-01")
-        assert (result.returncode, result.stdout) == (1, "")
-        assert result.stderr == f"resto: MEDIA_ROOT: no application has saved anything in {media} yet\n"
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == f"resto: MEDIA_ROOT: {wrong}\n"
     assert sorted(os.listdir(tmp_path)) == (["media"] if there else [])
     assert not there or os.listdir(media) == ["cat"]
+
+
+def test_a_media_root_that_is_no_folder_is_told_as_such(resto: Resto, tmp_path: Path) -> None:
+    """A file of that name, and a path through a file."""
+    (tmp_path / "file").write_bytes(CAT)
+    for path, says in (("file", "is no folder"), ("file/media", "cannot be looked into: Not a directory")):
+        result = resto([], "status", RESTO_MEDIA_HOSTS="media-01", MEDIA_ROOT=str(tmp_path / path))
+        assert (result.returncode, result.stdout) == (2, "")
+        assert says in result.stderr and result.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files another user's")
@@ -316,7 +486,7 @@ def test_the_media_root_of_another_user_is_refused(
     before = sorted((path.name, path.stat().st_uid) for path in hidden.rglob("*"))
     for arguments in COMMANDS:
         result = resto([nginx], *arguments)
-        assert (result.returncode, result.stdout) == (1, "")
+        assert (result.returncode, result.stdout) == (2, "")
         assert re.fullmatch(r"resto: MEDIA_ROOT: is not yours; .*sudo -u '#12345' resto.*\n", result.stderr)
     assert sorted((path.name, path.stat().st_uid) for path in hidden.rglob("*")) == before
 
@@ -342,14 +512,14 @@ def test_a_timeout_that_is_none_is_a_usage_error(resto: Resto, nginx: Any) -> No
 
 
 def test_a_damaged_outbox_is_one_line(resto: Resto, replicators: Replicators, nginx: Any, tmp_path: Path) -> None:
-    """With the file and the remedy, and exit status 1."""
+    """With the file and the remedy, and exit status 2."""
     replicators([nginx]).close()
     outbox = tmp_path / "media/.resto/outbox.sqlite3"
     for path in outbox.parent.glob("outbox.sqlite3*"):
         path.unlink()
     outbox.write_bytes(b"not a database" * 1000)
     result = resto([nginx], "status")
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(rf"resto: outbox '{outbox}': .+; .+\n", result.stderr)
 
 
@@ -450,7 +620,7 @@ def test_a_host_that_is_configured_is_not_forgotten(resto: Resto, replicators: R
     owing(replicator, nginx, "cat")
     replicator.close()
     result = resto([nginx], "forget", nginx.url)
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"resto: host: is in media_hosts; .+\n", result.stderr)
     assert replicators([nginx]).status().owed == 1
 
@@ -467,6 +637,6 @@ def test_two_hosts_are_synced_in_turn_without_a_master(
     for first, second in (servers, reversed(servers)):
         assert resto(servers, "sync", first.url, **mode).returncode == 0
         result = resto(servers, "sync", second.url, **mode)
-        assert (result.returncode, result.stdout) == (1, "")
+        assert (result.returncode, result.stdout) == (2, "")
         assert re.fullmatch(r"resto: host: .+`resto drain`.+\n", result.stderr)
         assert resto(servers, "drain", **mode).returncode == 0

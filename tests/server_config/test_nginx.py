@@ -133,7 +133,7 @@ def test_servers_with_other_urls_are_no_fall_back() -> None:
     """nginx passes a URL on as it came, so the error says who does not fit, and what to do."""
     hosts = {"MEDIA_ROOT": "/srv/media", "RESTO_MEDIA_HOSTS": "10.0.0.1:80 http://10.0.0.2/files"}
     done = resto("config", "nginx", "--host", "10.0.0.1:80", **hosts)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "'http://10.0.0.2/files'" in done.stderr and "--no-fall-back" in done.stderr
 
 

@@ -144,11 +144,12 @@ def _copying(name: str, real: Callable[..., None], media_root: str) -> Callable[
 def _say_that_all_is_well(media_root: str) -> None:
     real: Any = Replicator.status
 
-    def status(self: Replicator, name: str | None = None) -> Any:
+    def status(self: Replicator, name: str | None = None, *, ask: bool = False) -> Any:
         found = real(self, name)
         if name is not None:
-            return dataclasses.replace(found, owing={})
-        hosts = tuple(dataclasses.replace(host, state="up", owed=0, parked=0, error="") for host in found.hosts)
+            return dataclasses.replace(found, owing={}, new=())
+        well = {"state": "up", "owed": 0, "parked": 0, "error": "", "everything": False}
+        hosts = tuple(dataclasses.replace(host, **well) for host in found.hosts)
         return dataclasses.replace(found, hosts=hosts)
 
     Replicator.status = status  # type: ignore[method-assign]
