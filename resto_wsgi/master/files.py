@@ -152,12 +152,13 @@ class Files:
         with disk("list", folder or ".", but=(FileNotFoundError, NotADirectoryError)):
             return page(self._folders, folder, after, limit, () if folder else self._without)
 
-    def names(self, skipped: Callable[[Skipped], None] = lambda skipped: None) -> Iterator[str]:
-        """Yield every name that has a file, in no order, in constant memory; nothing hidden. Raises MediaRootError.
+    def names(self, skipped: Callable[[Skipped], None] = lambda skipped: None, *, folder: str = "") -> Iterator[str]:
+        """Yield every name in ``folder`` that has a file, in no order, in constant memory; nothing hidden.
 
-        ``skipped`` is told of each symbolic link, which is not followed.
+        ``skipped`` is told of what is passed over: each symbolic link, and each folder that cannot be listed, whose
+        names are missing then. Raises MediaRootError if ``folder`` itself ("" is the root) cannot be listed.
         """
-        return walk(self._folders, longest=self._longest, without=self._without, skipped=skipped)
+        return walk(self._folders, longest=self._longest, without=self._without, folder=folder, skipped=skipped)
 
     def _status(self, name: str) -> os.stat_result:
         with self._folders.place(name) as place:

@@ -130,7 +130,9 @@ class MediaRoot(Files):
     def sweep(self) -> None:
         """Remove what dead processes left staged or kept; what belongs to the living is not touched."""
         with disk("sweep", ".resto/staging"):
-            for staging in self._stagings():
+            self._staging.sweep()
+        for staging in self._elsewhere.values():
+            with contextlib.suppress(OSError):  # its disk may be away, which is no reason not to start
                 staging.sweep()
 
     def close(self) -> None:

@@ -2,7 +2,8 @@
 
 It needs no more than two descriptors for each level of the path, whatever the tree holds. It shows what ``listing``
 shows folder by folder: nothing hidden or special. No symbolic link is followed, except folders that the site has
-declared. What ``names.check`` would refuse is no name and is left out. ``files`` calls this.
+declared. What ``names.check`` would refuse is no name and is left out. A folder that cannot be listed is passed over,
+told, and the rest is walked. So nobody may conclude from a walk that a name is not there. ``files`` calls this.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from ..errors import MediaRootError, NameRejected, shown
 from .folders import Folders, Place, text
 from .listing import FILE, FOLDER, LINK, kind_of
 
-__all__ = ["LINKS", "Skipped", "Tally", "walk"]
+__all__ = ["GONE", "LINKS", "UNLISTED", "Skipped", "Tally", "walk"]
 
 LINKS = "symbolic links"
+UNLISTED = "folders that cannot be listed"
 FEW = 10  # names that a tally keeps of each kind
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # removed, or replaced, since its entry was read
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # this process's lack, which would pass over every folder
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,13 @@ class Skipped:
 
 
 class Tally:
-    """How much a walk has passed over, by kind, with the names of a few: as many as a line of the log takes."""
+    """How much a walk has passed over, by kind, with the names of a few: as many as a line of the log takes.
+
+    ``unlisted`` has all folders that could not be listed: what is in them is to be found later.
+    """
 
     def __init__(self) -> None:
+        self.unlisted: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._few: dict[str, list[str]] = {}
 
@@ -46,12 +53,21 @@ class Tally:
         few = self._few.setdefault(skipped.kind, [])
         if len(few) < FEW:
             few.append(skipped.name)
+        if skipped.kind == UNLISTED:
+            self.unlisted.add(skipped.name)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that there are, the first that was met first."""
+        return list(self._counts)
+
+    def text(self, kind: str) -> str:
+        """Return how many of a kind there are, and the names of a few."""
+        named = ", ".join(map(shown, self._few[kind])) + (", ..." if self._counts[kind] > FEW else "")
+        return f"{self._counts[kind]} {kind} ({named})"
 
     def __str__(self) -> str:
-        return "; ".join(f"{count} {kind} ({self._named(kind, count)})" for kind, count in self._counts.items())
-
-    def _named(self, kind: str, count: int) -> str:
-        return ", ".join(map(shown, self._few[kind])) + (", ..." if count > FEW else "")
+        return "; ".join(map(self.text, self.kinds))
 
 
 @dataclass(frozen=True)
@@ -72,18 +88,19 @@ def walk(
     *,
     longest: int = names.MAX_NAME,
     without: Container[str] = (),
+    folder: str = "",
     skipped: Callable[[Skipped], None] = lambda skipped: None,
 ) -> Iterator[str]:
-    """Yield each name under the root once, in the order of the disk. What changes meanwhile may be seen or not.
+    """Yield each name in ``folder`` ("" is the root) once, in the order of the disk. What changes may be seen or not.
 
     ``longest`` is how many bytes of UTF-8 a name may have, ``without`` what is left out at the top of the root.
-    ``skipped`` is told of each symbolic link that is not followed. Raises MediaRootError if the root is not there,
-    or if a folder cannot be read.
+    ``skipped`` is told of each symbolic link that is not followed, and of each folder below that cannot be listed.
+    Raises MediaRootError if ``folder`` itself cannot be, or if this process has no descriptor left.
     """
-    stack = [_begin(folders)]
+    stack = [_begin(folders, folder)]
     try:
         while stack:
-            entry = _next(stack[-1])
+            entry = _next(stack, skipped)
             if entry is None:
                 stack.pop().close()
                 continue
@@ -95,7 +112,7 @@ def walk(
             if kind == FILE:
                 yield name
             elif kind == FOLDER:
-                _descend(stack, folders, name)
+                _descend(stack, folders, name, skipped)
             elif kind == LINK:
                 skipped(Skipped(name, LINKS))
     finally:
@@ -103,12 +120,12 @@ def walk(
             level.close()
 
 
-def _begin(folders: Folders) -> _Level:
+def _begin(folders: Folders, folder: str) -> _Level:
     try:
-        with folders.folder("") as root:
-            return _level("", root.listed())
+        with folders.folder(folder) as place:
+            return _level(folder, place.listed())
     except OSError as error:
-        raise MediaRootError("list", ".", error) from error
+        raise MediaRootError("list", folder or ".", error) from error
 
 
 def _level(name: str, place: Place) -> _Level:
@@ -119,11 +136,16 @@ def _level(name: str, place: Place) -> _Level:
         raise
 
 
-def _next(level: _Level) -> os.DirEntry[str] | None:
+def _next(stack: list[_Level], skipped: Callable[[Skipped], None]) -> os.DirEntry[str] | None:
+    """Return the next entry of the innermost folder; None at its end, or if the rest of it cannot be read."""
+    level = stack[-1]
     try:
         return next(level.entries, None)
     except OSError as error:
-        raise MediaRootError("list", level.name or ".", error) from error
+        if len(stack) == 1:
+            raise MediaRootError("list", level.name or ".", error) from error
+        _pass_over(level.name, error, skipped)
+        return None
 
 
 def _is_name(name: str, longest: int) -> bool:
@@ -133,10 +155,16 @@ def _is_name(name: str, longest: int) -> bool:
         return False
 
 
-def _descend(stack: list[_Level], folders: Folders, name: str) -> None:
-    """Begin to read a folder, unless it is gone."""
+def _descend(stack: list[_Level], folders: Folders, name: str, skipped: Callable[[Skipped], None]) -> None:
+    """Begin to read a folder, unless it is gone or cannot be listed."""
     try:
         stack.append(_level(name, folders.inner(stack[-1].place, name)))
     except OSError as error:
-        if error.errno not in GONE:
-            raise MediaRootError("list", name, error) from error
+        _pass_over(name, error, skipped)
+
+
+def _pass_over(name: str, error: OSError, skipped: Callable[[Skipped], None]) -> None:
+    if error.errno in OURS:
+        raise MediaRootError("list", name, error) from error
+    if error.errno not in GONE:
+        skipped(Skipped(name, UNLISTED))

@@ -22,6 +22,7 @@ this.
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -47,6 +48,7 @@ ANOTHER_KIND = (
     "was made where {} is kept, and says nothing of the rest",
     "set the mode (RESTO_MODE) that the application has; how to change it is in the README, under Modes",
 )
+UNLISTED = "unlisted"  # the key of a note: the folders as JSON, which is ASCII whatever their names are
 AFTER_ALL = "\U0010ffff" * 257  # it sorts after the rest of any name, which has at most 256 of these
 
 
@@ -204,6 +206,13 @@ class Outbox:
         if expelled := [(host.url,) for host in hosts]:
             self._database.write(lambda connection: connection.executemany(sql.EXPEL, expelled), durable=self._fsync)
 
+    def note_unlisted(self, folders: Iterable[str]) -> None:
+        """Replace the folders that are noted as such that could not be listed; see ``unlisted``."""
+        text = json.dumps(sorted(folders))
+        if text != self._note(UNLISTED):
+            values = (UNLISTED, text)
+            self._database.write(lambda connection: connection.execute(sql.NOTE, values), durable=self._fsync)
+
     def forget(self, host: Host) -> int:
         """Forget a host and all that it is owed; return how many deliveries that was."""
         self.expel([host])
@@ -242,6 +251,10 @@ class Outbox:
     def joining(self) -> dict[Host, int]:
         """Return the hosts that are being filled; each is a member once nothing up to its generation is owed."""
         return {Host.of(url): joining for url, joining in self._database.read(sql.MEMBERS, ()) if joining is not None}
+
+    def unlisted(self) -> frozenset[str]:
+        """Return the folders of the media root that could not be listed, so that nobody is owed what is in them."""
+        return frozenset(json.loads(self._note(UNLISTED) or "[]"))
 
     def generation(self) -> int:
         """Return the latest generation: what is recorded from now on has a higher one."""
@@ -304,6 +317,9 @@ class Outbox:
         while chunk:
             yield from (name for (name,) in chunk)
             chunk = self._database.read(sql.NAMES_AFTER, (chunk[-1][0], end, gone, CHUNK))
+
+    def _note(self, key: str) -> str:
+        return "".join(value for (value,) in self._database.read(sql.META, (key,)))
 
     # Parts of writing
 

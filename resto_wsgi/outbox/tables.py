@@ -92,6 +92,7 @@ HOSTS = "SELECT host, state, since, failures, retry_at, reason, latest FROM host
 GENERATION = "SELECT value, (SELECT gone FROM names WHERE name = ?) FROM meta WHERE key = 'generation'"
 SET_GENERATION = "UPDATE meta SET value = ? WHERE key = 'generation'"
 ADOPT = "UPDATE meta SET value = ? WHERE key = ? AND value = ''"
+NOTE = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 META = "SELECT value FROM meta WHERE key = ?"
 MEMBERS = "SELECT host, joining FROM members"
 ADMIT = "INSERT OR REPLACE INTO members VALUES (?, ?)"

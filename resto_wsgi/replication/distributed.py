@@ -162,7 +162,7 @@ class Distributed(Mode):
         for name in self._media_root.names():
             with self._media_root.lock(name, wait=False) as held:  # whoever holds it is at work on the name
                 if held:
-                    self._drop(name)
+                    self._try_to_drop(name)
 
     def adopt(self) -> None:
         """Have the files that lie here dropped when all hosts have them, as if they had been saved in this mode."""

@@ -5,8 +5,10 @@
      └── the operator syncs it, or something is saved while it is not configured ┘
 
 If nothing was saved yet on a site, all hosts are members, because there is nothing to hold. In mode distributed, reads
-go to members alone if there are any, and a spool is dropped only when all hosts are members. A crash leaves a host new,
-and it is owed everything once more. What a host is sent must not be decided here. The replicator calls this.
+go to members alone if there are any, and a spool is dropped only when all hosts are members. What a walk finds is owed
+first, and what follows for the host is noted after it. A crash, or a walk that fails, leaves the host as it was before;
+it is owed everything once more. A folder that cannot be listed is noted and tried again now and then: when it can be,
+all hosts are owed what is in it. What a host is sent must not be decided here. The replicator calls this.
 """
 
 from __future__ import annotations
@@ -15,13 +17,25 @@ import itertools
 import logging
 from collections.abc import Sequence
 
+from ..errors import MediaRootError
 from ..hosts import Host
 from ..master.media_root import MediaRoot
-from ..master.walk import Tally
+from ..master.walk import GONE, LINKS, UNLISTED, Skipped, Tally
 from ..outbox.outbox import Outbox
 from .modes import Mode
 
 __all__ = ["Membership"]
+
+REMEDIES = {
+    LINKS: (
+        "not followed, so that nothing behind them is on a media server; "
+        "put files and folders in their place, or name linked folders in RESTO_LINKED_FOLDERS"
+    ),
+    UNLISTED: (
+        "so that no media server is owed what is in them; let the application's user list them, or mount their disks, "
+        "and what is in them is found and owed by itself (lost+found can stay as it is)"
+    ),
+}
 
 log = logging.getLogger("resto_wsgi")
 
@@ -44,51 +58,88 @@ class Membership:
 
         What a host refuses for good does not keep it out. Raises MediaRootError, OutboxError.
         """
-        members, joining = self._outbox.members(), self._outbox.joining()
-        strangers = [host for host in self._hosts if host not in members and host not in joining]
-        if strangers:
-            self._mode.adopt()
-        count = 0
-        for host in strangers:  # owed first, admitted after: a crash in between leaves it new, and it is owed all again
-            if owed := self._owe_all(host):
-                log.info("%s is owed all that there is, %d names", host.label, owed)
-            self._outbox.admit(host, joining=self._outbox.generation())
-            count += owed
+        joining = self._outbox.joining()  # read first: who becomes a member in between is in both, and no stranger
+        members = self._outbox.members()
         for host, until in joining.items():
             if not self._outbox.owed([host], parked=False, until=until):
                 self._outbox.admit(host)
+        count = self._owe_what_can_be_listed_now([host for host in self._hosts if host in members or host in joining])
+        strangers = [host for host in self._hosts if host not in members and host not in joining]
+        if strangers:
+            self._mode.adopt()
+        for host in strangers:
+            if owed := self._fill(host):
+                log.info("%s is owed all that there is, %d names", host.label, owed)
+            count += owed
         return count
 
     def renew(self, host: Host) -> int:
         """Owe a host everything, even if it is a member, and return how many names that is.
 
-        Raises ConfigError if it would have to be filled from other hosts and none of them is a member.
+        Raises ConfigError if it would have to be filled from other hosts and none of them is a member. If it fails
+        later, the host is what it was before, and may be owed some of the names.
         """
         self._mode.check_renewal(host)
-        self._media_root.check_here()
-        self._outbox.expel([host])
-        return self.admit()
+        self._mode.adopt()
+        return self._fill(host)
 
     def _is_new_site(self) -> bool:
-        return next(self._media_root.names(), None) is None and next(self._outbox.names(), None) is None
+        """Return True if there is nothing that a host could lack, as far as can be seen."""
+        tally = Tally()
+        try:
+            nothing = next(self._media_root.names(tally.add), None) is None
+        except MediaRootError as error:
+            log.warning("what the media root holds is not known, and so all media servers are new: %s", error)
+            return False
+        return nothing and not tally.unlisted and next(self._outbox.names(), None) is None
+
+    def _fill(self, host: Host) -> int:
+        """Owe a host everything, and then note that it is a member as soon as it has that."""
+        count = self._owe_all(host)
+        self._outbox.admit(host, joining=self._outbox.generation())
+        return count
 
     def _owe_all(self, host: Host) -> int:
         self._media_root.check_here()
         elsewhere = itertools.chain(self._mode.names_elsewhere(), self._outbox.tombstones())
         absent = (name for name in elsewhere if not self._media_root.exists(name))
-        links = Tally()
-        count = self._outbox.owe(host, itertools.chain(self._media_root.names(links.add), absent))
+        tally = Tally()
+        count = self._outbox.owe(host, itertools.chain(self._media_root.names(tally.add), absent))
         self._media_root.check_here()  # it raises if the disk went away during the walk, which then found too little
-        self._tell(links)
+        self._outbox.note_unlisted(self._outbox.unlisted() | tally.unlisted)
+        self._tell(tally)
         return count
 
-    def _tell(self, links: Tally) -> None:
-        """Log which links are not followed, once for all hosts that are new: no host gets what is behind them."""
-        told = str(links)
-        if told and told != self._told:
-            log.warning(
-                "%s in the media root: not followed, so that nothing behind them is on a media server; "
-                "put files and folders in their place, or name linked folders in RESTO_LINKED_FOLDERS",
-                told,
-            )
+    def _owe_what_can_be_listed_now(self, hosts: Sequence[Host]) -> int:
+        """Owe these hosts what is in folders that could not be listed before; return how many names that is."""
+        noted = self._outbox.unlisted()
+        mended = frozenset(folder for folder in noted if not self._is_unlisted(folder))
+        if not mended:
+            return 0
+        self._mode.adopt()
+        tally, count = Tally(), 0
+        for host, folder in itertools.product(hosts, mended):
+            try:
+                count += self._outbox.owe(host, self._media_root.names(tally.add, folder=folder))
+            except MediaRootError as error:  # noqa: PERF203 - one folder alone fails
+                if error.errno not in GONE:
+                    tally.add(Skipped(folder, UNLISTED))
+        self._media_root.check_here()
+        self._outbox.note_unlisted(noted - mended | tally.unlisted)
+        log.info("folders that could not be listed can be now: what is in them is owed, %d names", count)
+        return count
+
+    def _is_unlisted(self, folder: str) -> bool:
+        try:
+            next(self._media_root.names(folder=folder), None)
+        except MediaRootError as error:
+            return error.errno not in GONE
+        return False
+
+    def _tell(self, tally: Tally) -> None:
+        """Log what was passed over, once for all hosts that are new: no host gets it."""
+        told = str(tally)
+        if told != self._told:
+            for kind in tally.kinds:
+                log.warning("%s in the media root: %s", tally.text(kind), REMEDIES[kind])
         self._told = told

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from permissions import plain_user
 
 from resto_wsgi.errors import MediaRootError
 from resto_wsgi.master.media_root import MediaRoot
-from resto_wsgi.master.walk import LINKS, Skipped, Tally
+from resto_wsgi.master.walk import LINKS, UNLISTED, Skipped, Tally
 
 
 @pytest.fixture
@@ -109,15 +110,17 @@ def test_folders_that_are_declared_are_walked_though_they_are_links(tmp_path: Pa
     root.close()
 
 
-def test_a_declared_folder_whose_disk_is_away_is_an_error_and_not_an_empty_folder(tmp_path: Path) -> None:
-    """Who concludes from the names that one is gone must not be told half of them."""
+def test_a_declared_folder_whose_disk_is_away_is_passed_over_and_told(tmp_path: Path) -> None:
+    """It is no empty folder, and no reason to give up the others."""
     (tmp_path / "media").mkdir()
+    (tmp_path / "media/other").touch()
     os.symlink("../disk", tmp_path / "media/uploads")
     root = MediaRoot(str(tmp_path / "media"), linked=["uploads"])
-    with pytest.raises(
-        MediaRootError, match=r"cannot list 'uploads' in MEDIA_ROOT: .* leads to no folder; see that its"
-    ):
-        list(root.names())
+    found: list[Skipped] = []
+    assert list(root.names(found.append)) == ["other"]
+    assert found == [Skipped("uploads", UNLISTED)]
+    with pytest.raises(MediaRootError, match=r"cannot list 'uploads' in MEDIA_ROOT: .* no folder; see that its"):
+        list(root.names(folder="uploads"))
     root.close()
 
 
@@ -151,27 +154,60 @@ def test_what_vanishes_meanwhile_is_tolerated(media_root: MediaRoot) -> None:
     list(walk)
 
 
-def test_what_cannot_be_read_is_an_error_and_not_an_empty_folder(
+def test_a_folder_that_cannot_be_listed_is_passed_over_and_told(media_root: MediaRoot) -> None:
+    """At any depth, whether it may not be opened or not be entered; nothing stays open."""
+    touch(media_root, "a/file", "b/deep/file", "c/file", "lost+found/#12")
+    for folder in ("lost+found", "b/deep"):
+        os.chmod(media_root.path(folder), 0)
+    before = descriptors()
+    found: list[Skipped] = []
+    with plain_user():
+        assert sorted(media_root.names(found.append)) == ["a/file", "c/file"]
+        with pytest.raises(MediaRootError, match=r"cannot list 'b/deep' in MEDIA_ROOT: Permission denied"):
+            list(media_root.names(folder="b/deep"))
+    assert sorted(found, key=str) == [Skipped("b/deep", UNLISTED), Skipped("lost+found", UNLISTED)]
+    assert list(media_root.names(folder="b/deep")) == ["b/deep/file"]
+    assert descriptors() <= before
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ENOTCONN, errno.ESTALE])
+def test_a_folder_that_fails_while_it_is_read_is_passed_over_and_told(
+    media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Whatever the disk or the network file system says."""
+    touch(media_root, "a/file", "b")
+    refuse_below(monkeypatch, "/a", code)
+    found: list[Skipped] = []
+    assert list(media_root.names(found.append)) == ["b"]
+    assert found == [Skipped("a", UNLISTED)]
+
+
+def test_what_this_process_lacks_or_a_root_that_is_gone_is_an_error(
     media_root: MediaRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who concludes from the names that one is gone must not be told half of them; nor where the root is gone."""
+    """Else every folder would be passed over."""
     touch(media_root, "a/file")
-    real = os.scandir
-
-    def refuse(fd: int) -> object:
-        if os.readlink(f"/proc/self/fd/{fd}").endswith("/a"):
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return real(fd)
-
     before = descriptors()
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(MediaRootError, match="cannot list 'a' in MEDIA_ROOT: Permission denied"):
+    refuse_below(monkeypatch, "/a", errno.EMFILE)
+    with pytest.raises(MediaRootError, match="cannot list 'a' in MEDIA_ROOT"):
         list(media_root.names())
     monkeypatch.undo()
     shutil.rmtree(media_root.root)
     with pytest.raises(MediaRootError, match=r"cannot list '\.' in MEDIA_ROOT: No such file"):
         list(media_root.names())
     assert descriptors() <= before
+
+
+def refuse_below(monkeypatch: pytest.MonkeyPatch, end: str, code: int) -> None:
+    """Have folders whose path ends so refuse to be listed."""
+    real = os.scandir
+
+    def refuse(fd: int) -> object:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(end):
+            raise OSError(code, os.strerror(code))
+        return real(fd)
+
+    monkeypatch.setattr(os, "scandir", refuse)
 
 
 def test_a_wide_tree_takes_no_more_memory_than_a_narrow_one(media_root: MediaRoot) -> None:

@@ -7,6 +7,7 @@ that die are real ones.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from belief import MODES, Replicators, as_new, believed, differences, folders, printed, start, three_nginx
 from chaos.proxy import Proxy
+from permissions import plain_user
 from servers import KINDS, files, held, on_every_kind
 
 from resto_wsgi import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError
@@ -67,6 +69,82 @@ def lose_the_outbox(media_root: Path) -> None:
     """As the remedy of a damaged one says."""
     for path in (media_root / ".resto").glob("outbox.sqlite3*"):
         path.unlink()
+
+
+# Folders that cannot be listed
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_folder_that_cannot_be_listed_keeps_nobody_from_starting_and_no_host_from_its_files(
+    replicators: Replicators, hosts: Any, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told, a sync works, and a host that is new gets all else."""
+    (tmp_path / "media/lost+found").mkdir(0, parents=True)
+    with plain_user():
+        before = replicators(hosts[:2], mode=mode)
+        before.save("cat", CAT)
+        assert before.drain(20) and states(before) == ["up", "up"]
+        assert before.sync(hosts[0].url) == 1 and before.drain(20)
+        after = replicators(hosts, mode=mode)
+        assert after.drain(20) and states(after) == ["up", "up", "up"]
+    assert [held(host) for host in hosts] == [{"cat": CAT}] * 3
+    assert "1 folders that cannot be listed ('lost+found')" in caplog.text
+
+
+@pytest.mark.parametrize("mode", MASTERS)
+def test_what_is_in_a_folder_that_can_be_listed_again_is_found_and_owed(
+    replicators: Replicators, hosts: Any, mode: str, tmp_path: Path
+) -> None:
+    """By whoever leads then, to all hosts; also if it was all that there was at the start."""
+    folder = tmp_path / "media/uploads"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("dog", "deep/cat"):
+        (folder / name).write_bytes(CAT)
+    folder.chmod(0)
+    with plain_user():
+        before = replicators(hosts, mode=mode)
+        assert states(before) == ["new"] * 3 and before.drain(20) and states(before) == ["up"] * 3
+    folder.chmod(0o755)
+    after = replicators(hosts, mode=mode)
+    assert after.drain(20)
+    assert [held(host) for host in hosts] == [{"uploads/dog": CAT, "uploads/deep/cat": CAT}] * 3
+    shutil.rmtree(folder)
+    assert replicators(hosts, mode=mode).drain(20)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sync_that_fails_leaves_the_host_as_it_was(
+    replicators: Replicators, hosts: Any, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And everybody able to start; what is decided is decided after the walk."""
+    replicator = replicators(hosts[:2], mode=mode)
+    replicator.save("cat", CAT)
+    assert replicator.drain(20)
+
+    real = os.scandir
+
+    def refuse(where: Any) -> Any:
+        if isinstance(where, int):  # a folder of the media root
+            raise OSError(errno.EIO, "Input/output error")
+        return real(where)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(MediaRootError, match="Input/output error"):
+        replicator.sync(hosts[0].url)
+    assert states(replicator) == ["up", "up"]
+    assert states(replicators(hosts[:2], mode=mode)) == ["up", "up"]
+    lose_the_outbox(Path(replicator.settings.media_root))
+    assert states(replicators(hosts[:2], mode=mode)) == ["new", "new"]
+
+
+@pytest.mark.parametrize("mode", MASTERS)
+def test_a_sync_counts_what_that_host_is_owed(replicators: Replicators, hosts: Any, mode: str) -> None:
+    """And not what others are owed, who are new at the same time."""
+    before = replicators(hosts[:1], mode=mode)
+    for name in ("cat", "dog"):
+        before.save(name, CAT)
+    assert before.drain(20)
+    assert replicators(hosts, mode=mode).sync(hosts[0].url) == 2
 
 
 # With a master

@@ -9,6 +9,7 @@ folders that it is in once. What is not a name (hidden, a link, not UTF-8) is le
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from email.utils import formatdate
 from html import escape
@@ -16,12 +17,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ... import names
-from ...errors import NameRejected
+from ...errors import MediaRootError, NameRejected
 from ...fields.digests import format_digest
 from ..answers import Answer, Refused
 from ..caller import wants_json
 from ..files import marks
-from ..files.store import PATH_BYTES_MAX, Store
+from ..files.store import PATH_BYTES_MAX, Entry, Store
 from ..paging import page_of, query_of, query_text
 from ..tree.role import Role
 from .pages import html_page, json_page, table
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["index_page", "names_after"]
 
 ENTRIES_AT_ONCE = 1000  # of a folder, read at a time
+
+log = logging.getLogger("resto_wsgi")
 
 
 def index_page(environ: WSGIEnvironment, role: Role) -> Answer:
@@ -86,9 +89,10 @@ def names_after(store: Store, after: str = "") -> Iterator[str]:
 def _entries(store: Store, folder: str, last: str) -> Iterator[tuple[str, bool]]:
     """Yield the names in a folder whose last parts come after ``last``, and which of them are folders.
 
-    The folder is read in parts: all of its entries may be more than memory is to hold.
+    The folder is read in parts: all of its entries may be more than memory is to hold. One that cannot be listed, such
+    as ``lost+found``, is passed over and told: it must not keep who catches up from all the others.
     """
-    while entries := store.entries(folder, last, ENTRIES_AT_ONCE):
+    while entries := _listed(store, folder, last):
         for each in entries:
             name = _join(folder, each.name)
             if _is_name(name):
@@ -96,6 +100,16 @@ def _entries(store: Store, folder: str, last: str) -> Iterator[tuple[str, bool]]
         last = entries[-1].name
         if len(entries) < ENTRIES_AT_ONCE:
             return
+
+
+def _listed(store: Store, folder: str, last: str) -> list[Entry] | None:
+    try:
+        return store.entries(folder, last, ENTRIES_AT_ONCE)
+    except MediaRootError as error:
+        if not folder:
+            raise
+        log.warning("not in the index: %s", error)
+        return None
 
 
 def _gone(role: Role, after: str) -> Iterator[str]:

@@ -19,7 +19,6 @@ __all__ = ["EVENTS", "LINES", "Event", "events_for"]
 
 LINES = {
     1: "one name that cannot be read: the others go on",
-    2: "a folder that may not be listed: everything starts all the same",
     3: "a link that is slow but steady: it delivers",
     6: "a process that is stopped: nobody waits for it without an end",
     9: "a folder or a mount below MEDIA_ROOT is gone: nothing is deleted",
@@ -143,7 +142,7 @@ def _every() -> Iterator[Event]:
     yield Event("by hand", 2, fits=_kept)
     yield Event("by hand, under way", 2, fits=_all(_kept, lambda setup: setup.proxied))
     yield Event("unreadable", 2, fits=_kept, line=1)
-    yield Event("lost and found", 2, fits=_kept, line=2)
+    yield Event("lost and found", 2, fits=_kept)
     yield Event("hide folder", 4, folder, _all(_mounts, _kept), ends="show folder", lasts=(8, 30), line=9)
     yield Event("move folder away", 4, folder, _kept, ends="move folder back", lasts=(8, 30), line=9)
     yield Event("back up outbox", 3, ends="restore outbox", lasts=(20, 80), line=10)

@@ -81,12 +81,10 @@ class Process:
         with self._lock:
             return len(self._waiting)
 
-    def launch(
-        self, settings: Mapping[str, Any], *, broken: str = "", plain: bool = False, ascii_only: bool = False
-    ) -> None:
-        """Start it, and do not wait for it.
+    def launch(self, settings: Mapping[str, Any], *, broken: str = "", ascii_only: bool = False) -> None:
+        """Start it, and do not wait for it. It may read no more than the permissions say, also as root.
 
-        ``plain``: it may read no more than its permissions say, also as root. ``ascii_only``: its locale is.
+        ``ascii_only``: its locale is.
         """
         command = [
             sys.executable,
@@ -97,7 +95,7 @@ class Process:
         names = environment()
         if ascii_only:
             names |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-        if plain and (setpriv := shutil.which("setpriv")) and os.geteuid() == 0:
+        if (setpriv := shutil.which("setpriv")) and os.geteuid() == 0:
             without = ",".join(f"-{each}" for each in PERMISSIONS)
             command = [setpriv, f"--bounding-set={without}", f"--inh-caps={without}", *command]
         with open(self.log, "ab") as log:

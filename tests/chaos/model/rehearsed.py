@@ -129,7 +129,7 @@ class Rehearsed:
         return done
 
     def _lost_and_found(self, step: Step) -> str:
-        """What every ext4 has at its top keeps nobody from starting, and no host from its files (line 2)."""
+        """What every ext4 has at its top keeps nobody from starting, and no host from its files."""
         site = self._site
         if site.media in site.hidden or site.away:
             return PASSED_BY

@@ -78,7 +78,6 @@ class Site:
         process.launch(
             self.settings(background=process.label == "worker" or self.setup.background),
             broken=self.setup.broken,
-            plain=bool(self.setup.lines & {1, 2}),
             ascii_only=self.setup.ascii_only,
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from node_requests import ask as ask_app
+from permissions import plain_user
 from servers import Node
 from trees import ask, ask_json
 
@@ -42,6 +43,20 @@ def test_the_index_has_every_name_once(tmp_path: Path, limit: int) -> None:
     with Node(tmp_path / "root") as node:
         found = [each["name"] for page in pages_of(node, f"limit={limit}") for each in page["names"]]
     assert sorted(found) == sorted(NAMES) and found == sorted(found, key=lambda name: name.split("/"))
+
+
+def test_a_folder_that_cannot_be_listed_is_left_out_of_the_index(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What every ext4 has at its top keeps nobody from catching up; it is told in the log."""
+    app = MediaServer(tmp_path / "root")
+    for name in ("a", "lost+found/x", "z/y"):
+        ask_app(app, "PUT", f"/{name}", b"x")
+    (tmp_path / "root/lost+found").chmod(0)
+    with plain_user():
+        assert list(names_after(app.store)) == ["a", "z/y"]
+        assert list(names_after(app.store, "lost+found/x")) == ["z/y"]
+    assert "not in the index: cannot list 'lost+found'" in caplog.text
 
 
 CAT = b"a cat" * 1000
