@@ -7,9 +7,10 @@ hangs. What the statements say is not known here. Opening makes connections; a s
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 __all__ = ["Connection"]
 
@@ -30,3 +31,15 @@ class Connection(sqlite3.Connection):
                 if "locked" not in str(error) or time.monotonic() > end:
                     raise
             time.sleep(AGAIN)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what the block does, or roll it back if it raises."""
+        self.patiently("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            if self.in_transaction:  # SQLite has not rolled it back itself
+                self.execute("ROLLBACK")
+            raise

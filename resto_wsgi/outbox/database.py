@@ -3,6 +3,7 @@
     opening       makes, adopts and upgrades the file, and knows when it is not the same any more
     session       one process's connection
     group_commit  one process's threads share transactions
+    reserve       room for deletes and settlements on a full disk
     trouble       says what is wrong in words
 
 No connection is ever in two processes. A fork waits until the connection is idle, and closes it; each process opens its
@@ -20,9 +21,10 @@ from ..forks import Listener, PerProcess, tell
 from .connection import Connection
 from .group_commit import GroupCommit
 from .opening import Opening
+from .reserve import DELETE, SAVE, SETTLE
 from .session import Session
 
-__all__ = ["Connection", "Database"]
+__all__ = ["DELETE", "SAVE", "SETTLE", "Connection", "Database"]
 
 T = TypeVar("T")
 
@@ -50,13 +52,14 @@ class Database(Listener):
         with session.alone():
             return session.read(sql, parameters)
 
-    def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
+    def write(self, work: Callable[[Connection], T], *, durable: bool = False, leaving: int = SETTLE) -> T:
         """Do ``work`` in a transaction, and return its result when that is committed; if ``durable``, on the disk.
 
-        It shares the transaction with the works of other threads, and their failure if SQLite refuses. It may run more
+        ``leaving`` says what it may use of a full disk: SAVE nothing, DELETE most and SETTLE all of the reserve. It
+        shares the transaction with the works of other threads, and their failure if SQLite refuses. It may run more
         than once, and in any thread that writes, so it must do nothing but execute statements.
         """
-        return self._own.get().write(work, durable)
+        return self._own.get().write(work, durable=durable, leaving=leaving)
 
     def close(self) -> None:
         """Close the connection of this process; the next call opens another."""

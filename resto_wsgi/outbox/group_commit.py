@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from ..errors import OutboxError
 from .connection import Connection
+from .reserve import SETTLE, is_full
 from .session import Session
 from .trouble import explain
 
@@ -34,9 +35,10 @@ MOST = 256  # how many callers share a transaction: enough to make its fsync che
 class _Turn(Generic[T]):
     """What one caller wants written, and its result or its error."""
 
-    def __init__(self, work: Callable[[Connection], T], durable: bool) -> None:
+    def __init__(self, work: Callable[[Connection], T], durable: bool, leaving: int) -> None:
         self.work = work
         self.durable = durable
+        self.leaving = leaving
         self.over = False  # it was tried, or its caller does not wait any more
         self.result: T | None = None
         self.error: Exception | None = None
@@ -50,9 +52,9 @@ class GroupCommit:
         self._path = path
         self._waiting: deque[_Turn[Any]] = deque()
 
-    def write(self, work: Callable[[Connection], T], durable: bool) -> T:
+    def write(self, work: Callable[[Connection], T], *, durable: bool = False, leaving: int = SETTLE) -> T:
         """Do ``work`` in a transaction, and return its result when that is committed; see ``Database.write``."""
-        turn = _Turn(work, durable)
+        turn = _Turn(work, durable, leaving)
         self._waiting.append(turn)  # before the lock is taken: so the thread that has it can take this turn along
         try:
             with self.session.alone():
@@ -68,13 +70,12 @@ class GroupCommit:
         turns = self._gather(mine)
         try:
             self._transact(turns)
-        except (sqlite3.Error, OutboxError) as error:
-            for turn in turns:
-                turn.error, turn.over = error, True
-        except Exception:  # a defect in one of the works: the others need not see it, and each is tried alone
-            if len(turns) == 1:
-                raise
-            self._commit_alone(mine)
+        except Exception as error:
+            if isinstance(error, (sqlite3.Error, OutboxError)) and not is_full(error):
+                for turn in turns:
+                    turn.error, turn.over = error, True
+            else:  # a defect in one of the works, or a full disk, of which each may use another part: each tries alone
+                self._commit_alone(mine)
 
     def _gather(self, mine: _Turn[Any]) -> list[_Turn[Any]]:
         turns = [mine]
@@ -86,9 +87,18 @@ class GroupCommit:
 
     def _commit_alone(self, mine: _Turn[Any]) -> None:
         try:
-            self._transact([mine])
+            self._transact_where_there_is_room(mine)
         except (sqlite3.Error, OutboxError) as error:
             mine.error = error
+
+    def _transact_where_there_is_room(self, mine: _Turn[Any]) -> None:
+        room = self.session.room(mine.leaving)
+        while True:
+            try:
+                return self._transact([mine])
+            except sqlite3.OperationalError as error:  # noqa: PERF203 - it is tried again if there is more room
+                if not is_full(error) or not next(room, False):
+                    raise
 
     def _transact(self, turns: list[_Turn[Any]]) -> None:
         works = [turn.work for turn in turns]

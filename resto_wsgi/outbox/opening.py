@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from ..errors import OutboxError
 from .connection import BUSY, Connection
+from .reserve import TABLE, Reserve, is_full
 from .trouble import DAMAGED, ELSEWHERE, explain, explain_os
 
 __all__ = ["Inode", "Opening"]
@@ -45,6 +46,7 @@ class Opening:
         self.path = os.path.realpath(path)
         self._application = application
         self._steps = steps
+        self.reserve = Reserve(self.path)
         self._files = (self.path, f"{self.path}-wal", f"{self.path}-shm")
         self._made: Inode | None = None  # the file that was opened first
 
@@ -54,7 +56,10 @@ class Opening:
             self._make_empty()
             connection = self._connect()
             try:
-                self._upgrade(connection)
+                self._check_ours(connection)
+                self._prepare(connection)
+                self._upgrade_where_there_is_room(connection)
+                self.reserve.make(connection)
                 self._made = _inode(self.path)
                 os.fsync(folder)
             except BaseException:
@@ -68,6 +73,7 @@ class Opening:
             raise self.gone()
         connection = self._connect()
         self._prepare(connection)
+        self.reserve.keep(connection)
         return connection
 
     def inodes(self) -> tuple[Inode, ...]:
@@ -129,17 +135,24 @@ class Opening:
         connection.execute("PRAGMA busy_timeout=0").fetchall()  # from here on we wait ourselves: ``patiently``
         connection.execute("PRAGMA synchronous=FULL").fetchall()
 
+    def _upgrade_where_there_is_room(self, connection: Connection) -> None:
+        try:
+            self._upgrade(connection)
+        except sqlite3.OperationalError as error:  # others may have filled the log as far as the disk lets it grow
+            if not is_full(error):
+                raise
+            self.reserve.empty_log(connection)
+            self._upgrade(connection)
+
     def _upgrade(self, connection: Connection) -> None:
         """Bring the schema to this version, all at once or not at all, and prove that a write gets through."""
-        self._check_ours(connection)
-        self._prepare(connection)
-        connection.patiently("BEGIN IMMEDIATE")
-        for step in self._steps[self.check_version(connection) :]:
-            for statement in step:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id={self._application}")
-        connection.execute(f"PRAGMA user_version={len(self._steps)}")
-        connection.execute("COMMIT")
+        with connection.transaction():
+            for step in self._steps[self.check_version(connection) :]:
+                for statement in step:
+                    connection.execute(statement)
+            connection.execute(TABLE)
+            connection.execute(f"PRAGMA application_id={self._application}")
+            connection.execute(f"PRAGMA user_version={len(self._steps)}")
 
     def _check_ours(self, connection: Connection) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()

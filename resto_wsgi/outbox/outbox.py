@@ -31,7 +31,7 @@ from ..errors import OutboxError
 from ..hosts import Host
 from . import recording, settling
 from . import tables as sql
-from .database import Connection, Database
+from .database import DELETE, SAVE, SETTLE, Connection, Database
 from .recording import LATE
 from .rows import Delivery, Failure, HostState, Owed, delivery_of
 from .settling import CONVERGED, SET_BACK
@@ -86,12 +86,21 @@ class Outbox:
     # Writing
 
     def record(
-        self, name: str, hosts: Sequence[Host], *, begin: bool, due: float, gone: bool = False, way: str = ""
+        self,
+        name: str,
+        hosts: Sequence[Host],
+        *,
+        begin: bool,
+        due: float,
+        gone: bool = False,
+        reserve: bool = False,
+        way: str = "",
     ) -> dict[Host, Delivery]:
         """Note that these hosts are owed ``name``, and return the deliveries by host; they are on the disk then.
 
         If ``begin`` is True, the caller, who holds the lock of the name, will send now. If ``gone`` is True, the name
-        is deleted, and a tombstone is written with it. ``way`` is how the change came, in the caller's words; ``owe``
+        is deleted, and a tombstone is written with it. If ``reserve`` is True, this is a delete or a withdrawal, which
+        may use what is kept for them on a full disk. ``way`` is how the change came, in the caller's words; ``owe``
         clears it. A delivery that was owed before keeps since when it is owed and until when it is unsure; its failures
         are forgotten.
         """
@@ -101,9 +110,11 @@ class Outbox:
             if gone:
                 recording.entomb(connection, name, now)
             recording.expel_others(connection, hosts)
-            return recording.record(connection, name, hosts, begin=begin, due=due, way=way, now=now)
+            return recording.record(connection, name, hosts, begin=begin, due=due, reserve=reserve, way=way, now=now)
 
-        return self._database.write(work, durable=self._fsync) if hosts or gone else {}
+        if not hosts and not gone:
+            return {}
+        return self._database.write(work, durable=self._fsync, leaving=DELETE if reserve else SAVE)
 
     def entomb(self, name: str) -> None:
         """Note that ``name`` is deleted, so that a host which returns does not restore it; it is on the disk then."""
@@ -164,7 +175,7 @@ class Outbox:
                 recording.owe(connection, host, chunk, now)
                 return len(chunk)
 
-            total += self._in_turn(work, durable=self._fsync)
+            total += self._in_turn(work, durable=self._fsync, leaving=SAVE)
         return total
 
     def postpone(self, host: Host, names: Sequence[str], due: float) -> None:
@@ -330,10 +341,10 @@ class Outbox:
             total += changed
         return total
 
-    def _in_turn(self, work: Callable[[Connection], int], *, durable: bool = False) -> int:
+    def _in_turn(self, work: Callable[[Connection], int], *, durable: bool = False, leaving: int = SETTLE) -> int:
         """Write one chunk of many, leave the file to others for as long as that took, and return the work's result."""
         began = time.monotonic()
-        result = self._database.write(work, durable=durable)
+        result = self._database.write(work, durable=durable, leaving=leaving)
         time.sleep(time.monotonic() - began)
         return result
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from ..hosts import Host
 from . import tables as sql
 from .connection import Connection
+from .reserve import Full
 from .rows import Delivery, HostState, delivery_of, key_of
 
 __all__ = ["LATE", "cancel", "claim", "entomb", "expel_others", "owe", "record", "release"]
@@ -24,12 +25,20 @@ LATE = 20.0  # seconds for which a host may still carry out a request whose send
 
 
 def record(
-    connection: Connection, name: str, hosts: Sequence[Host], *, begin: bool, due: float, way: str, now: float
+    connection: Connection,
+    name: str,
+    hosts: Sequence[Host],
+    *,
+    begin: bool,
+    due: float,
+    reserve: bool,
+    way: str,
+    now: float,
 ) -> dict[Host, Delivery]:
     """Owe ``name`` to ``hosts`` under a new generation, and return the deliveries by host; see ``Outbox.record``."""
     old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
     states = {row[0]: row[1:] for row in connection.execute(sql.HOSTS)}
-    generation, entombed = _next_generation(connection, name)
+    generation, entombed = _next_generation(connection, name, reserve=reserve)
     recorded: dict[Host, Delivery] = {}
     rows: list[tuple[object, ...]] = []
     for host in hosts:
@@ -91,8 +100,14 @@ def cancel(connection: Connection, deliveries: Sequence[Delivery], now: float) -
     release(connection, deliveries, now)
 
 
-def _next_generation(connection: Connection, name: str = "") -> tuple[int, bool]:
-    """Return a generation that no delivery has had, and if ``name`` has a tombstone: one look for both."""
-    last, gone = connection.execute(sql.GENERATION, (name,)).fetchone()
+def _next_generation(connection: Connection, name: str = "", *, reserve: bool = False) -> tuple[int, bool]:
+    """Return a generation that no delivery has had, and if ``name`` has a tombstone.
+
+    Raises Full while the reserve is in use, unless this may use it: a save could take the pages that deletes need. All
+    of this is one look, because each save makes it.
+    """
+    last, gone, noted = connection.execute(sql.GENERATION, (name,)).fetchone()
+    if noted and not reserve:
+        raise Full
     connection.execute(sql.SET_GENERATION, (last + 1,))
     return last + 1, gone is not None

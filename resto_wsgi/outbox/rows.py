@@ -61,8 +61,7 @@ class Failure:
     unsure_until: float = 0.0
 
 
-@dataclass(frozen=True)
-class HostState:
+class HostState(NamedTuple):
     """What is known of a host itself: "up", "down" or "read-only" since when, and why (noted at ``latest``).
 
     ``failures`` counts those in a row. The host is not asked before ``retry_at``.

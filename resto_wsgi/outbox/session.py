@@ -67,17 +67,28 @@ class Session:
             raise explain(self._opening.path, error) from error
 
     def transact(self, works: Sequence[Work], *, durable: bool) -> list[Any]:
-        """Do all works in one transaction, and return their results.
-
-        If the log has filled its disk, it is emptied and the works are tried once more: else only a commit empties it.
-        """
+        """Do all works in one transaction, and return their results."""
         try:
-            return self._try_to_transact(works, durable)
-        except sqlite3.OperationalError as error:
-            if "full" not in str(error) or self._connection is None:
-                raise
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            return self._try_to_transact(works, durable)
+            connection = self._connected()
+            self._set_synchronous(connection, "FULL" if durable else "NORMAL")
+            connection.patiently("BEGIN IMMEDIATE")
+            self._opening.check_version(connection)
+            results = [work(connection) for work in works]
+            connection.execute("COMMIT")
+        except BaseException as error:
+            self._recover(error)
+            raise
+        return results
+
+    def room(self, leaving: int) -> Iterator[bool]:
+        """Yield True each time that more room was made after ``transact`` found none, until no more can be made."""
+        if self._connection is None:  # it is part of the trouble
+            return
+        try:
+            yield from self._opening.reserve.room(self._connection, leaving)
+        except sqlite3.Error as error:
+            self._recover(error)
+            raise
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
@@ -98,19 +109,6 @@ class Session:
             raise self._opening.gone()
         assert self._connection is not None  # noqa: S101 - for mypy: it has just been set
         return self._connection
-
-    def _try_to_transact(self, works: Sequence[Work], durable: bool) -> list[Any]:
-        try:
-            connection = self._connected()
-            self._set_synchronous(connection, "FULL" if durable else "NORMAL")
-            connection.patiently("BEGIN IMMEDIATE")
-            self._opening.check_version(connection)
-            results = [work(connection) for work in works]
-            connection.execute("COMMIT")
-        except BaseException as error:
-            self._recover(error)
-            raise
-        return results
 
     def _set_synchronous(self, connection: Connection, level: str) -> None:
         if self._synchronous != level:

@@ -46,8 +46,8 @@ def note_failures(connection: Connection, failed: Iterable[Failure]) -> None:
 def note_hosts(connection: Connection, states: Iterable[HostState]) -> None:
     """Replace what is known of the hosts."""
     for state in states:
-        known = (state.state, state.since, state.failures, state.retry_at, state.reason, state.latest)
-        connection.execute(sql.NOTE_HOST, (state.host.url, *known))
+        host, *known = state
+        connection.execute(sql.NOTE_HOST, (host.url, *known))
 
 
 def note_present(connection: Connection, name: str, sha256: str) -> None:

@@ -8,6 +8,8 @@ is executed here. The outbox, ``recording`` and ``settling`` use this.
 
 from __future__ import annotations
 
+from .reserve import NOTED
+
 APPLICATION = 0x7265736F  # "reso", in the header of the file: this is an outbox and no other program's database
 STEPS = (  # each leads to the next version; never change one that was released, add another
     (
@@ -89,7 +91,7 @@ NOTE_HOST = (
 ASK = "UPDATE hosts SET retry_at = 0 WHERE host = ?"
 HOSTS = "SELECT host, state, since, failures, retry_at, reason, latest FROM hosts"
 
-GENERATION = "SELECT value, (SELECT gone FROM names WHERE name = ?) FROM meta WHERE key = 'generation'"
+GENERATION = f"SELECT value, (SELECT gone FROM names WHERE name = ?), {NOTED} FROM meta WHERE key = 'generation'"
 SET_GENERATION = "UPDATE meta SET value = ? WHERE key = 'generation'"
 ADOPT = "UPDATE meta SET value = ? WHERE key = ? AND value = ''"
 NOTE = "INSERT OR REPLACE INTO meta VALUES (?, ?)"

@@ -88,7 +88,7 @@ class Publisher:
         """Take a publication back; see ``Replicator.withdraw``."""
         with self._media_root.lock(publication.name):
             if self._media_root.is_published(publication):
-                owed = self._sending.record(publication.name, gone=self._mode.marks_saves)
+                owed = self._sending.record(publication.name, gone=self._mode.marks_saves, reserve=True)
                 self._take_back(publication, owed, {})
             else:  # somebody replaced it since and told the hosts; if he takes his back, this one must not come back
                 self._media_root.check_here()
@@ -105,7 +105,7 @@ class Publisher:
         sending = self._sending
         with self._media_root.lock(name):
             self._mode.check_no_folder(name)
-            owed = sending.record(name, gone=True)
+            owed = sending.record(name, gone=True, reserve=True)
             self._remove(name, owed)
             needed = sending.needed(len(owed))
             outcome = sending.send(owed, needed)
@@ -122,7 +122,7 @@ class Publisher:
         """Return the outcome of a change that the caller makes; see ``Replicator.carry``."""
         sending = self._in_background if later else self._at_once
         before = self._media_root.state(name)
-        owed = sending.record(name, gone=gone, way=way)
+        owed = sending.record(name, gone=gone, reserve=gone, way=way)
         try:
             change()
         except BaseException:

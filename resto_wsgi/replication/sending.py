@@ -58,8 +58,10 @@ class Sending(ABC):
         """Return how many hosts have to succeed; ``wanted`` is the number that the settings or the action want."""
 
     @abstractmethod
-    def record(self, name: str, *, gone: bool = False, way: str = "") -> Owed:
+    def record(self, name: str, *, gone: bool = False, reserve: bool = False, way: str = "") -> Owed:
         """Owe a name to every host, durably, and return the deliveries. Raises OutboxError.
+
+        ``reserve`` is for a delete or a withdrawal, see ``Outbox.record``.
 
         The caller changes the master only afterwards: a crash in between must not leave a change that no host gets.
         """
@@ -83,9 +85,9 @@ class Sending(ABC):
     def end(self) -> None:
         """Have the rest done. The caller has released the lock of the name."""
 
-    def _record(self, name: str, *, begin: bool, due: float, gone: bool, way: str) -> Owed:
+    def _record(self, name: str, *, begin: bool, due: float, gone: bool, reserve: bool, way: str) -> Owed:
         self._worker.start()
-        return self._outbox.record(name, self._hosts, begin=begin, due=due, gone=gone, way=way)
+        return self._outbox.record(name, self._hosts, begin=begin, due=due, gone=gone, reserve=reserve, way=way)
 
 
 class AtOnce(Sending):
@@ -94,8 +96,8 @@ class AtOnce(Sending):
     def needed(self, wanted: int) -> int:
         return wanted if self._settings.fatal_exceptions else 0
 
-    def record(self, name: str, *, gone: bool = False, way: str = "") -> Owed:
-        return self._record(name, begin=True, due=self._clock() + GRACE, gone=gone, way=way)
+    def record(self, name: str, *, gone: bool = False, reserve: bool = False, way: str = "") -> Owed:
+        return self._record(name, begin=True, due=self._clock() + GRACE, gone=gone, reserve=reserve, way=way)
 
     def send(self, owed: Owed, needed: int, along: object = None) -> Outcome:
         """Send now; a host that was away at the recording is asked only if fewer than ``needed`` are left without it.
@@ -140,8 +142,8 @@ class InBackground(Sending):
     def needed(self, wanted: int) -> int:
         return 0
 
-    def record(self, name: str, *, gone: bool = False, way: str = "") -> Owed:
-        return self._record(name, begin=False, due=self._clock(), gone=gone, way=way)
+    def record(self, name: str, *, gone: bool = False, reserve: bool = False, way: str = "") -> Owed:
+        return self._record(name, begin=False, due=self._clock(), gone=gone, reserve=reserve, way=way)
 
     def send(self, owed: Owed, needed: int, along: object = None) -> Outcome:
         return {host: _not_sent(delivery, LATER) for host, delivery in owed.items()}

@@ -6,8 +6,8 @@
     master, outbox    both, as by default      one of the two; 507
     host              one host's whole folder  ReplicationError, whose DeliveryError for it has status 500 or 507
 
-First each error is looked for by itself; then threads save and delete while the disk is filled and emptied at random.
-With space again all must converge.
+First each error is looked for by itself, and that an outbox without space takes deletes; then threads save and delete
+while the disk is filled and emptied at random. With space again all must converge.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["run"]
 
 SCENES = ("master", "outbox", "master, outbox", "host")
 HOSTS = 3
-DISK = {"master": 4096, "outbox": 6144, "master, outbox": 8192, "host": 4096}  # KiB; SQLite's log alone may have 4096
+DISK = {"master": 4096, "outbox": 8192, "master, outbox": 10240, "host": 4096}  # KiB; an outbox has 4096 from its start
 STORM = 3.0  # seconds
 WRITERS = 3
 NAMES = 6
@@ -128,8 +128,13 @@ class _Scene:
             self._note(self._save(self._replicator, _name(1), 100_000) is None, "a save that a majority took raises")
         else:
             chance = self._chance
+            if "outbox" in self._kind:
+                self._hosts[0].stop()  # what it misses stays owed, and so an outbox that is full needs more room
             self._expect(ERRORS[self._kind], lambda: self._save(self._replicator, _name(chance.randrange(100)), 1000))
             self._expect_507()
+            if "outbox" in self._kind:
+                self._expect_deletes()
+                self._hosts[0].start()
         self._disk.empty()
         self._note(self._save(self._replicator, _name(2), 1000) is None, "a save raises although there is space again")
 
@@ -187,17 +192,19 @@ class _Scene:
         self._ledger.end(operation, Effect.DONE)
         return None
 
-    def _delete(self, name: str) -> None:
-        """Delete. Where that is refused it may have been done all the same."""
+    def _delete(self, name: str) -> Exception | None:
+        """Delete; return what was raised. If that is refused it may have been done all the same."""
         operation = self._ledger.begin(name, None)
         try:
             self._replicator.delete(name)
-        except ReplicationError:
+        except ReplicationError as error:
             self._ledger.end(operation, Effect.DONE)
-        except (MediaRootError, OutboxError):
+            return error
+        except (MediaRootError, OutboxError) as error:
             self._ledger.end(operation, Effect.PERHAPS)
-        else:
-            self._ledger.end(operation, Effect.DONE)
+            return error
+        self._ledger.end(operation, Effect.DONE)
+        return None
 
     def _write(self, number: int) -> None:
         chance = random.Random(f"{self._figures.seed} {self._kind} {number}")
@@ -238,6 +245,12 @@ class _Scene:
                 return
             self._ledger.end(operation, Effect.DONE, name=answer.headers["X-Name"])
         self._note(False, f"{TRIES} uploads to a full disk are taken")
+
+    def _expect_deletes(self) -> None:
+        """See that whoever wants to make room can: the outbox keeps some for that."""
+        for number in range(NAMES):
+            error = self._delete(_name(number))
+            self._note(not isinstance(error, OutboxError), f"a delete raises on a full disk: {error}")
 
     def _errors(self, save: Callable[[], Exception | None]) -> Iterator[Exception]:
         for _ in range(TRIES):

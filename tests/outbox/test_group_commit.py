@@ -83,10 +83,10 @@ def test_one_that_must_be_on_the_disk_takes_all_there(group: GroupCommit, sessio
     """The others lose nothing by it."""
     seen: list[str] = []
     assert session._connection
-    group.write(note, durable=False)
+    group.write(note)
     session._connection.set_trace_callback(seen.append)
     together(group, [note, note])
-    group.write(note, durable=False)
+    group.write(note)
     levels = [statement for statement in seen if "synchronous" in statement]
     assert levels == ["PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"]
 
@@ -101,7 +101,7 @@ def test_what_sqlite_refuses_reaches_everyone_who_waits(group: GroupCommit, sess
     assert [type(result) for result in results] == [OutboxError] * 4
     assert len({id(result) for result in results}) == 4
     assert noted(session) == 0
-    assert group.write(note, durable=False) == 1
+    assert group.write(note) == 1
 
 
 def test_an_error_of_ours_reaches_everyone_as_it_is(group: GroupCommit) -> None:
@@ -132,7 +132,7 @@ def test_what_befalls_one_does_not_stop_those_who_wait(group: GroupCommit, sessi
     else:
         assert kinds == [1, ZeroDivisionError, 1, 1]
     assert noted(session) == kinds.count(1)
-    assert group.write(note, durable=False) == 1
+    assert group.write(note) == 1
 
 
 def test_whoever_stops_waiting_is_not_written_for(group: GroupCommit, session: Session) -> None:
@@ -147,9 +147,9 @@ def test_whoever_stops_waiting_is_not_written_for(group: GroupCommit, session: S
 
     lock, session.lock = session.lock, Interrupted()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
-        group.write(note, durable=False)
+        group.write(note)
     session.lock = lock
-    group.write(note, durable=False)
+    group.write(note)
     assert noted(session) == 1
 
 
@@ -163,9 +163,9 @@ def test_a_thread_that_writes_while_it_waits_is_not_written_twice(group: GroupCo
         return note(connection)
 
     with ThreadPoolExecutor(3) as threads:
-        first = threads.submit(group.write, slow, False)
+        first = threads.submit(group.write, slow)
         inside.wait(10)
-        others = [threads.submit(group.write, note, False) for _ in range(2)]
+        others = [threads.submit(group.write, note) for _ in range(2)]
         eventually(lambda: len(group._waiting) == 2)
         go_on.set()
         assert [future.result(10) for future in (first, *others)] == [1, 1, 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -272,12 +271,3 @@ def test_a_request_that_got_no_final_answer_may_be_carried_out_late(status: int 
     assert failure(delivery(), error(status), NOW, most).unsure_until == (NOW + LATE if late else 0.0)
     assert not may_come_late(error(status, untouched=True))
     assert failure(delivery(), error(status, untouched=True), NOW, most).unsure_until == 0.0
-
-
-def test_what_was_known_is_not_changed_in_place() -> None:
-    """The records are values: two threads may hold the same."""
-    known = state("down", 1, BEFORE)
-    copy = replace(known)
-    fail(known, error())
-    after_success(known, HOST, NOW)
-    assert known == copy
