@@ -107,7 +107,8 @@ class Replicator:
         outbox = self._outbox = parts.outbox or Outbox(
             path, identity=root.identity, kind=kind.keeps, fsync=settings.fsync, clock=clock
         )
-        transport = self._transport = parts.transport or HttpTransport(settings.timeout, security)
+        whose = root.identity if kind.owns_names else ""
+        transport = self._transport = parts.transport or HttpTransport(settings.timeout, security, root=whose)
         self._fanout = parts.fanout or Fanout(transport)
         mode = self._mode = kind.of(settings, root, outbox, transport, clock)
         convergence = Convergence(root, outbox, self._fanout, mode, clock, chance)

@@ -47,6 +47,7 @@ _LIMITS = {
     "apache": "LimitRequestBody {largest}",
     ANY: "raise its limit of the body size to the largest file that is accepted, or lower max_file_size",
 }
+_ONE_ROOT = "several application servers share one MEDIA_ROOT, or have a path each"
 _DIRECT = "give the address of the media server itself in RESTO_MEDIA_HOSTS, not that of what stands before it"
 _FULL = "free space on its disk, or raise the quota"
 
@@ -195,6 +196,8 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     },
     "credentials": _WRITERS,
     "credentials:open": {ANY: "make it refuse PUT and DELETE that come without credentials"},
+    "roots": {ANY: f"see to it yourself: {_ONE_ROOT}"},
+    "roots:several": {ANY: f"each overwrites and deletes what the others saved: {_ONE_ROOT}"},
     "left": {ANY: "remove it by hand, on the server"},
 }
 

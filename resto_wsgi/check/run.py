@@ -16,7 +16,7 @@ from typing import Any
 from ..hosts import Host
 from ..transports import Transport
 from ..transports.http.security import Security
-from . import cleaning, folders, naming, reach, reading, replacing, sizes, writing
+from . import cleaning, folders, naming, reach, reading, replacing, sharing, sizes, writing
 from .finding import Finding, Stopped, Trouble, Verdict
 from .subject import Subject
 
@@ -54,6 +54,7 @@ STEPS = (
     _Step("write", writing.write, "unsafe", gate=True),
     _Step("delete", writing.delete, "unsafe", gate=True),
     _Step("credentials", writing.credentials),
+    _Step("roots", sharing.roots),
     _Step("parents", writing.parents, "unsafe"),
     _Step("overwrite", writing.overwrite, "unsafe"),
     _Step("folder", folders.folder, "unsafe"),

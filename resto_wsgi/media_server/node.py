@@ -35,6 +35,7 @@ from .paging import page_of, query_of
 from .reading import file_answer, folder_answer
 from .refusals import Refusals
 from .replays import Replays
+from .roots import Roots
 from .tree.alone import Alone
 from .tree.relay import TIMEOUT, Relay
 from .tree.role import Role
@@ -97,7 +98,8 @@ class MediaServer:
                 inline=inline,
                 clock=clock,
             )
-        writing = {"PUT": self._put, "DELETE": self._delete, "MKCOL": self._make_folder}
+        heeding = Roots().heeding
+        writing = {"PUT": heeding(self._put), "DELETE": heeding(self._delete), "MKCOL": self._make_folder}
         self._methods = {"GET": self._get, "HEAD": self._get, **writing, "OPTIONS": self._options}
         self._allow = ("Allow", ", ".join(self._methods))
 

@@ -43,6 +43,7 @@ class Distributed(Mode):
     """
 
     keeps = "no master"
+    owns_names = False
     marks_saves = True
 
     def __init__(

@@ -60,6 +60,7 @@ class Mode(ABC):
     """
 
     keeps: ClassVar[str]  # noted in the outbox, which is refused if it was made in a mode that keeps something else
+    owns_names: ClassVar[bool]  # whether another media root must not write the same names to the hosts
     marks_saves: ClassVar[bool]  # whether a save, too, is recorded with a tombstone, until hosts are known to hold it
 
     def __init__(self, hosts: Sequence[Host], media_root: MediaRoot, outbox: Outbox, transport: Transport) -> None:
@@ -191,6 +192,7 @@ class Hybrid(Mode):
     """The master is on the local disk, and it decides: a file that was deleted there is to be on no host."""
 
     keeps = "a master"
+    owns_names = True
     marks_saves = False
 
     def __init__(self, hosts: Sequence[Host], media_root: MediaRoot, outbox: Outbox, transport: Transport) -> None:

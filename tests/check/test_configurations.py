@@ -53,7 +53,7 @@ def test_what_is_printed_is_safe(server: Printed) -> None:
     status, report = checked(server.label)
     assert (status, report["kind"], report["untested"]) == (0, server.kind, [])
     assert keys(report, "unsafe") == set() and keys(report, "warning") == MTIME[server.kind], report
-    assert keys(report, "unknown") <= {"credentials", "temporary"}
+    assert keys(report, "unknown") <= {"credentials", "roots", "temporary"}
     assert server.files() == {} and report["left"] == [f"{report['folder']}/ (the folder)"]
     assert "left" in keys(report, "ok")
 

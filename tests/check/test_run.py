@@ -31,7 +31,7 @@ def test_a_server_that_is_set_up_well_is_safe(kind: str, media_servers: Any, che
     assert unsafe(report) == set() and report.safe and not report.untested and not report.left
     assert report.kind == kind
     assert tree(server.root) == [os.path.join(server.root, "kept.jpg")]
-    assert {key for key, verdict in found.items() if verdict == "unknown"} <= {"credentials", "temporary"}
+    assert {key for key, verdict in found.items() if verdict == "unknown"} <= {"credentials", "roots", "temporary"}
     assert all(finding.remedy for finding in report.findings if finding.verdict != "ok")
 
 

@@ -10,6 +10,7 @@ nginx gives the file. Only this package imports urllib3.
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from http.client import HTTPResponse
 from typing import Any, BinaryIO
 
 from ...fields.dates import format_date
+from ...fields.roots import ROOT, ROOTS, format_root, parse_roots
 from ...hosts import Host
 from ...names import quote
 from . import headers as http_headers
@@ -39,8 +41,12 @@ FOLDER_KEPT = frozenset({400, 403, 405, 409})  # what servers answer to a DELETE
 NO_FOLDER = frozenset({404, 409})  # lighttpd and Apache on a PUT under a missing folder (RFC 4918, section 9.7.1)
 OUT_OF_SERVICE = frozenset({429, 502, 503, 504})  # overloaded, or what stands before the host does not reach it
 STEPS = 3  # times the timeout that all folders above a name may take to make
+TELL_AGAIN = 3600.0  # seconds between two warnings that several media roots write to one host
 NO_FIELDS: Mapping[str, str] = {}
 CACHED = 256  # names and times that are about to be sent to the next host, too
+
+
+log = logging.getLogger("resto_wsgi")
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,14 @@ class Opening:
 class HttpTransport:
     """Moves files; ``timeout`` is in seconds without progress. See ``Transport`` for its duties.
 
-    ``security`` is what hosts are shown, and how they are known. Without it they are shown nothing.
+    ``security`` is what hosts are shown, and how they are known. Without it they are shown nothing. ``root`` is the id
+    of the media root whose names these are, if no other root may write them: our own node tells if one does.
     """
 
-    def __init__(self, timeout: float, security: Security | None = None) -> None:
+    def __init__(self, timeout: float, security: Security | None = None, *, root: str = "") -> None:
         self._timeout = timeout
+        self._root = root
+        self._told: dict[str, float] = {}  # when it was told last that several roots write to a host
         self._security = security or Security()
         self._pools = Pools(timeout, self._security)
         self._digests = Digests()
@@ -102,7 +111,7 @@ class HttpTransport:
     ) -> HttpJob:
         """Return the job of a DELETE, as ``put_job`` does of a PUT."""
         errand = Errand(host, name, timeout or self._timeout, self._security)
-        return HttpJob(self._pools, errand, _deleting(errand, fields))
+        return HttpJob(self._pools, errand, self._deleting(errand, fields))
 
     def begin(self, host: Host, name: str, size: int, fields: Mapping[str, str]) -> Opening:
         """Return the beginning of a PUT of ``size`` bytes, for whoever sends it while the file still arrives.
@@ -190,7 +199,7 @@ class HttpTransport:
 
     def _putting(self, errand: Errand, file: BinaryIO, size: int, mtime: float, fields: Mapping[str, str]) -> Requests:
         """PUT (RFC 9110, section 9.3.4) with a length, never chunked; nginx takes Date as the file's mtime."""
-        said = {"Content-Length": str(size), "Date": _date(mtime), **fields}
+        said = {"Content-Length": str(size), "Date": _date(mtime), **self._whose(errand.name), **fields}
         signed = self.is_signed(errand.host)
         if signed and "Repr-Digest" not in said:
             if not self._digests.is_quick(file, size):
@@ -207,6 +216,7 @@ class HttpTransport:
             raise errand.refused(answer)
         if answer.early:
             raise errand.useless(answer, "came before the host had all of the file")
+        self._heed(errand.host, answer)
         return answer
 
     def _making_folders(self, errand: Errand) -> Requests:
@@ -219,21 +229,40 @@ class HttpTransport:
                 raise errand.failed(reason, untouched=not errand.exchange.lost)  # the PUT before was refused
             yield Request("MKCOL", _target("/".join(parts[:depth])) + "/")
 
+    def _deleting(self, errand: Errand, fields: Mapping[str, str]) -> Requests:
+        """DELETE (RFC 9110, section 9.3.5).
 
-def _deleting(errand: Errand, fields: Mapping[str, str]) -> Requests:
-    """DELETE (RFC 9110, section 9.3.5).
-
-    ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder; without it the last two would remove its tree. If
-    the name is a folder, there is no file of that name any more, and the delete is done.
-    """
-    answer = yield Request("DELETE", _target(errand.name), {"Depth": "0", **fields})
-    if answer.status in DELETE_DONE:
-        return answer
-    if answer.status in FOLDER_KEPT:
-        found = yield Request("HEAD", _target(errand.name))
-        if _is_folder(errand.name, found):
+        ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder; without it the last two would remove its tree. If
+        the name is a folder, there is no file of that name any more, and the delete is done.
+        """
+        answer = yield Request("DELETE", _target(errand.name), {"Depth": "0", **self._whose(errand.name), **fields})
+        if answer.status in DELETE_DONE:
+            self._heed(errand.host, answer)
             return answer
-    raise errand.refused(answer)
+        if answer.status in FOLDER_KEPT:
+            found = yield Request("HEAD", _target(errand.name))
+            if _is_folder(errand.name, found):
+                return answer
+        raise errand.refused(answer)
+
+    def _whose(self, name: str) -> Mapping[str, str]:
+        return {ROOT: format_root(self._root, name)} if self._root else NO_FIELDS
+
+    def _heed(self, host: Host, answer: HostAnswer) -> None:
+        """Warn, once in a while for each host, if it says that another media root writes there as well."""
+        if not self._root or ROOTS not in answer.headers:
+            return
+        others = [each for each in parse_roots(answer.headers.get(ROOTS, "")) if each != self._root]
+        now = time.monotonic()
+        if others and now >= self._told.get(host.url, now):
+            self._told[host.url] = now + TELL_AGAIN
+            log.warning(
+                "%s: another MEDIA_ROOT writes there too (its .resto/id is %s, ours %s): each overwrites and deletes "
+                "what the other saved; let application servers share one MEDIA_ROOT, or give each a path of its own",
+                host.label,
+                " and ".join(others),
+                self._root,
+            )
 
 
 def _asking(request: Request) -> Requests:
