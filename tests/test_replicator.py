@@ -514,6 +514,12 @@ def test_what_there_is_can_be_asked(replicate: Replicate) -> None:
     assert replicator.path("top") == os.path.join(replicator.settings.media_root, "top")
     assert replicator.listdir() == replicator.listdir("/") == (["a b"], ["top"])
     assert replicator.listdir("a b") == replicator.listdir("a b/") == ([], ["é #1.txt"])
+    for name in ("draft~", "e\u0301", "tab\tname"):  # whoever has a shell there
+        Path(replicator.path("a b"), name).touch()
+    folders, files = replicator.listdir("a b")
+    for name in files:
+        replicator.open(f"a b/{name}").close()
+    assert (folders, files) == ([], ["é #1.txt"]), "what open refuses is not shown"
     for ask in (replicator.size, replicator.listdir, replicator.open):
         with pytest.raises(FileNotFoundError):
             ask("missing")

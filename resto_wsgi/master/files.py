@@ -137,12 +137,13 @@ class Files:
             return False
 
     def listdir(self, folder: str) -> tuple[list[str], list[str]]:
-        """Return the sorted names of the folders and of the files in ``folder`` ("" is the root), hidden ones left out.
+        """Return the sorted names of the folders and of the files in ``folder`` ("" is the root).
 
+        What is hidden, and what ``open`` could not be given, is left out.
         Raises FileNotFoundError or NotADirectoryError, and MediaRootError.
         """
         with disk("list", folder or ".", but=(FileNotFoundError, NotADirectoryError)):
-            return listdir(self._folders, folder)
+            return listdir(self._folders, folder, self._longest)
 
     def entries(self, folder: str, after: str, limit: int) -> list[Entry]:
         """Return at most ``limit`` entries of a folder ("" is the root) whose names come after ``after``, sorted.
@@ -150,7 +151,7 @@ class Files:
         Raises what ``listdir`` raises.
         """
         with disk("list", folder or ".", but=(FileNotFoundError, NotADirectoryError)):
-            return page(self._folders, folder, after, limit, () if folder else self._without)
+            return page(self._folders, folder, after, limit, () if folder else self._without, self._longest)
 
     def names(self, skipped: Callable[[Skipped], None] = lambda skipped: None, *, folder: str = "") -> Iterator[str]:
         """Yield every name in ``folder`` that has a file, in no order, in constant memory; nothing hidden.

@@ -1,7 +1,8 @@
 """What a folder of the media root shows: its files and folders, and nothing hidden, linked or special.
 
-A folder may hold a million entries. So they are looked at one after the other, and only those that are wanted are kept.
-A link is a folder if the site has declared it as one, and else nothing. ``files`` and ``walk`` call this.
+What is shown can be opened by that name, so what ``names.check`` would refuse or change is not shown. A folder may hold
+a million entries. So they are looked at one after the other, and only those that are wanted are kept. A link is a
+folder if the site has declared it as one, and else nothing. ``files`` and ``walk`` call this.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import stat
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
+from .. import names
+from ..errors import NameRejected
 from .folders import Folders, text
 
-__all__ = ["FILE", "FOLDER", "LINK", "Entry", "kind_of", "listdir", "page"]
+__all__ = ["FILE", "FOLDER", "LINK", "Entry", "is_name", "kind_of", "listdir", "page"]
 
 FILE, FOLDER, LINK, OTHER = "file", "folder", "link", "other"
 
@@ -32,6 +35,14 @@ class Entry:
     mtime: int
 
 
+def is_name(name: str, longest: int) -> bool:
+    """Return True if a file can be opened by this name, which may have ``longest`` bytes of UTF-8."""
+    try:
+        return names.check(name, longest) == name  # one that is not in NFC cannot be opened by its name
+    except NameRejected:
+        return False
+
+
 def kind_of(entry: Raw, folders: Folders, name: str) -> str:
     """Return what an entry is, which has that name in the media root: FILE, FOLDER, LINK or OTHER."""
     with contextlib.suppress(OSError):
@@ -44,35 +55,36 @@ def kind_of(entry: Raw, folders: Folders, name: str) -> str:
     return OTHER
 
 
-def listdir(folders: Folders, folder: str) -> tuple[list[str], list[str]]:
+def listdir(folders: Folders, folder: str, longest: int = names.MAX_NAME) -> tuple[list[str], list[str]]:
     """Return the sorted names of the folders and of the files in ``folder`` ("" is the root). Raises OSError."""
     found: dict[str, list[str]] = {FOLDER: [], FILE: []}
     with folders.folder(folder) as place, place.listed() as listed, os.scandir(listed.fd) as entries:
-        for name, kind, _ in _shown(entries, folders, folder):
+        for name, kind, _ in _shown(entries, folders, folder, longest):
             found[kind].append(name)
     return sorted(found[FOLDER]), sorted(found[FILE])
 
 
-def page(folders: Folders, folder: str, after: str, limit: int, without: Container[str]) -> list[Entry]:
+def page(
+    folders: Folders, folder: str, after: str, limit: int, without: Container[str], longest: int = names.MAX_NAME
+) -> list[Entry]:
     """Return at most ``limit`` entries of a folder whose names come after ``after``, sorted. Raises OSError.
 
     Those named in ``without`` are left out. Memory grows with ``limit`` alone, not with the entries.
     """
     with folders.folder(folder) as place, place.listed() as listed, os.scandir(listed.fd) as entries:
-        shown = _shown(entries, folders, folder)
+        shown = _shown(entries, folders, folder, longest)
         later = (each for each in shown if each[0] > after and each[0] not in without)
         chosen = heapq.nsmallest(limit, later, key=lambda each: each[0])
         return [entry for each in chosen if (entry := _entry(*each))]
 
 
-def _shown(entries: Iterable[Raw], folders: Folders, folder: str) -> Iterator[tuple[str, str, Raw]]:
+def _shown(entries: Iterable[Raw], folders: Folders, folder: str, longest: int) -> Iterator[tuple[str, str, Raw]]:
     """Yield the name, the kind and the entry itself of all files and folders that are to be seen in a folder."""
     for entry in entries:
         name = text(entry.name)
-        if not name.startswith("."):
-            kind = kind_of(entry, folders, f"{folder}/{name}" if folder else name)
-            if kind in (FILE, FOLDER):
-                yield name, kind, entry
+        whole = f"{folder}/{name}" if folder else name
+        if is_name(whole, longest) and (kind := kind_of(entry, folders, whole)) in (FILE, FOLDER):
+            yield name, kind, entry
 
 
 def _entry(name: str, kind: str, entry: Raw) -> Entry | None:

@@ -15,9 +15,9 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 from .. import names
-from ..errors import MediaRootError, NameRejected, shown
+from ..errors import MediaRootError, shown
 from .folders import Folders, Place, text
-from .listing import FILE, FOLDER, LINK, kind_of
+from .listing import FILE, FOLDER, LINK, is_name, kind_of
 
 __all__ = ["GONE", "LINKS", "UNLISTED", "Skipped", "Tally", "walk"]
 
@@ -106,7 +106,7 @@ def walk(
                 continue
             here = stack[-1].name
             name = f"{here}/{text(entry.name)}" if here else text(entry.name)
-            if not _is_name(name, longest) or name in without:
+            if not is_name(name, longest) or name in without:
                 continue
             kind = kind_of(entry, folders, name)
             if kind == FILE:
@@ -146,13 +146,6 @@ def _next(stack: list[_Level], skipped: Callable[[Skipped], None]) -> os.DirEntr
             raise MediaRootError("list", level.name or ".", error) from error
         _pass_over(level.name, error, skipped)
         return None
-
-
-def _is_name(name: str, longest: int) -> bool:
-    try:
-        return names.check(name, longest) == name  # one that is not in NFC cannot be opened by its name
-    except NameRejected:
-        return False
 
 
 def _descend(stack: list[_Level], folders: Folders, name: str, skipped: Callable[[Skipped], None]) -> None:

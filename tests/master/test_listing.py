@@ -54,6 +54,37 @@ def test_files_and_folders_are_listed_and_nothing_else(folders: Folders) -> None
             listdir(folders, name)
 
 
+# On a disk that others write to, too: editors, people with a shell, servers with another locale, Mac OS.
+REFUSED = ("draft~", "e\u0301", "tab\tname", "back\\slash", "x" * 241)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_opened_is_not_shown(folders: Folders, name: str) -> None:
+    """As a file and as a folder, which would lead to names that can no more be opened; it takes no place in a page."""
+    Path(folders.root, "d", name).touch()
+    Path(folders.root, name).mkdir()
+    assert listdir(folders, "d") == (["e"], ["g"])
+    assert listdir(folders, "") == (["big", "d"], ["f"])
+    assert [each.name for each in page(folders, "d", "", 2, ())] == ["e", "g"]
+
+
+def test_bytes_that_are_no_utf_8_are_not_shown(folders: Folders) -> None:
+    """An old archive was unpacked there."""
+    with open(os.fsencode(f"{folders.root}/d/") + b"na\xefve.txt", "wb"):
+        pass
+    assert listdir(folders, "d") == (["e"], ["g"])
+
+
+def test_a_name_is_as_long_as_its_owner_takes(folders: Folders) -> None:
+    """Folders and all: those of a media server are longer, by the path below which they are."""
+    folder = "d/" + "/".join(["x" * 200] * 3)
+    os.makedirs(f"{folders.root}/{folder}")
+    Path(folders.root, folder, "y" * 200).touch()
+    assert listdir(folders, folder) == ([], ["y" * 200])
+    assert listdir(folders, folder, 600) == ([], [])
+    assert [each.name for each in page(folders, folder, "", 9, (), 600)] == []
+
+
 def test_a_page_has_size_and_time_of_each_entry(folders: Folders) -> None:
     """In seconds, as HTTP tells them; a folder has no size."""
     found = page(folders, "", "", 10, frozenset())
