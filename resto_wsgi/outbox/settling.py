@@ -27,9 +27,10 @@ CONVERGED = "converged; looked at again once nothing earlier can still arrive"
 
 def settle_converged(connection: Connection, done: Sequence[Delivery], now: float) -> None:
     """Remove the rows of deliveries that converged; a row that is unsure becomes due when it is not unsure any more."""
-    more = {"now": now, "late": LATE, "set_back": SET_BACK, "reason": CONVERGED}
-    values = [{**key_of(delivery), **more} for delivery in done]
-    if connection.executemany(sql.REMOVE_SURE, values).rowcount < len(done):  # harmless for rows that are gone
+    rows = [(delivery.name, delivery.host.url, delivery.generation, now) for delivery in done]
+    if connection.executemany(sql.REMOVE_SURE, rows).rowcount < len(done):  # harmless for rows that are gone
+        more = {"now": now, "late": LATE, "set_back": SET_BACK, "reason": CONVERGED}
+        values = [{**key_of(delivery), **more} for delivery in done]
         connection.executemany(sql.CLEAR, values)
         connection.executemany(sql.AGAIN, values)
 

@@ -50,7 +50,7 @@ OWE = """INSERT INTO deliveries (host, name, generation, since, due) VALUES (?, 
     ON CONFLICT (name, host) DO UPDATE SET generation = excluded.generation, due = excluded.due,
     attempts = 0, parked = 0, status = NULL, reason = '', way = ''"""
 REMOVE = f"DELETE FROM deliveries WHERE {OWN}"
-REMOVE_SURE = f"DELETE FROM deliveries WHERE {OWN} AND unsure_until <= :now"
+REMOVE_SURE = "DELETE FROM deliveries WHERE name = ? AND host = ? AND generation = ? AND unsure_until <= ?"
 RELEASE = f"UPDATE deliveries SET due = :due WHERE {OWN}"
 POSTPONE = "UPDATE deliveries SET due = ? WHERE name = ? AND host = ?"
 CLEAR = "UPDATE deliveries SET begun = NULL WHERE name = :name AND host = :host AND begun = :generation"
