@@ -32,6 +32,7 @@ __all__ = [
     "RestoError",
     "SignatureRejected",
     "UploadRejected",
+    "counted",
     "shown",
 ]
 
@@ -42,6 +43,11 @@ def shown(text: object, limit: int = 80) -> str:
     for mark, escape in (("<", "\\x3c"), (">", "\\x3e"), ("&", "\\x26")):
         quoted = quoted.replace(mark, escape)
     return quoted if len(quoted) <= limit else f"{quoted[: limit - 4]}...{quoted[0]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words for people: "1 byte", "2,400 bytes"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 class RestoError(Exception):
@@ -242,4 +248,4 @@ class ReplicationError(RestoError):
         each = "; ".join(f"{host}: {failure.reason}" for host, failure in sorted(self.failures.items()))
         rest = "; it stays owed to them" if self.action == "delete" else ""
         what = f"{self.action} {shown(self.name)}"
-        return f"{what}: done by {self.done} media servers, {self.required} required: {each}{rest}"
+        return f"{what}: done by {counted(self.done, 'media server')}, {self.required} required: {each}{rest}"

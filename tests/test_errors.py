@@ -20,6 +20,7 @@ from resto_wsgi.errors import (
     RestoError,
     SignatureRejected,
     UploadRejected,
+    counted,
     shown,
 )
 
@@ -89,6 +90,12 @@ def test_an_error_says_in_one_line(error, line):
     assert str(error) == line
 
 
+@pytest.mark.parametrize(("count", "words"), [(0, "0 bytes"), (1, "1 byte"), (2, "2 bytes"), (1200, "1,200 bytes")])
+def test_one_thing_is_not_several(count: int, words: str) -> None:
+    """In lines for people."""
+    assert counted(count, "byte") == words
+
+
 def test_a_replication_error_names_every_host_that_failed_in_order():
     """Not one of them at random."""
     failures = {
@@ -97,7 +104,7 @@ def test_a_replication_error_names_every_host_that_failed_in_order():
     }
     error = ReplicationError("save", HOSTILE, failures, done=1, required=3)
     assert str(error) == (
-        f"save {HOSTILE_SHOWN}: done by 1 media servers, 3 required: "
+        f"save {HOSTILE_SHOWN}: done by 1 media server, 3 required: "
         "media-01: no connection within 2 s; media-02: answered 500"
     )
 
@@ -185,7 +192,7 @@ def test_the_module_exports_its_tree_and_nothing_else():
         if inspect.isclass(value) and value.__module__ == errors.__name__
     }
     assert all(issubclass(each, RestoError) for each in classes.values())
-    assert set(errors.__all__) == {*classes, "shown"}
+    assert set(errors.__all__) == {*classes, "counted", "shown"}
 
 
 # shown

@@ -404,7 +404,7 @@ def test_a_failed_withdrawal_is_logged_and_the_first_error_is_raised(
 ) -> None:
     """The caller hears of the save alone."""
     replicator = replicate([nginx, faulty(("status", 500))])
-    with pytest.raises(ReplicationError, match="save 'cat': done by 1 media servers, 2 required"):
+    with pytest.raises(ReplicationError, match="save 'cat': done by 1 media server, 2 required"):
         replicator.save("cat", CAT)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert "withdraw not replicated, and owed" in caplog.text

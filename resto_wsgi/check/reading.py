@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from .. import names
+from ..errors import counted
 from .finding import Finding, Trouble
 from .subject import Subject
 
@@ -35,7 +36,8 @@ def ranges(subject: Subject) -> list[Finding]:
     if answer.status == 206 and answer.body == b"234567":
         return [Finding("range", "ok", "206 with the bytes that were asked for")]
     if answer.status == 206:
-        return [subject.found("range", "unsafe", f"206 with {len(answer.body)} other bytes than were asked for")]
+        other = counted(len(answer.body), "other byte")
+        return [subject.found("range", "unsafe", f"206 with {other} than were asked for")]
     return [subject.found("range", "warning", f"a Range is answered with {answer.status}: videos cannot be wound")]
 
 

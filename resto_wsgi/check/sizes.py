@@ -63,6 +63,8 @@ def transfer(subject: Subject) -> list[Finding]:
 
 def human(count: float) -> str:
     """Return a number of bytes as people say it."""
+    if count == 1:
+        return "1 byte"
     for unit in UNITS:
         if count < 1024 or unit == UNITS[-1]:
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import names
-from ..errors import shown
+from ..errors import counted, shown
 from .finding import Finding, Trouble
 from .subject import Subject
 
@@ -91,7 +91,8 @@ def difference(subject: Subject, name: str, content: bytes) -> str:
     if found != content:
         return f"other bytes came back ({len(found):,} of {len(content):,})"
     if size != len(content):
-        return f"HEAD says {size} bytes, not {len(content)}" if size is not None else "HEAD says that it is not there"
+        said = "that it is not there" if size is None else f"{counted(size, 'byte')}, not {len(content)}"
+        return f"HEAD says {said}"
     return ""
 
 
@@ -161,7 +162,7 @@ def truncated(subject: Subject) -> list[Finding]:
         return [subject.found("truncated", "unsafe", f"a PUT broke off in the middle, and the file before {now}")]
     left = subject.head(new)
     if left is not None:
-        return [subject.found("truncated", "unsafe", f"a PUT that broke off left a file of {left:,} bytes")]
+        return [subject.found("truncated", "unsafe", f"a PUT that broke off left a file of {counted(left, 'byte')}")]
     return [Finding("truncated", "ok", "a PUT that breaks off leaves the old file, and makes no new one")]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
 
-from ..errors import ConfigError, MediaRootError, shown
+from ..errors import ConfigError, MediaRootError, counted, shown
 from ..media_server import MediaServer
 from ..media_server.tree import catch_up as work
 
@@ -50,12 +50,13 @@ def catch_up(application: MediaServer, url: str, rate: float | None, credentials
             raise ConfigError("catch-up-from", str(error)) from error
         except (OSError, MediaRootError) as error:
             raise ConfigError("root", f"cannot be brought up to date: {error.strerror or error}") from error
-    text = f"caught up with {shown(url)}: {done.seen} names, {done.fetched} fetched ({done.size} bytes)"
+    text = f"caught up with {shown(url)}: {counted(done.seen, 'name')}, "
+    text += f"{done.fetched} fetched ({counted(done.size, 'byte')})"
     console.print(
         f"{text}, {done.deleted} deleted, {done.newer} newer here", markup=False, highlight=False, soft_wrap=True
     )
     if done.failed:
-        warn(f"resto: catch-up-from: {done.failed} names could not be had; run it again")
+        warn(f"resto: catch-up-from: {counted(done.failed, 'name')} could not be had; run it again")
         sys.exit(1)
 
 

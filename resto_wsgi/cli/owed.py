@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..config import Settings
-from ..errors import ConfigError, shown
+from ..errors import ConfigError, counted, shown
 from ..outbox.status import Answer, HostStatus, NameStatus, Status
 from ..replicator import Replicator
 from .terminal import plain
@@ -73,7 +73,7 @@ def sync(host: str) -> int:
     """Owe one host everything, for `drain` or the application's own worker to deliver; return the exit status."""
     with _replicator() as replicator:
         count = replicator.sync(host)
-    print(f"{count} names are owed to {host}; the application delivers them, or `resto drain`")
+    print(f"{host} is owed {counted(count, 'name')}; the application delivers, or `resto drain`")
     return 0
 
 
@@ -81,7 +81,7 @@ def forget(host: str) -> int:
     """Forget a host that is not configured any more, and what it is owed; return the exit status."""
     with _replicator(hostless=True) as replicator:
         count = replicator.dismiss(host)
-    print(f"{count} names are not owed to {host} any more")
+    print(f"{host} is not owed {counted(count, 'name')} any more")
     return 0
 
 
@@ -163,8 +163,8 @@ def _held(status: NameStatus, answer: Answer) -> str:
     if answer.size is None:
         return "does not hold it"
     if status.present and not status.agrees(answer):
-        return f"holds {answer.size:,} bytes, not {status.expected:,}"
-    return f"holds it, {answer.size:,} bytes"
+        return f"holds {counted(answer.size, 'byte')}, not {status.expected:,}"
+    return f"holds it, {counted(answer.size, 'byte')}"
 
 
 def _remembered(status: NameStatus, host: str) -> Iterable[Text | str]:

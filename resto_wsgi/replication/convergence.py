@@ -14,16 +14,17 @@ delivery was recorded before (``Outbox.record`` or ``claim``), and it is settled
     settled                          nothing to do
 
 If the master has no such name, the mode says what is sent, from the evidence that it has at that moment. That is never
-concluded from the delivery, because a delivery does not say for what it was recorded. Nothing here pauses, retries
-later or logs. The sending and the lanes call this.
+concluded from the delivery, because a delivery does not say for what it was recorded. Nothing here pauses or
+retries later, and all that is logged is that a host is back. The sending and the lanes call this.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from ..errors import DeliveryError, MediaRootError, OutboxError
+from ..errors import DeliveryError, MediaRootError, OutboxError, counted
 from ..hosts import Host
 from ..master.files import Master
 from ..master.media_root import MediaRoot
@@ -37,6 +38,8 @@ from .modes import Mode
 __all__ = ["Convergence"]
 
 ROUNDS = 5  # times that the master may change under way, before the delivery fails and is tried again later
+log = logging.getLogger("resto_wsgi")
+
 TOO_FAST = "the master changes faster than it can be sent"
 
 
@@ -108,7 +111,21 @@ class Convergence:
         for host, state in news.items():
             if state.state == "up" and not state.failures:
                 self._outbox.unpark(host, sorted(breaker.WRITES_REFUSED))
+                self._tell_return(states.get(host), host, sum(each.host == host and not each.fresh for each in done))
         self._mode.settled({delivery.name: delivery.entombed for delivery in done})
+
+    def _tell_return(self, known: HostState | None, host: Host, delivered: int) -> None:
+        """Log that a host is back that was known to be away: whoever read that it failed is to read this as well."""
+        if known is None or known.state == "up":
+            return
+        owed = self._outbox.owed([host]) + delivered
+        log.warning(
+            "%s %s after %s: it was owed %s",
+            host.label,
+            "is back" if known.state == "down" else "takes writes again",
+            _span(self._clock() - known.since),
+            counted(owed, "name") if owed else "nothing",
+        )
 
     def _work_on(self, work: _Work) -> None:
         batch = work.batch
@@ -183,6 +200,14 @@ class Convergence:
             return Task(host, name, master)
         self._media_root.check_here()  # before the mode is asked: on a disk that is away, every name looks deleted
         return self._mode.absent(host, name)
+
+
+def _span(seconds: float) -> str:
+    """Return a time in words, in the largest unit of which there are two."""
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * size:
+            return counted(int(seconds // size), unit)
+    return counted(max(int(seconds), 0), "second")
 
 
 class _Each:

@@ -21,7 +21,7 @@ from ..master.media_root import MediaRoot
 from ..outbox.outbox import HostState, Outbox
 from ..transports import Transport
 from . import breaker
-from .batch import Batch
+from .batch import Attempt, Batch
 from .convergence import Convergence
 
 __all__ = ["IDLE", "Lane"]
@@ -102,9 +102,7 @@ class Lane:
     def _look_after(self, state: HostState | None) -> None:
         """See whether a host that was down is back, if nothing is owed to it."""
         if state is not None and state.state == "down" and self._is_back():
-            up = breaker.after_success(state, self.host, self._clock())
-            if up is not None:
-                self._outbox.note_host(up)
+            self._convergence.settle([Attempt(self.host, None, None)], {self.host: state})
 
     def _is_back(self) -> bool:
         """Return True if the host answers a probe, which costs less than a file that it does not take."""

@@ -17,7 +17,7 @@ import itertools
 import logging
 from collections.abc import Sequence
 
-from ..errors import MediaRootError
+from ..errors import MediaRootError, counted
 from ..hosts import Host
 from ..master.media_root import MediaRoot
 from ..master.walk import GONE, LINKS, UNLISTED, Skipped, Tally
@@ -69,7 +69,7 @@ class Membership:
             self._mode.adopt()
         for host in strangers:
             if owed := self._fill(host):
-                log.info("%s is owed all that there is, %d names", host.label, owed)
+                log.info("%s is owed all that there is, %s", host.label, counted(owed, "name"))
             count += owed
         return count
 
@@ -126,7 +126,7 @@ class Membership:
                     tally.add(Skipped(folder, UNLISTED))
         self._media_root.check_here()
         self._outbox.note_unlisted(noted - mended | tally.unlisted)
-        log.info("folders that could not be listed can be now: what is in them is owed, %d names", count)
+        log.info("folders that could not be listed can be now: what is in them is owed, %s", counted(count, "name"))
         return count
 
     def _is_unlisted(self, folder: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..config import Limits
-from ..errors import UploadRejected
+from ..errors import UploadRejected, counted
 from ..master.staged import Staged
 from .form import EmptyPart, FilePart, Form, TextPart
 from .part_head import PartHead, read_head
@@ -177,7 +177,7 @@ class _Receiver:
     def _count(self, kind: str, limit: int) -> None:
         self._counts[kind] += 1
         if self._counts[kind] > limit:
-            raise UploadRejected(f"The form has more than {limit} {kind}.", 413)
+            raise UploadRejected(f"The form has more than {counted(limit, kind.removesuffix('s'))}.", 413)
 
     def _keep(self, data: bytes) -> None:
         """Add to the literals, all of which are in memory."""

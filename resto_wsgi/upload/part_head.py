@@ -10,7 +10,7 @@ import functools
 import re
 from typing import NamedTuple
 
-from ..errors import UploadRejected
+from ..errors import UploadRejected, counted
 from .disposition import USUAL, read_disposition
 
 __all__ = ["PartHead", "read_head"]
@@ -100,9 +100,9 @@ def _headers(text: str, max_size: int, max_count: int) -> dict[str, str]:
     """Return the headers, their names in lower case."""
     lines = text.split("\r\n", max_count)
     if len(lines) > max_count:
-        raise UploadRejected(f"A part of the form has more than {max_count} headers.", 413)
+        raise UploadRejected(f"A part of the form has more than {counted(max_count, 'header')}.", 413)
     if max(len(line.encode()) for line in lines) > max_size:
-        raise UploadRejected(f"A header of a part of the form is over {max_size} bytes.", 413)
+        raise UploadRejected(f"A header of a part of the form is over {counted(max_size, 'byte')}.", 413)
     if STRAY.search(text):
         raise UploadRejected(MALFORMED)
     headers: dict[str, str] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import UploadRejected
+from ..errors import UploadRejected, counted
 
 __all__ = ["RequestBody", "in_words"]
 
@@ -81,4 +81,4 @@ def in_words(size: int) -> str:
     for unit, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
         if size % unit == 0:
             return f"{size // unit} {name}"
-    return "1 byte" if size == 1 else f"{size} bytes"
+    return counted(size, "byte")

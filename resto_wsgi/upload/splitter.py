@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import Enum
 
-from ..errors import UploadRejected
+from ..errors import UploadRejected, counted
 
 __all__ = ["Kind", "Splitter"]
 
@@ -79,7 +79,8 @@ class Splitter:
     def _head(self) -> Stretch | None:
         end = self._buffer.find(b"\r\n\r\n", self._at)
         if (len(self._buffer) - 3 if end < 0 else end) - self._at > self._longest_head:
-            raise UploadRejected(f"The headers of a part of the form are over {self._longest_head} bytes.", 413)
+            limit = counted(self._longest_head, "byte")
+            raise UploadRejected(f"The headers of a part of the form are over {limit}.", 413)
         if end < 0:
             return None
         if self._buffer.find(self._mark, self._at, end) >= 0:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from ..config import Limits
-from ..errors import UploadRejected, shown
+from ..errors import UploadRejected, counted, shown
 from .request_body import RequestBody
 from .request_head import content_length, refuse_charset
 
@@ -50,7 +50,7 @@ def _keys(body: bytes, limit: int) -> Iterator[str]:
     """Yield the keys as the laxest parser reads them."""
     pairs = SEPARATOR.split(body, limit)
     if len(pairs) > limit:
-        raise UploadRejected(f"The form has more than {limit} fields.", 413)
+        raise UploadRejected(f"The form has more than {counted(limit, 'field')}.", 413)
     for pair in pairs:
         key = unquote_to_bytes(pair.partition(b"=")[0].replace(b"+", b" "))
         yield key.decode("utf-8", "ignore").strip()

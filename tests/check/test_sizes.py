@@ -67,7 +67,7 @@ def test_a_slow_line_is_warned_of(nginx: Any, check: CheckServers, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(1, "1 bytes"), (MIB, "1 MiB"), (1536, "1.5 KiB"), (1024**3, "1 GiB"), (5 * 1024**5, "5120 TiB")],
+    [(1, "1 byte"), (2, "2 bytes"), (MIB, "1 MiB"), (1536, "1.5 KiB"), (1024**3, "1 GiB"), (5 * 1024**5, "5120 TiB")],
 )
 def test_bytes_are_said_as_people_do(count: int, text: str) -> None:
     """In powers of 1024."""

@@ -48,7 +48,7 @@ def test_it_says_what_it_did(above: Node, application: MediaServer, capsys: pyte
     ask(above, "PUT", "/cat", CAT)
     ask(above, "PUT", "/dog", CAT)
     catch_up(application, above.url, None, {})
-    said = f"caught up with '{above.url}': 2 names, 2 fetched ({2 * len(CAT)} bytes), 0 deleted, 0 newer here\n"
+    said = f"caught up with '{above.url}': 2 names, 2 fetched ({2 * len(CAT):,} bytes), 0 deleted, 0 newer here\n"
     assert capsys.readouterr().err == said
     ask(above, "DELETE", "/dog")
     catch_up(application, above.url, None, {})
@@ -75,7 +75,7 @@ def test_a_name_that_cannot_be_had_is_named_and_the_server_does_not_start(
         catch_up(application, above.url, None, {})
     said = capsys.readouterr().err
     assert ended.value.code == 1, "it was found out"
-    assert "cat: is a folder here" in said and "resto: catch-up-from: 1 names could not be had; run it again" in said
+    assert "cat: is a folder here" in said and "resto: catch-up-from: 1 name could not be had; run it again" in said
     assert (tmp_path / "root" / "a" / "dog").read_bytes() == CAT
 
 
@@ -93,7 +93,7 @@ def test_the_command_catches_up_and_then_serves(tmp_path: Path, above: Node) -> 
         assert re.match(r"media server http://127\.0\.0\.1:\d+/ of ", line), line
         assert (tmp_path / "root/cat").read_bytes() == CAT
         process.terminate()
-        assert "1 names, 1 fetched (3000 bytes), 0 deleted" in process.stderr.read()
+        assert "1 name, 1 fetched (3,000 bytes), 0 deleted" in process.stderr.read()
     assert process.returncode == 0
     above.stop()
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)

@@ -407,6 +407,49 @@ def test_a_defect_in_one_delivery_does_not_block_the_others(make: Make, caplog: 
     assert party.state is None or party.state.state == "up"
 
 
+def returns(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(("names", "owed"), [(0, "nothing"), (1, "1 name"), (30, "30 names")])
+def test_a_host_that_is_back_is_logged_once(
+    make: Make, caplog: pytest.LogCaptureFixture, names: int, owed: str
+) -> None:
+    """With how long it was away and how much it was owed: whoever read that it failed reads this as well."""
+    party = make()
+    party.owe("first", *numbered(names - 1)) if names else None
+    party.outbox.note_host(HostState(MEDIA, "down", NOW - 7300, 9, NOW - 1, "refuses connections", NOW - 1))
+    party.run()
+    assert party.owed == 0
+    assert returns(caplog) == [f"media is back after 2 hours: it was owed {owed}"]
+    party.owe("later")
+    party.run()
+    assert len(returns(caplog)) == 1, "it was here"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 seconds"), (1, "1 second"), (119, "119 seconds"), (120, "2 minutes"), (86400 * 3, "3 days")],
+)
+def test_the_time_that_a_host_was_away_is_said_in_words(
+    make: Make, caplog: pytest.LogCaptureFixture, seconds: float, said: str
+) -> None:
+    """In a unit of which there are two, so that it is exact enough."""
+    party = make()
+    party.outbox.note_host(HostState(MEDIA, "down", NOW - seconds, 1, 0.0, "refuses connections", NOW))
+    party.run()
+    assert returns(caplog) == [f"media is back after {said}: it was owed nothing"]
+
+
+def test_a_host_that_takes_writes_again_is_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """It was there, and refused them."""
+    party = make()
+    party.owe("cat")
+    party.outbox.note_host(HostState(MEDIA, "read-only", NOW - 600, 0, 0.0, "answered 405", NOW))
+    party.run()
+    assert returns(caplog) == ["media takes writes again after 10 minutes: it was owed 1 name"]
+
+
 def test_a_host_that_fails_some_names_is_still_given_the_others(make: Make) -> None:
     """Names that answer 500 do not take down a host that takes others in between, nor are they tried for ever."""
     party = make()

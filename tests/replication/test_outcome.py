@@ -29,4 +29,4 @@ def test_too_few_hosts_are_an_error_that_counts_and_names_them() -> None:
     error = too_few("save", "cat", {TWO: AWAY}, done=1, required=2)
     assert (error.action, error.name, error.done, error.required) == ("save", "cat", 1, 2)
     assert error.failures == {"two": AWAY}
-    assert str(error) == "save 'cat': done by 1 media servers, 2 required: two: refuses connections"
+    assert str(error) == "save 'cat': done by 1 media server, 2 required: two: refuses connections"

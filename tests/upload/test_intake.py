@@ -684,7 +684,7 @@ def test_memory_is_bounded_before_the_rest_is_read(room: Room, begin: bytes, end
 
 @pytest.mark.parametrize(
     ("limit", "words"),
-    [(1000, "1000 bytes"), (2048, "2 KiB"), (1024**2, "1 MiB"), (1024**2 + 1, "1048577 bytes"), (1024**3, "1 GiB")],
+    [(1000, "1,000 bytes"), (2048, "2 KiB"), (1024**2, "1 MiB"), (1024**2 + 1, "1,048,577 bytes"), (1024**3, "1 GiB")],
 )
 def test_a_limit_is_told_as_people_say_it(room: Room, limit: int, words: str) -> None:
     """The refusal names the limit in the largest unit that holds it exactly."""

@@ -53,7 +53,7 @@ def test_a_body_has_its_time() -> None:
 
 @pytest.mark.parametrize(
     ("size", "words"),
-    [(1, "1 byte"), (1000, "1000 bytes"), (2048, "2 KiB"), (1024**2, "1 MiB"), (3 * 1024**3, "3 GiB")],
+    [(1, "1 byte"), (1000, "1,000 bytes"), (2048, "2 KiB"), (1024**2, "1 MiB"), (3 * 1024**3, "3 GiB")],
 )
 def test_a_size_is_told_as_people_say_it(size: int, words: str) -> None:
     """In the largest unit that holds it exactly."""

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from http.client import HTTPResponse
 
-from ...errors import DeliveryError
+from ...errors import DeliveryError, counted
 from . import headers as http_headers
 from .connection import BLOCK, Bounded, Origin
 from .errand import FAULTS, FINAL, REMEDIES, Errand
@@ -51,7 +51,8 @@ class Reading:
             with self._exchange.paused():
                 yield block
         if self._reply.length:
-            raise self._errand.failed(f"the connection broke: {received} bytes came, and {self._reply.length} did not")
+            came = counted(received, "byte")
+            raise self._errand.failed(f"the connection broke: {came} came, and {self._reply.length} did not")
         self._release(kept=not self._reply.will_close)
 
     def text(self, limit: int) -> bytes:
