@@ -152,6 +152,11 @@ class Outbox:
         """
         self._database.write(lambda connection: settling.note_present(connection, name, sha256), durable=self._fsync)
 
+    def correct_digest(self, name: str, noted: str, held: str) -> bool:
+        """Replace the SHA-256 that was noted of a name; return False if ``noted`` is not what is noted any more."""
+        values = (held, name, noted)
+        return self._database.write(lambda connection: connection.execute(sql.CORRECT, values).rowcount) > 0
+
     def note_host(self, state: HostState) -> None:
         """Replace what is known of a host."""
         self._database.write(lambda connection: settling.note_hosts(connection, [state]))

@@ -79,6 +79,7 @@ PURGE = """DELETE FROM names WHERE name IN (SELECT name FROM names WHERE gone < 
 ENTOMB = "INSERT OR REPLACE INTO names (name, gone) VALUES (?, ?)"
 EXHUME = "DELETE FROM names WHERE name = ? AND gone IS NOT NULL"
 PRESENT = "INSERT OR REPLACE INTO names (name, gone, sha256) VALUES (?, NULL, ?)"
+CORRECT = "UPDATE names SET sha256 = ? WHERE name = ? AND sha256 = ? AND gone IS NULL"
 DIGEST = "SELECT sha256 FROM names WHERE name = ?"
 GONE = "SELECT gone FROM names WHERE name = ?"
 # + keeps SQLite from using an index on gone, whose rows would have to be sorted by name.

@@ -3,7 +3,9 @@
 A member (see ``Outbox.members``) is known to hold what it is not owed. Hosts are asked one after the other, the healthy
 ones first. If one fails or has not got the name, the next is asked; so one dead host fails no read. A file is fetched
 whole, and its SHA-256 compared, before a byte of it is handed on. So if a host dies under way, or was restored from an
-old backup, the next one takes its place, and the caller can read the file twice. The spool is looked at before all
+old backup, the next one takes its place, and the caller can read the file twice. If no host holds the version that the
+outbox noted, it is the outbox that is wrong (from an old backup, or another server wrote the name): the newest version
+that a host holds is noted instead, so that the name can be read and replaced again. The spool is looked at before all
 hosts. When a name is sent or dropped must not be decided here. Mode distributed calls this, for reads and to fill.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple, TypeVar
@@ -30,7 +33,15 @@ T = TypeVar("T")
 
 LOOKS = 3  # times that a name may move between the spool and the hosts while it is looked for
 
+OTHER_VERSION = (
+    "holds another version than was noted here; `resto sync` that host if it was restored from a backup; if no media "
+    "server holds the noted one, the newest is taken as soon as all of them answer"
+)
+
 FOLDER = frozenset({301, 308})  # what nginx, lighttpd and Apache answer if a folder is asked for without its slash
+
+
+log = logging.getLogger("resto_wsgi")
 
 
 class Copy(NamedTuple):
@@ -38,6 +49,16 @@ class Copy(NamedTuple):
 
     staged: Staged
     mtime: float
+
+
+class OtherVersion(DeliveryError):
+    """A host holds the version ``held`` (SHA-256) of ``mtime``, and ``noted`` was expected."""
+
+    def __init__(self, host: Host, name: str, *, noted: str, held: str, mtime: float) -> None:
+        super().__init__(host.label, name, OTHER_VERSION, ours=True)
+        self.noted = noted
+        self.held = held
+        self.mtime = mtime
 
 
 class Replicas:
@@ -169,7 +190,7 @@ class Replicas:
         try:
             mtime = self._transport.get(host, name, staged.write)
             staged.seal()
-            self._check(host, name, staged)
+            self._check(host, name, staged.sha256, mtime or 0.0)
             if mtime is not None:
                 os.utime(staged.path, (mtime, mtime))  # so that it keeps its age if it becomes the spool once more
         except BaseException as error:
@@ -179,10 +200,25 @@ class Replicas:
             raise
         return Copy(staged, self._clock() if mtime is None else mtime)
 
-    def _check(self, host: Host, name: str, staged: Staged) -> None:
-        if (wanted := self._outbox.sha256(name)) and staged.sha256 != wanted:
-            reason = "holds another version of it, from a backup perhaps; `resto sync` that host"
-            raise DeliveryError(host.label, name, reason, ours=True)
+    def _check(self, host: Host, name: str, held: str, mtime: float) -> None:
+        if (noted := self._outbox.sha256(name)) and held != noted:
+            raise OtherVersion(host, name, noted=noted, held=held, mtime=mtime)
+
+    def _believe_hosts(self, name: str, failures: Sequence[DeliveryError]) -> bool:
+        """Return True if no host holds the noted version, and the newest that one holds is noted instead.
+
+        A host that failed in another way may hold the noted one, so then nothing is changed.
+        """
+        others = [error for error in failures if isinstance(error, OtherVersion)]
+        if not others or len(others) < len(failures):
+            return False
+        newest = max(others, key=lambda other: other.mtime)
+        changed = self._outbox.correct_digest(name, newest.noted, newest.held)  # only if nobody has noted it anew since
+        if changed:
+            log.warning(
+                "no media server holds %r as it was noted here; the newest version, of %s, is taken", name, newest.host
+            )
+        return changed
 
     def _first(self, name: str, ask: Callable[[Host], T | None], but: Host | None = None) -> T | None:
         """Return the first answer that is not None; None if the hosts that answered have not got the name.
@@ -210,5 +246,7 @@ class Replicas:
                     return found
                 answered = True
         if (known and not self._is_vouched(name)) or (failures and (known or not answered)):
+            if self._believe_hosts(name, list(failures.values())):
+                return self._first(name, ask, but)
             raise too_few("read", name, failures, done=0, required=1)
         return None

@@ -108,3 +108,14 @@ def test_a_clock_that_is_set_back_does_not_keep_a_delivery_for_ever(outbox: Outb
     clock.now += LATE
     outbox.settle(outbox.claim(HOST, ["cat"]))
     assert outbox.deliveries("cat") == {}
+
+
+def test_a_digest_is_corrected_only_as_long_as_it_is_what_was_noted(outbox: Outbox) -> None:
+    """Whoever saved or deleted the name meanwhile knows better."""
+    outbox.note_present("cat", "aa")
+    assert outbox.correct_digest("cat", "aa", "bb")
+    assert outbox.sha256("cat") == "bb"
+    assert not outbox.correct_digest("cat", "aa", "cc")
+    outbox.entomb("cat")
+    assert not outbox.correct_digest("cat", "", "dd")
+    assert outbox.is_gone("cat")

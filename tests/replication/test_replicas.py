@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,44 @@ def test_a_host_that_was_wiped_is_filled_from_another(replicators: Replicators, 
     hosts[0].start()
     assert times(hosts[1]) == dict.fromkeys(saved, 1_000_000_000)
     assert differences(replicator, hosts, saved) == {}
+
+
+def note_as_before(replicator: Replicator, name: str, content: bytes) -> None:
+    """Have the outbox believe of a name what it believed before: as one from a backup does."""
+    replicator._outbox.note_present(name, sha256(content).hexdigest())
+
+
+def test_what_an_old_outbox_knows_no_more_is_read_and_replaced(
+    replicators: Replicators, hosts: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All hosts hold another version than it noted, so the newest one counts; a sync brings it to the others."""
+    replicator = replicators(hosts)
+    for name in ("read", "replaced", "differs"):
+        replicator.save(name, b"new")
+        note_as_before(replicator, name, b"old")
+    for number, host in enumerate(hosts):
+        Path(host.root, "differs").write_bytes(b"%d" % number)
+        os.utime(Path(host.root, "differs"), (1e9 + number, 1e9 + number))
+    assert read(replicator, "read") == b"new"
+    assert "no media server holds 'read' as it was noted" in caplog.text
+    replicator.save("replaced", b"newer", overwrite=True)
+    assert read(replicator, "differs") == b"2"
+    replicator.sync(hosts[0].url)
+    assert replicator.drain(20)
+    assert held(hosts[0]) == {"read": b"new", "replaced": b"newer", "differs": b"2"}
+
+
+def test_a_host_that_is_away_may_hold_the_version_that_is_noted(replicators: Replicators, hosts: Any) -> None:
+    """So nothing else is believed until it answers, and the error says so; then it is the one that is read."""
+    replicator = replicators(hosts)
+    replicator.save("cat", CAT)
+    for host in hosts[1:]:
+        Path(host.root, "cat").write_bytes(b"from a backup")
+    hosts[0].stop()
+    with pytest.raises(ReplicationError, match="holds another version than was noted"):
+        read(replicator, "cat")
+    hosts[0].start()
+    assert read(replicator, "cat") == CAT
 
 
 def test_what_no_host_holds_any_more_is_parked_and_said(replicators: Replicators, hosts: Any) -> None:
