@@ -25,9 +25,9 @@ from .progress import Traffic
 from .resolving import Known, Name, Resolver
 from .security import Security, Signer
 
-__all__ = ["AGENT", "BLOCK", "COMMON", "REPLY_LIMIT", "Bounded", "Origin", "Pools", "TooLong"]
+__all__ = ["AGENT", "COMMON", "MOVED_BYTES_MAX", "REPLY_LIMIT", "Bounded", "Origin", "Pools", "TooLong"]
 
-BLOCK = 256 * 1024  # bytes read from a file and given to a socket at a time, or the other way round
+MOVED_BYTES_MAX = 256 * 1024  # bytes read from a file and given to a socket at a time, or the other way round
 REPLY_LIMIT = 64 * 1024  # bytes of a whole reply; the error pages of the stock servers are under 1 KiB
 KEPT = 64  # connections kept alive for each host: one for each request thread of a usual WSGI server
 AGENT = "resto_wsgi"  # it asks for what is on the very server: our node looks in no child for it

@@ -21,7 +21,7 @@ import ssl
 from collections.abc import Container
 from http.client import HTTPResponse
 
-from .connection import BLOCK, REPLY_LIMIT, Bounded, TooLong
+from .connection import MOVED_BYTES_MAX, REPLY_LIMIT, Bounded, TooLong
 from .headers import end_of_chunks
 from .outgoing import Outgoing
 from .progress import Exchange, NoAnswer, Progress
@@ -100,16 +100,22 @@ class Flight:
         return b"" if chunked else bytes(self._received[self._end_of_head :])
 
     @property
-    def stale(self) -> bool:
-        """True if the host had ended a connection that was kept alive: it closed it, or said so (408).
+    def is_to_repeat(self) -> bool:
+        """True if it failed for the sake of its connection alone: a new one may do (RFC 9110, section 9.2.2).
 
-        RFC 9110, sections 9.2.2 and 15.5.9: what is idempotent may be repeated, on a new connection.
+        The host had ended one that was kept alive: it closed it, or said so (408, section 15.5.9). Or the kernel ended
+        one that had lost all its packets for USER_TIMEOUT, on a link on which others move.
         """
-        if not self._used:
-            return False
         if self.head is not None:
-            return self.head.status == TIMED_OUT
-        return not self._received and isinstance(self.error, CLOSED)
+            return self._used and self.head.status == TIMED_OUT
+        if self._received or not self._is_broken():
+            return False
+        return self._used or self._progress.is_crowded_out()
+
+    def _is_broken(self) -> bool:
+        """True if the connection ended; TLS does not tell whether the host or the kernel did that."""
+        error = self.error
+        return isinstance(error, CLOSED) or (isinstance(error, TimeoutError) and error.errno is not None)
 
     def start(self) -> None:
         """Send what can be sent."""
@@ -158,7 +164,7 @@ class Flight:
                     if self._in_kernel:
                         span -= self._send_in_kernel()
                         continue
-                    self._block = memoryview(self._body.read(BLOCK))
+                    self._block = memoryview(self._body.read(MOVED_BYTES_MAX))
                 sent = self._sock.send(self._block)
                 self._block = self._block[sent:]
                 span -= sent

@@ -190,7 +190,7 @@ class HttpJob:
         flight = self._flight
         if not flight.over:
             return
-        if flight.stale and not self._repeated:
+        if flight.is_to_repeat and not self._repeated:
             self._let_go(kept=False)
             self.errand.exchange.lost = True  # the host may have read it, and died of it
             self._begin(again=True)

@@ -192,6 +192,11 @@ class Progress:
         self.until = min(now + exchange.step / LOOKS, self._latest + limit, exchange.ends, self._answer_ends)
         return None
 
+    def is_crowded_out(self) -> bool:
+        """True if it had been quiet for longer than ``step``, before all had arrived, while others moved."""
+        quiet, step = time.monotonic() - self._latest, self._exchange.step
+        return quiet > step and not self._has_arrived() and self._traffic.moves(step)
+
     def look(self, now: float) -> None:
         """Ask the kernel what has arrived. Any thread may call."""
         try:

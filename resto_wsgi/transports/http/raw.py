@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 from ...fields.digests import format_digest
 from ...hosts import Host
-from .connection import BLOCK, Bounded, Origin, Pools
+from .connection import MOVED_BYTES_MAX, Bounded, Origin, Pools
 from .errand import FAULTS, READ_REMEDIES, Errand
 from .flight import Flight
 from .outgoing import Outgoing
@@ -180,7 +180,7 @@ def _read(reply: HTTPResponse, limit: int) -> tuple[bytes, bool]:
     """Return at most ``limit`` bytes of a body, and whether that is all of it."""
     body = bytearray()
     try:
-        while len(body) < limit and (block := reply.read(min(BLOCK, limit - len(body)))):
+        while len(body) < limit and (block := reply.read(min(MOVED_BYTES_MAX, limit - len(body)))):
             body += block
         # What the length promised and did not come, or came and was not wanted.
         whole = not reply.length and (len(body) < limit or reply.isclosed() or not reply.read(1))

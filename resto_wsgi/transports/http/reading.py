@@ -13,7 +13,7 @@ from http.client import HTTPResponse
 
 from ...errors import DeliveryError, counted
 from . import headers as http_headers
-from .connection import BLOCK, Bounded, Origin
+from .connection import MOVED_BYTES_MAX, Bounded, Origin
 from .errand import FAULTS, FINAL, REMEDIES, Errand
 from .flight import CLOSED, TIMED_OUT
 from .reply import open_reply
@@ -43,7 +43,7 @@ class Reading:
         """True if the reply says where its body ends. If not, a broken body cannot be told from a whole one."""
         return self._reply.chunked or self._reply.length is not None
 
-    def blocks(self, most: int = BLOCK) -> Iterator[bytes]:
+    def blocks(self, most: int = MOVED_BYTES_MAX) -> Iterator[bytes]:
         """Yield the body, at most that many bytes at a time. Raises DeliveryError if it ends early, or is late."""
         received = 0
         while block := self._next(most):

@@ -23,7 +23,7 @@ from ...fields.roots import ROOT, ROOTS, format_root, parse_roots
 from ...hosts import Host
 from ...names import quote
 from . import headers as http_headers
-from .connection import BLOCK, Origin, Pools
+from .connection import MOVED_BYTES_MAX, Origin, Pools
 from .errand import FAULTS, READ_REMEDIES, Errand, HostAnswer
 from .file_digests import Digests
 from .job import PAUSE, Begun, HttpJob, Requests, result_of
@@ -302,6 +302,6 @@ def _announced(errand: Errand, answer: HostAnswer) -> int | None:
 def _next_block(errand: Errand, reply: HTTPResponse) -> bytes:
     """Return some bytes of a file, none at its end; an end that comes too early is a DeliveryError."""
     try:
-        return reply.read1(BLOCK)
+        return reply.read1(MOVED_BYTES_MAX)
     except FAULTS as error:
         raise errand.broken(error) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from servers import FaultyServer, eventually
 
 from resto_wsgi.errors import DeliveryError
 from resto_wsgi.hosts import Host
+from resto_wsgi.transports.http import connecting as http_connecting
 from resto_wsgi.transports.http import connection as http_connection
 from resto_wsgi.transports.http.transport import HttpTransport
 
@@ -204,6 +206,55 @@ def test_a_second_408_is_an_answer(patient: Any, serving: Any, put: Any) -> None
     with pytest.raises(DeliveryError, match="answered 408"):
         put(patient, server)
     assert len(server.requests) == 3
+
+
+# Links that many share
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("moving", [True, False])
+def test_a_request_that_others_have_crowded_out_is_repeated(
+    serving: Any, put: Any, monkeypatch: pytest.MonkeyPatch, moving: bool, tls: bool
+) -> None:
+    """The kernel ends a connection on which nothing arrives; that of another one shows that it is not the host."""
+    others = [each for each in http_connecting.OPTIONS if each[1] != socket.TCP_USER_TIMEOUT]
+    soon = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000)  # ms
+    monkeypatch.setattr(http_connecting, "OPTIONS", (*others, soon))
+    held: dict[str, bytes] = {}
+    ended = threading.Event()
+
+    def busy(server: FaultyServer, connection: Any, reader: BinaryIO) -> None:
+        server.read_request(reader, body=False)
+        while moving and not ended.wait(0.01) and reader.read(10_000):
+            """Little by little."""
+
+    def quiet(server: FaultyServer, connection: Any, reader: BinaryIO) -> None:
+        server.read_request(reader, body=False)
+        server.stopped.wait(WAIT)
+
+    server = serving(busy, quiet, keeping(held), tls=tls)
+    server._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    transport = HttpTransport(0.4)
+
+    def send_other() -> None:
+        with contextlib.suppress(DeliveryError):
+            put(transport, server, bytes(2 * LARGE), "other")
+
+    other = threading.Thread(target=send_other)
+    other.start()
+    try:
+        eventually(lambda: server.requests)
+        if moving:
+            put(transport, server, bytes(LARGE))
+        else:
+            with pytest.raises(DeliveryError, match=r"it took nothing for 0\.4 s"):
+                put(transport, server, bytes(LARGE))
+    finally:
+        ended.set()
+        server.stopped.set()
+        other.join()
+        transport.close()
+    assert held == ({"/cat": bytes(LARGE)} if moving else {})
 
 
 # Processes

@@ -14,6 +14,7 @@ from resto_wsgi.transports.http import progress as http_progress
 from resto_wsgi.transports.http.progress import Exchange, NoAnswer, Progress, Traffic, look, patience
 
 STEP = 0.4  # seconds
+RATE = 400_000  # bytes per second that a host takes
 LARGE = 16 * 1024 * 1024  # bytes: more than the kernel takes
 
 Pair = tuple[socket.socket, socket.socket]
@@ -76,6 +77,18 @@ def given_up(progress: Progress, within: float, meanwhile: Callable[[], object] 
     return None
 
 
+def steadily(host: socket.socket) -> Callable[[], object]:
+    """Return what reads as much as is due by now: a kernel tells of room only when that is some of its buffer."""
+    began, taken = time.monotonic(), [0]
+
+    def read() -> None:
+        due = int((time.monotonic() - began) * RATE) - taken[0]
+        if due > 0:
+            taken[0] += len(host.recv(due))
+
+    return read
+
+
 @pytest.mark.usefixtures("kernel")
 def test_a_host_that_takes_nothing_is_given_up_when_the_time_is_over(pair: Callable[..., Pair]) -> None:
     """Its kernel is full; what it answers when ours asks whether there is room is no progress."""
@@ -91,7 +104,7 @@ def test_what_arrives_is_progress_although_nothing_can_be_sent(pair: Callable[..
     """A host that reads little by little empties our kernel's buffer, which takes no more before it is half empty."""
     client, host = pair()
     progress = begun(client)
-    assert given_up(progress, 3 * STEP, lambda: host.recv(4096)) is None
+    assert given_up(progress, 3 * STEP, steadily(host)) is None
     assert given_up(progress, 5) is not None
 
 
@@ -101,7 +114,7 @@ def test_an_answer_is_due_when_all_has_arrived_and_not_before(pair: Callable[...
     client, host = pair()
     size = 1_000_000
     progress = begun(client, size=size)
-    assert given_up(progress, 3 * STEP, lambda: host.recv(4096)) is None
+    assert given_up(progress, 3 * STEP, steadily(host)) is None
     host.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while host.recv(65536) or True:
@@ -135,9 +148,9 @@ def test_a_request_among_others_that_move_may_be_quiet_for_longer(pair: Callable
     traffic = Traffic()
     (quiet, _host), (busy, reads) = pair(), pair()
     progress, other = begun(quiet, traffic), begun(busy, traffic)
-    assert given_up(progress, 3 * STEP, lambda: reads.recv(4096)) is None
+    assert given_up(progress, 3 * STEP, steadily(reads)) is None
     began = time.monotonic()
-    late = given_up(progress, 20 * STEP, lambda: reads.recv(4096))
+    late = given_up(progress, 20 * STEP, steadily(reads))
     assert str(late) == f"it took nothing for {http_progress.SHARED_STEPS * STEP:g} s"
     assert time.monotonic() - began < http_progress.SHARED_STEPS * STEP
     other.over()
@@ -159,7 +172,7 @@ def test_an_answer_is_not_waited_for_longer_because_others_have_theirs(pair: Cal
     progress = begun(quiet, traffic, size=10)
     begun(busy, traffic)
     assert host.recv(10)
-    assert str(given_up(progress, 5, lambda: reads.recv(4096))) == f"no answer within {STEP:g} s"
+    assert str(given_up(progress, 5, steadily(reads))) == f"no answer within {STEP:g} s"
 
 
 def test_what_is_over_is_not_looked_at(pair: Callable[..., Pair]) -> None:

@@ -260,7 +260,7 @@ def test_memory_does_not_grow_with_the_file(transport: HttpTransport, nginx: Any
     finally:
         tracemalloc.stop()
     assert sum(sizes) == size
-    assert max(sizes) <= http_connection.BLOCK
+    assert max(sizes) <= http_connection.MOVED_BYTES_MAX
     assert peak < 4 * 1024 * 1024
 
 
