@@ -24,9 +24,7 @@ LINES = {
     9: "a folder or a mount below MEDIA_ROOT is gone: nothing is deleted",
     10: "the outbox, or that of a relay, comes from a backup",
     11: "a request that is carried out later than any that was reckoned with",
-    12: "our own node's disk is not mounted for a while",
     13: "a folder that becomes a file, and the reverse",
-    14: "an overwrite within a second, of the same size: another validator",
     17: "a full disk: a delete is taken, and what was published is withdrawn",
     19: "a name in another Unicode form",
 }
@@ -133,9 +131,7 @@ def _every() -> Iterator[Event]:
     yield Event("link", 14, _link, lambda setup: setup.proxied, ends="link", lasts=(3, 20))
     yield Event("fill", 6, fits=lambda setup: bool(setup.disk), ends="empty", lasts=(2, 15))
     yield Event("hide master", 2, fits=_mounts, ends="show master", lasts=(3, 12))
-    yield Event(
-        "hide host", 2, _host_of(("nginx",)), _all(_mounts, _kept, _has("nginx")), ends="show host", lasts=(3, 15)
-    )
+    yield Event("hide host", 3, _host, _all(_mounts, _kept), ends="show host", lasts=(3, 15))
     yield Event("back up host", 3, _victim, _all(_filled_from, _stock_victim), ends="restore host", lasts=(20, 80))
     yield Event("replace host", 2, _victim, _all(_filled_from, _stock_victim))
     yield Event("leave", 2, _victim, _several, ends="join", lasts=(10, 40))
@@ -149,19 +145,10 @@ def _every() -> Iterator[Event]:
     yield Event(
         "back up host", 3, _host_of(("tree",)), _all(_kept, _has("tree")), ends="restore host", lasts=(20, 80), line=10
     )
-    yield Event(
-        "hide host",
-        4,
-        _host_of(("node",)),
-        _all(_mounts, _kept, _has("node")),
-        ends="show host",
-        lasts=(5, 20),
-        line=12,
-    )
     yield Event("symbolic link", 3, fits=_kept)
+    yield Event("twice in a second", 2)
     yield Event("stopped with a name", 3, fits=_all(_kept, lambda setup: setup.proxied), line=6)
     yield Event("folder to file", 3, fits=_all(_kept, lambda setup: "nginx" not in setup.kinds), line=13)
-    yield Event("twice in a second", 3, line=14)
     yield Event("decomposed name", 2, fits=_kept, line=19)
 
 

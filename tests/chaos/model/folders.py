@@ -90,7 +90,7 @@ class Folders:
         return "mounted"
 
     def _hide_host(self, step: Step) -> str:
-        """A stock server takes and loses files meanwhile; our own node refuses them (line 12)."""
+        """A stock server takes and loses files meanwhile; our own node refuses them."""
         host = self._site.hosts[step.what["host"]]
         if host.servers[0].pid is None or not self._hide(host.servers[0].root):
             return PASSED_BY

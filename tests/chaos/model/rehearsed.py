@@ -178,7 +178,7 @@ class Rehearsed:
         return "swapped"
 
     def _twice(self, step: Step) -> str:
-        """Ask the first host after each of two saves (line 14)."""
+        """Ask the first host after each of two saves."""
         site = self._site
         if site.hosts[0].number in site.left_out or site.hosts[0].servers[0].pid is None:
             return PASSED_BY

@@ -47,6 +47,7 @@ class Site:
         self.unsynced: dict[int, str] = {}  # hosts that lost files, and why; until an operator has them filled
         self.left_out: set[int] = set()  # hosts that are not configured
         self.mute: dict[str, str] = {}  # what stays broken while all else is judged, by a path: why
+        self.by_hand: set[str] = set()  # names that somebody has put into the media root
         self.seen: set[tuple[str, str]] = set()  # what was on which server, of names that nobody takes away
         self.ended: list[str] = []  # what was wrong with processes that were ended in order
         self._make_disks()
@@ -224,6 +225,7 @@ class Site:
         aside = os.path.join(os.path.dirname(path), ".by-hand")
         with open(aside, "wb") as file:
             file.write(bodies.make(value, size))
+        self.by_hand.add(name)
         operation = self.belief.ledger.begin(name, value)
         os.replace(aside, path)
         self.belief.ledger.end(operation, Effect.DONE)
