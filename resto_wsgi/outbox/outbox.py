@@ -8,7 +8,7 @@ Whoever changes or sends a name holds its lock, and calls this before the first 
                          may be under way                     sender sent may arrive late, so it becomes unsure too
     unsure until         an attempt that ended unknown        the row; a success does not delete it before that time,
                                                               but moves it there, to be converged once more
-    parked               a permanent refusal                  the row; tried when due, which is late, or when unparked
+    parked               a permanent refusal                  the row; tried when due, which is late, or retried
     no row               settle, cancel                       nothing: the host matches, or was never meant to change
 
 Each recording gets a generation, from a counter that never goes back. So if a name was recorded again under way, the
@@ -201,8 +201,15 @@ class Outbox:
             self._repeat(sql.NUDGE, values)
             self._repeat(sql.UNPARK if parked else sql.UNPARK_OURS, values)
 
-    def unpark(self, host: Host, statuses: Sequence[int]) -> None:
-        """Make what ``host`` refused with one of these statuses due now."""
+    def retry_one(self, host: Host, statuses: Iterable[int]) -> None:
+        """Make one name due now that ``host`` refused with one of these statuses: that which would be due first."""
+        for status in statuses:
+            values = {"host": host.url, "now": self._clock(), "status": status, "chunk": 1}
+            if self._database.write(lambda connection: connection.execute(sql.UNPARK_STATUS, values).rowcount):  # noqa: B023
+                return
+
+    def retry_all(self, host: Host, statuses: Iterable[int]) -> None:
+        """Make all names due now that ``host`` refused with one of these statuses."""
         for status in statuses:
             self._repeat(sql.UNPARK_STATUS, {"host": host.url, "now": self._clock(), "status": status, "chunk": CHUNK})
 

@@ -71,8 +71,8 @@ UNPARK = """UPDATE deliveries SET due = :now, parked = 0 WHERE host = :host AND 
     (SELECT name FROM deliveries WHERE host = :host AND parked = 1 LIMIT :chunk)"""
 UNPARK_OURS = """UPDATE deliveries SET due = :now, parked = 0 WHERE host = :host AND name IN
     (SELECT name FROM deliveries WHERE host = :host AND parked = 1 AND status IS NULL LIMIT :chunk)"""
-UNPARK_STATUS = """UPDATE deliveries SET due = :now, parked = 0 WHERE host = :host AND name IN
-    (SELECT name FROM deliveries WHERE host = :host AND parked = 1 AND status = :status LIMIT :chunk)"""
+UNPARK_STATUS = """UPDATE deliveries SET due = :now, parked = 0 WHERE host = :host AND name IN (SELECT name
+    FROM deliveries WHERE host = :host AND parked = 1 AND status = :status ORDER BY due LIMIT :chunk)"""
 PURGE = """DELETE FROM names WHERE name IN (SELECT name FROM names WHERE gone < :before
     AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.name = names.name) LIMIT :chunk)"""
 

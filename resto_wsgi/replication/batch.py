@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import DeliveryError, RestoError
+from ..errors import DeliveryError, MediaRootError, RestoError
 from ..hosts import Host
 from ..outbox.rows import Delivery
 
@@ -77,5 +77,9 @@ class Batch:
 
 
 def our_fault(host: Host, name: str, error: RestoError, *, untouched: bool = False) -> DeliveryError:
-    """Return the DeliveryError for a failure on this side; it says nothing about the host."""
-    return DeliveryError(host.label, name, f"this side: {error}", untouched=untouched, ours=True)
+    """Return the DeliveryError for a failure on this side; it says nothing about the host.
+
+    It parks a name that cannot be read, for whatever reason. A whole disk that is away will be back as a whole.
+    """
+    parks = isinstance(error, MediaRootError) and not error.away
+    return DeliveryError(host.label, name, f"this side: {error}", permanent=parks, untouched=untouched, ours=True)

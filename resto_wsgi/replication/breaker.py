@@ -11,8 +11,8 @@
 Waiting times grow exponentially, up to a cap. They are spread by chance, so that many names, hosts and processes do
 not come back at the same moment. A permanent answer parks the delivery. It is then seen in ``status``, and tried again
 hourly, then daily, because the person who repairs the host need not know of us. If the cause is on this side, it is
-tried again each minute at first: a look costs little here, and a disk that is back is to be seen soon. The outbox
-keeps what is decided here. The convergence, the lanes, the sending, the publisher and the replicas call this.
+tried again after a minute, and hourly at last: a look costs little here, and what is mended is to be seen soon. The
+outbox keeps what is decided here. The convergence, the lanes, the sending, the publisher and the replicas call this.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BASE = 0.5  # seconds: the first pause, about what a restart of a web server tak
 CAP = 15.0  # seconds: the longest pause of a host that is away, whose probe is one small request
 ASKED_CAP = 300.0  # seconds: a longer Retry-After is cut to this
 PARKED = 3600.0  # seconds until a parked delivery is tried again the first time
-PARKED_OURS = 60.0  # the same, if the cause is on this side
+PARKED_OURS = 60.0  # the same, if the cause is on this side; then it is never longer than PARKED
 PARKED_CAP = 86400.0  # seconds between the later times
 PATIENCE = 3  # failures in a row that are taken as they come
 BREATH = 0.25  # seconds: four a second at most, if a host fails with name after name
@@ -52,18 +52,26 @@ def failure(delivery: Delivery, error: DeliveryError, now: float, chance: Chance
     """Return what becomes of a delivery that failed; ``now`` is in seconds since 1970."""
     if error.permanent:
         attempts = delivery.attempts if delivery.parked else 0  # those before it was parked were no refusals
-        pause = min((PARKED_OURS if error.ours else PARKED) * 2 ** min(attempts, 11), PARKED_CAP)
+        first, cap = (PARKED_OURS, PARKED) if error.ours else (PARKED, PARKED_CAP)
+        pause = min(first * 2 ** min(attempts, 11), cap)
     else:
         pause = max(_pause(delivery.attempts + 1, chance), _asked(error))
     unsure_until = now + LATE if may_come_late(error) else 0.0
     return Failure(delivery, now + pause, error.reason, error.status, error.permanent, unsure_until)
 
 
-def after_failure(state: HostState | None, host: Host, error: DeliveryError, now: float, chance: Chance) -> HostState:
-    """Return what is known of a host after it failed once more; ``state`` itself if the failure was on this side."""
-    state = state or HostState(host, "up", now, 0, 0.0, "")
-    if error.ours:
+def after_failure(
+    state: HostState | None, host: Host, error: DeliveryError, now: float, chance: Chance, *, again: bool = False
+) -> HostState | None:
+    """Return what is known of a host after it failed once more; ``state`` itself if that tells nothing new of it.
+
+    So it is with a failure on this side, and if a host that is up refuses ``again`` what it refused before: it is that
+    name that it does not take.
+    """
+    is_up = state is None or state.state == "up"
+    if error.ours or (again and is_up and error.permanent):
         return state
+    state = state or HostState(host, "up", now, 0, 0.0, "")
     if error.status is None:
         failures = state.failures + 1
         return _changed(state, "down", failures, now, now + _pause(failures, chance), error.reason)

@@ -38,9 +38,10 @@ from .modes import Mode
 __all__ = ["Convergence"]
 
 ROUNDS = 5  # times that the master may change under way, before the delivery fails and is tried again later
-log = logging.getLogger("resto_wsgi")
+TOO_FAST = "this side: the master changes faster than it can be sent"
+WRITES_REFUSED = sorted(breaker.WRITES_REFUSED)
 
-TOO_FAST = "the master changes faster than it can be sent"
+log = logging.getLogger("resto_wsgi")
 
 
 class Convergence:
@@ -103,21 +104,31 @@ class Convergence:
                 done += [delivery] if delivery else []
                 state = breaker.after_success(known, host, now)
             else:
+                again = delivery is not None and (delivery.parked or delivery.status in WRITES_REFUSED)
                 failed += [breaker.failure(delivery, error, now, self._chance)] if delivery else []
-                state = breaker.after_failure(known, host, error, now, self._chance)
+                state = breaker.after_failure(known, host, error, now, self._chance, again=again)
             if state is not None and state is not known:
                 news[host] = state
+        back = [host for host, state in news.items() if state.state == "up" and host in states]
+        back = [host for host in back if states[host].state != "up"]
+        self._retry(back, done)
         self._outbox.settle(done, failed, list(news.values()))
-        for host, state in news.items():
-            if state.state == "up" and not state.failures:
-                self._outbox.unpark(host, sorted(breaker.WRITES_REFUSED))
-                self._tell_return(states.get(host), host, sum(each.host == host and not each.fresh for each in done))
         self._mode.settled({delivery.name: delivery.entombed for delivery in done})
+        for host in back:
+            self._tell_return(states[host], host, sum(each.host == host and not each.fresh for each in done))
 
-    def _tell_return(self, known: HostState | None, host: Host, delivered: int) -> None:
+    def _retry(self, back: Iterable[Host], done: Iterable[Delivery]) -> None:
+        """Try again what hosts refused that take files now: one name first, for they may refuse only these.
+
+        This comes before the settling: who waits until nothing is owed that is not parked must not see a gap.
+        """
+        for host in back:
+            self._outbox.retry_one(host, WRITES_REFUSED)
+        for host in {delivery.host for delivery in done if delivery.status in WRITES_REFUSED}:
+            self._outbox.retry_all(host, WRITES_REFUSED)
+
+    def _tell_return(self, known: HostState, host: Host, delivered: int) -> None:
         """Log that a host is back that was known to be away: whoever read that it failed is to read this as well."""
-        if known is None or known.state == "up":
-            return
         owed = self._outbox.owed([host]) + delivered
         log.warning(
             "%s %s after %s: it was owed %s",
@@ -140,7 +151,7 @@ class Convergence:
                 again = self._round(_Round(again), at_once, batch.along)
             for each in again:
                 host, name = each.delivery.host, each.delivery.name
-                each.end(DeliveryError(host.label, name, TOO_FAST, ours=True))
+                each.end(DeliveryError(host.label, name, TOO_FAST, permanent=True, ours=True))
             if not all(batch.go_on(each.attempt.error) for each in portion if each.attempt is not None):
                 return
 

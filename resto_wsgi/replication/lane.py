@@ -5,9 +5,10 @@
 
 A step takes the deliveries that have been due longest; the time that the last batch took decides how many. It locks
 their names without waiting, marks them begun, converges each, and settles all in one commit. If somebody else holds a
-name, the step leaves it to the holder and looks at it again soon. The first failure that is not permanent ends the
-batch, and so does time. What was not tried is given back. A process that dies leaves its batch begun, and the next
-process takes it as unsure. Threads and pauses must not live here: they are the worker's, which calls this.
+name, the step leaves it to the holder and looks at it again soon. A name that the host refuses, or that cannot be read
+here, fails alone. The first other failure ends the batch, and so does time; what was not tried is given back. Nothing
+is tried while the master's disk is away. A process that dies leaves its batch begun, and the next process takes it as
+unsure. Threads and pauses must not live here: they are the worker's, which calls this.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from ..errors import DeliveryError
+from ..errors import DeliveryError, MediaRootError
 from ..hosts import Host
 from ..master.media_root import MediaRoot
 from ..outbox.outbox import HostState, Outbox
@@ -67,6 +68,7 @@ class Lane:
         """
         now = self._clock()
         next_due = self._outbox.next_due(self.host)
+        self._media_root.check_here()
         state = self._outbox.host_states().get(self.host)
         if state is not None and breaker.is_paused(state, now):
             return state.retry_at - now
@@ -96,8 +98,11 @@ class Lane:
         return 0.0
 
     def _bytes_of(self, name: str) -> int:
-        state = self._media_root.state(name)
-        return 0 if state is None else state[2]
+        try:
+            state = self._media_root.state(name)
+        except MediaRootError:  # the convergence says what is wrong with this one name
+            return 0
+        return 0 if state is None else state.size
 
     def _look_after(self, state: HostState | None) -> None:
         """See whether a host that was down is back, if nothing is owed to it."""
@@ -111,7 +116,9 @@ class Lane:
         except DeliveryError as error:
             self._report(error)
             known, now = self._outbox.host_states().get(self.host), self._clock()
-            self._outbox.note_host(breaker.after_failure(known, self.host, error, now, self._chance))
+            state = breaker.after_failure(known, self.host, error, now, self._chance)
+            if state is not None and state is not known:
+                self._outbox.note_host(state)
             return False
         return True
 
@@ -121,7 +128,7 @@ class Lane:
 
         def go_on(error: DeliveryError | None) -> bool:
             """Return False if the host fails, or after SLOW: the names are locked, and whoever stops us waits."""
-            return (error is None or error.permanent) and self._clock() - began <= SLOW
+            return (error is None or error.permanent or error.ours) and self._clock() - began <= SLOW
 
         claimed = self._outbox.claim(self.host, names)
         for attempt in self._convergence.deliver(Batch.of_host(claimed, AT_ONCE, go_on)):

@@ -75,14 +75,23 @@ def test_a_nudge_makes_a_host_due_now(outbox: Outbox) -> None:
     assert row(outbox, "unsure").due == NOW + 20
 
 
-def test_unparking_takes_the_statuses_that_were_mended(outbox: Outbox) -> None:
+def test_what_was_refused_is_retried_by_its_status(outbox: Outbox) -> None:
     """A host that is writable again takes what it refused as read-only, not what was too large for it."""
     for name, status in (("a", 403), ("b", 405), ("c", 413)):
         outbox.settle([], [Failure(record(outbox, name), NOW + 900, "no", status, parked=True)])
-    outbox.unpark(HOST, [403, 405])
-    outbox.unpark(HOST, [])
+    outbox.retry_all(HOST, [403, 405])
+    outbox.retry_all(HOST, [])
     assert outbox.due(HOST, NOW, 10) == ["a", "b"]
     assert [owed.parked for owed in outbox.summary()] == [1]
+
+
+def test_one_of_what_was_refused_is_retried_first(outbox: Outbox) -> None:
+    """That which would be due first; another one at the next call, and none if none is left."""
+    for name, status, due in (("a", 403, 900), ("b", 403, 300), ("c", 403, 600), ("d", 413, 100)):
+        outbox.settle([], [Failure(record(outbox, name), NOW + due, "no", status, parked=True)])
+    for due in (["b"], ["b", "c"], ["a", "b", "c"], ["a", "b", "c"]):
+        outbox.retry_one(HOST, [405, 403])
+        assert outbox.due(HOST, NOW, 10) == due
 
 
 # Many at once

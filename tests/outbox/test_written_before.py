@@ -139,10 +139,10 @@ def test_what_was_begun_may_still_arrive(taken_over: Outbox) -> None:
 
 
 def test_all_is_delivered_and_settled(taken_over: Outbox, version: int, clock: Clock) -> None:
-    """What is due at once, what is parked when it is unparked, and what is unsure a second time."""
+    """What is due at once, what is parked when it is retried, and what is unsure a second time."""
     due = [name for name, row in owed_by_b(version).items() if row[1] <= clock.now]
     assert sorted(taken_over.due(B, clock.now, 1000)) == sorted(due)
-    taken_over.unpark(B, [403, 413])
+    taken_over.retry_all(B, [403, 413])
     taken_over.nudge([A, B, C])
     for _ in range(2):
         for host in (A, B, C):

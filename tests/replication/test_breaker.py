@@ -58,7 +58,9 @@ def delivery(attempts: int = 0, *, parked: bool = False) -> Delivery:
 
 
 def fail(known: HostState | None, why: DeliveryError, chance: Callable[[], float] = most) -> HostState:
-    return after_failure(known, HOST, why, NOW, chance)
+    after = after_failure(known, HOST, why, NOW, chance)
+    assert after is not None
+    return after
 
 
 # The host
@@ -150,8 +152,17 @@ def test_what_fails_on_this_side_says_nothing_of_the_host(seen: str, status: int
     """An unreadable master must not make a healthy host seem to be down, nor the reverse."""
     known = state(seen, 2, NOW + 1)
     assert fail(known, error(status, ours=True)) is known
-    unknown = fail(None, error(status, ours=True))
-    assert (unknown.state, unknown.failures, unknown.retry_at) == ("up", 0, 0.0)
+    assert after_failure(None, HOST, error(status, ours=True), NOW, most) is None
+
+
+@pytest.mark.parametrize("status", [403, 405, 413])
+def test_what_is_refused_again_says_nothing_new_of_a_host_that_is_up(status: int) -> None:
+    """It is that name that the host does not take; one that is down or read-only is judged as before."""
+    for known in (None, state("up", 1)):
+        assert after_failure(known, HOST, error(status), NOW, most, again=True) is known
+    for seen in ("down", "read-only"):
+        after = after_failure(state(seen), HOST, error(status), NOW, most, again=True)
+        assert after == fail(state(seen), error(status))
 
 
 @pytest.mark.parametrize("seen", ["down", "read-only"])
@@ -249,10 +260,10 @@ def test_failures_before_a_refusal_do_not_make_its_first_pause_longer(attempts: 
 
 
 def test_what_is_parked_for_a_cause_on_this_side_is_looked_at_each_minute_at_first() -> None:
-    """A disk that is back is to be seen soon, and one that never comes back costs little."""
+    """What is mended is to be seen soon, and what never is costs little: a look each hour."""
     missing = DeliveryError("one", "cat", "missing", permanent=True, untouched=True, ours=True)
     pauses = [failure(delivery(attempts, parked=True), missing, NOW, most).due - NOW for attempts in (0, 1, 2, 20)]
-    assert pauses == [60, 120, 240, PARKED_CAP]
+    assert pauses == [60, 120, 240, PARKED]
     assert failure(delivery(), missing, NOW, most).parked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import os
@@ -13,10 +14,12 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from permissions import plain_user
 
 from resto_wsgi.errors import DeliveryError, MediaRootError, OutboxError
 from resto_wsgi.hosts import Host
@@ -393,6 +396,111 @@ def test_a_refusal_of_one_name_does_not_end_the_batch(make: Make) -> None:
     party.clock.now += 3601
     party.run()
     assert party.transport.asked[7:] == ["dog-1"]
+
+
+def forbid(party: Party, name: str) -> None:
+    (party.root / "folder").mkdir()
+    (party.root / name).write_bytes(CAT)
+    (party.root / "folder").chmod(0)
+
+
+def loop(party: Party, name: str) -> None:
+    (party.root / "folder").symlink_to("folder")
+
+
+def refusing(error: int) -> Callable[[Party, str], None]:
+    """What no disk here can be made to show: that it refuses one name with ``error``."""
+
+    def break_name(party: Party, name: str) -> None:
+        def look(really: Callable[[str], Any], asked: str) -> Any:
+            if asked == name:
+                raise MediaRootError("read", name, OSError(error, os.strerror(error)))
+            return really(asked)
+
+        for how in ("open", "state"):
+            setattr(party.media_root, how, partial(look, getattr(party.media_root, how)))
+
+    return break_name
+
+
+@pytest.mark.parametrize(
+    ("name", "break_name", "reason"),
+    [
+        ("folder/bad", forbid, "Permission denied"),
+        ("folder/bad", loop, "is a symbolic link"),
+        (f"{'x' * 300}/bad", lambda party, name: None, "File name too long"),
+        ("bad", refusing(errno.EIO), "Input/output error"),
+        ("bad", refusing(errno.EILSEQ), "Invalid or incomplete multibyte"),
+    ],
+    ids=["EACCES", "ELOOP", "ENAMETOOLONG", "EIO", "EILSEQ"],
+)
+def test_a_name_that_cannot_be_read_fails_alone(
+    make: Make, name: str, break_name: Callable[[Party, str], None], reason: str
+) -> None:
+    """It is parked with its reason, wherever it stands among the others; the host is not taken for down."""
+    party = make()
+    before = party.owe(*numbered(3))
+    break_name(party, name)
+    party.outbox.owe(party.host, [name])
+    party.clock.now += 0.001
+    after = party.owe("after-1", "after-2")
+    with plain_user():
+        assert party.run() == IDLE
+    assert sorted(party.transport.asked) == sorted([*before, *after])
+    assert party.row(name).parked and reason in party.row(name).reason
+    assert (party.state is None or party.state.state == "up") and party.owed == 1
+    party.clock.now = party.row(name).due
+    party.owe("later")
+    with plain_user():
+        party.run()
+    assert party.owed == 1 and party.row(name).parked, "it fails again, and alone again"
+
+
+def test_a_file_that_changes_all_the_time_fails_alone(make: Make) -> None:
+    """It is parked with its reason, and delivered when it has come to rest."""
+    party = make()
+    party.owe("restless", *numbered(3))
+    path = party.root / "restless"
+    party.transport.act = lambda name: name == "restless" and path.write_bytes(path.read_bytes() + CAT)
+    assert party.run() == IDLE
+    assert party.row("restless").parked and "changes faster" in party.row("restless").reason
+    assert party.owed == 1 and (party.state is None or party.state.state == "up")
+    party.transport.act = lambda name: None
+    party.clock.now = party.row("restless").due
+    party.run()
+    assert party.owed == 0
+
+
+def test_nothing_is_tried_while_the_disk_of_the_master_is_away(make: Make) -> None:
+    """No name is parked for it; all are delivered when it is back."""
+    party = make()
+    party.owe(*numbered(3))
+    away = party.root.rename(party.root.with_name("away"))
+    party.root.mkdir()
+    with pytest.raises(MediaRootError, match="it is gone"):
+        party.lane.step()
+    assert party.owed == 3 and not any(party.row(name).attempts for name in numbered(3))
+    party.root.rmdir()
+    away.rename(party.root)
+    party.run()
+    assert party.owed == 0
+
+
+def test_names_that_are_parked_are_no_hot_loop(make: Make) -> None:
+    """A host that refuses one folder is tried with one of its names when it takes another, and not again."""
+    party = make()
+    bad = [f"bad-{number:02}" for number in range(50)]
+    party.owe(*bad)
+    party.transport.act = raising(refusal("bad", 403, permanent=True), *bad)
+    party.run()
+    assert party.state is not None and party.state.state == "read-only"
+    asked = len(party.transport.asked)
+    for number in range(10):
+        party.owe(f"good-{number}")
+        party.run()
+        assert party.state is not None and party.state.state == "up"
+    assert len(party.transport.asked) == asked + 10 + 1
+    assert party.owed == 50 and all(party.row(name).parked for name in bad)
 
 
 def test_a_defect_in_one_delivery_does_not_block_the_others(make: Make, caplog: pytest.LogCaptureFixture) -> None:

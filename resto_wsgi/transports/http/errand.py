@@ -20,7 +20,7 @@ from ...hosts import Host
 from . import headers as http_headers
 from .connecting import USER_TIMEOUT, NotConnected
 from .connection import TooLong
-from .outgoing import Shrunk
+from .outgoing import Shrunk, Unreadable
 from .progress import Exchange, NoAnswer
 from .reply import Fields
 from .resolving import Unresolved
@@ -101,6 +101,8 @@ class Errand:
         untouched = not (self.exchange.sent or self.exchange.lost)
         if isinstance(error, TooLong):
             failure = self.failed(str(error), status=error.status)
+        elif isinstance(error, Shrunk):  # nothing that the host could help
+            failure = self.failed(str(error), untouched=untouched, ours=True, permanent=isinstance(error, Unreadable))
         elif isinstance(error, FAULTS):
             reason = _reason(error)
             if isinstance(error, BrokenPipeError) and self.host.url.startswith("https:"):
@@ -154,7 +156,7 @@ def fault(failure: DeliveryError) -> Fault:
 
 def _reason(error: Exception) -> str:
     """Say in a few words what happened; what the host sent is shown quoted."""
-    if isinstance(error, (NoAnswer, NotConnected, Shrunk, Unresolved)):
+    if isinstance(error, (NoAnswer, NotConnected, Unresolved)):
         return str(error)
     inner = error.args[-1] if error.args else error
     if isinstance(error, IncompleteRead):

@@ -11,11 +11,15 @@ import os
 from collections.abc import Mapping
 from typing import BinaryIO
 
-__all__ = ["Outgoing", "Shrunk", "request_head"]
+__all__ = ["Outgoing", "Shrunk", "Unreadable", "request_head"]
 
 
 class Shrunk(Exception):
-    """The master's file became shorter while it was sent, or could not be read on."""
+    """The master's file became shorter, or was closed, while it was sent."""
+
+
+class Unreadable(Shrunk):
+    """The disk does not give the master's bytes."""
 
 
 def request_head(method: str, target: str, authority: str, fields: Mapping[str, str]) -> bytes:
@@ -47,7 +51,7 @@ class Outgoing:
         try:
             block = os.pread(self._fd(), min(limit, self.size - self.taken), self.taken)
         except OSError as error:
-            raise Shrunk(f"the master cannot be read: {error.strerror}") from error
+            raise Unreadable(f"the master cannot be read: {error.strerror}") from error
         self._take(len(block))
         return block
 
