@@ -34,6 +34,7 @@ from .replication.fanout import Fanout
 from .replication.lane import Lane
 from .replication.membership import Membership
 from .replication.modes import Async, Hybrid, Mode
+from .replication.on_master import OnMaster
 from .replication.outcome import by_label, errors_of
 from .replication.publisher import Publisher
 from .replication.sending import AtOnce, InBackground
@@ -67,12 +68,16 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Parts that a replicator is given and does not make itself. Times are in seconds, ``chance`` is from 0 to 1."""
+    """Parts that a replicator is given and does not make itself. Times are in seconds, ``chance`` is from 0 to 1.
+
+    ``apart`` says that no host can serve the media root itself, so that none is looked at for that.
+    """
 
     media_root: MediaRoot | None = None
     outbox: Outbox | None = None
     transport: Transport | None = None
     fanout: Fanout | None = None
+    apart: bool = False
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
@@ -111,7 +116,8 @@ class Replicator:
         transport = self._transport = parts.transport or HttpTransport(settings.timeout, security, root=whose)
         self._fanout = parts.fanout or Fanout(transport)
         mode = self._mode = kind.of(settings, root, outbox, transport, clock)
-        convergence = Convergence(root, outbox, self._fanout, mode, clock, chance)
+        on_master = self._on_master = OnMaster(root, outbox, transport, () if parts.apart else hosts)
+        convergence = Convergence(root, outbox, self._fanout, mode, on_master, clock, chance)
         report = Reporter(settings.show_traceback, clock)
         lanes = [Lane(host, root, outbox, transport, convergence, report, clock, chance) for host in hosts]
         same = sha256("\n".join(sorted(host.url for host in hosts)).encode()).hexdigest()[:8]
@@ -284,6 +290,7 @@ class Replicator:
     def sweep(self) -> None:
         """Remove what dead processes left, and tombstones that are old enough. The worker does this now and then."""
         self._media_root.sweep()
+        self._on_master.verify()
         self._membership.admit()
         now = self._clock()
         if now - HOUR < self._swept <= now:

@@ -16,6 +16,7 @@ from resto_wsgi.replication.convergence import Convergence
 from resto_wsgi.replication.distributed import Distributed
 from resto_wsgi.replication.fanout import Fanout
 from resto_wsgi.replication.modes import Hybrid
+from resto_wsgi.replication.on_master import OnMaster
 from resto_wsgi.transports import Transport
 from resto_wsgi.transports.http.transport import HttpTransport
 
@@ -124,7 +125,10 @@ class Party:
         self.distributed = distributed
         mode = Hybrid(self.hosts, *parts)
         self.mode = Distributed(self.hosts, *parts, self.clock) if distributed else mode
-        self.convergence = Convergence(self.media_root, self.outbox, self.fanout, self.mode, self.clock, lambda: 0.0)
+        on_master = OnMaster(*parts, ())
+        self.convergence = Convergence(
+            self.media_root, self.outbox, self.fanout, self.mode, on_master, self.clock, lambda: 0.0
+        )
 
     def write(self, content: bytes = CAT, name: str = "cat") -> None:
         """Change the master as somebody does who knows of no lock."""

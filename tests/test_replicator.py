@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from servers import REFUSED, eventually, files, held, on_every_kind, on_nginx_and_node, roots_of
+from servers import REFUSED, FaultyServer, eventually, files, held, on_every_kind, on_nginx_and_node, roots_of
 
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import ConfigError, DeliveryError, MediaRootError, NameRejected, ReplicationError
@@ -41,6 +41,8 @@ def replicate(tmp_path: Path) -> Iterator[Replicate]:
 
     def replicate(servers: Any = (), **keywords: Any) -> Replicator:
         settings = {"media_root": tmp_path / "media", "timeout": 2, "fsync": False, "background": False} | keywords
+        if any(isinstance(server, FaultyServer) for server in servers):  # whose requests are counted
+            settings = {"parts": Parts(apart=True)} | settings
         made.append(Replicator(media_hosts=[server.url for server in servers], **settings))
         return made[-1]
 
@@ -661,7 +663,7 @@ def test_requests_for_one_name_never_overlap_on_a_host(tmp_path: Path, delete: b
     """Two that did could end in an order that is not that of the master."""
     transport = Counting()
     with Replicator(
-        media_root=tmp_path, media_hosts=["media"], parts=Parts(transport=transport), fsync=False
+        media_root=tmp_path, media_hosts=["media"], parts=Parts(transport=transport, apart=True), fsync=False
     ) as replicator:
 
         def write(number: int) -> None:
@@ -701,7 +703,9 @@ class Interrupted:
 def test_an_interrupted_save_is_withdrawn_after_the_last_host_has_ended(tmp_path: Path) -> None:
     """A DELETE that overtakes a PUT would leave the file on that host."""
     transport = Interrupted()
-    replicator = Replicator(media_root=tmp_path, media_hosts=list(transport.held), parts=Parts(transport=transport))
+    replicator = Replicator(
+        media_root=tmp_path, media_hosts=list(transport.held), parts=Parts(transport=transport, apart=True)
+    )
     with pytest.raises(KeyboardInterrupt):
         replicator.save("cat", CAT)
     assert transport.held == {"http://media-0": set(), "http://media-1": set()}

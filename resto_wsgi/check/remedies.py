@@ -55,6 +55,7 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     "reachable": {
         ANY: "start it; look at its address and port in RESTO_MEDIA_HOSTS, at the firewall, and at RESTO_TIMEOUT"
     },
+    "master": {ANY: "give it a folder of its own, or set the mode to hybrid (RESTO_MODE)"},
     "reachable:protocol": {ANY: "look at the port in RESTO_MEDIA_HOSTS: this one does not speak HTTP as it should"},
     "reachable:redirect": {ANY: "redirects are never followed: give the final URL in RESTO_MEDIA_HOSTS"},
     "reachable:lost": {ANY: "find out why it went away, in its error log, and check again"},

@@ -96,7 +96,8 @@ class Report:
 class Check:
     """Probes ``hosts``; ``timeout`` is in seconds without progress, ``largest`` in bytes.
 
-    ``security`` is what the hosts are shown, the same as the transport has.
+    ``security`` is what the hosts are shown, the same as the transport has. ``media_root`` is where it is seen if a
+    host serves the master's own folder, None if that is not to be seen. In mode distributed ``keeps_master`` is False.
 
     ``run`` returns when everything is done and taken away; ``differences`` are then what differs between the hosts.
     ``stop``, from a signal handler or another thread, ends the probes; a second one the cleaning, too.
@@ -110,14 +111,15 @@ class Check:
         *,
         largest: int = LARGEST,
         security: Security | None = None,
+        media_root: str | None = None,
+        keeps_master: bool = True,
     ) -> None:
         self.differences: tuple[Finding, ...] = ()
         self._stop = threading.Event()
         self._abandon = threading.Event()
-        self._examined = [
-            _Examined(Subject(host, transport, timeout, self._stop, largest=largest, security=security))
-            for host in hosts
-        ]
+        options: dict[str, Any] = {"largest": largest, "security": security}
+        options |= {"media_root": media_root, "keeps_master": keeps_master}
+        self._examined = [_Examined(Subject(host, transport, timeout, self._stop, **options)) for host in hosts]
 
     @property
     def interrupted(self) -> bool:

@@ -35,6 +35,7 @@ SLOWEST = 64 * 1024  # bytes per second below which a transfer is given up
 class Subject:
     """``folder`` is where the probes write; ``security`` is what the host is shown of us, and how it is known.
 
+    ``media_root`` is MEDIA_ROOT, None if it is not to be looked at; ``keeps_master`` is False in mode distributed.
     ``kind`` and ``server`` are what `reach` found out; ``facts`` what `run` compares between hosts. ``own_folder`` is
     True once the folder has been seen to be ours and to be a folder: nothing else is ever removed as a tree.
     """
@@ -48,11 +49,15 @@ class Subject:
         *,
         largest: int,
         security: Security | None = None,
+        media_root: str | None = None,
+        keeps_master: bool = True,
     ) -> None:
         security = security or Security()
         self.host = host
         self.timeout = timeout
         self.largest = largest
+        self.media_root = media_root
+        self.keeps_master = keeps_master
         self.shown = security.kind(host.url)  # beside a certificate
         self.is_shown_something = bool(self.shown) or (security.has_certificate and host.url.startswith("https:"))
         self.folder = f"resto-check-{names.random_token(length=16)}"

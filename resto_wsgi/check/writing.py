@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from .. import names
 from ..errors import counted, shown
 from .finding import Finding, Trouble
@@ -46,7 +48,16 @@ def write(subject: Subject) -> list[Finding]:
     if not subject.own_folder:
         seen = "a file that is put into a folder is found outside of it, too"
         return [subject.found("write", "unsafe", seen, "folders")]
-    return [Finding("write", "ok", "a file is put and read back")]
+    return [Finding("write", "ok", "a file is put and read back"), *_on_master(subject)]
+
+
+def _on_master(subject: Subject) -> list[Finding]:
+    """Say whether what is put there is in MEDIA_ROOT at once, so that the host serves the master's own folder."""
+    if not subject.media_root or not os.path.lexists(os.path.join(subject.media_root, subject.name(FIRST))):
+        return []
+    if subject.keeps_master:
+        return [Finding("master", "ok", "it serves MEDIA_ROOT itself: it holds what that holds, nothing is sent to it")]
+    return [subject.found("master", "unsafe", "it serves MEDIA_ROOT itself, which mode distributed empties")]
 
 
 def claim(subject: Subject) -> None:

@@ -1,7 +1,8 @@
 """`resto check`: what the probes found, as tables for people and as JSON for scripts.
 
-Reads the settings for the hosts, MEDIA_URL and the timeout; no media root is touched. Exit status 0 means that
-replication would be safe, 1 that it would not, 2 that it could not be found out, 130 that the check was interrupted.
+Reads the settings for the hosts, MEDIA_URL and the timeout; of MEDIA_ROOT it is only seen whether a host writes there.
+Exit status 0 means that replication would be safe, 1 that it would not, 2 that it could not be found out, 130 that the
+check was interrupted.
 """
 
 from __future__ import annotations
@@ -47,7 +48,15 @@ def check(specs: Sequence[str], *, as_json: bool, timeout: float | None, largest
     security = Security.of(settings, hosts)
     transport = HttpTransport(timeout, security)
     try:
-        work = Check(hosts, transport, timeout, largest=largest, security=security)
+        work = Check(
+            hosts,
+            transport,
+            timeout,
+            largest=largest,
+            security=security,
+            media_root=os.environ.get("MEDIA_ROOT"),
+            keeps_master=settings.mode != "distributed",
+        )
         with _signals(work), _progress(hosts):
             reports = work.run()
     finally:

@@ -48,7 +48,8 @@ ANOTHER_KIND = (
     "was made where {} is kept, and says nothing of the rest",
     "set the mode (RESTO_MODE) that the application has; how to change it is in the README, under Modes",
 )
-UNLISTED = "unlisted"  # the key of a note: the folders as JSON, which is ASCII whatever their names are
+# The keys of notes, the second with the URL of a host. They are JSON: ASCII whatever the names are.
+UNLISTED, ON_MASTER = "unlisted", "on master "
 AFTER_ALL = "\U0010ffff" * 257  # it sorts after the rest of any name, which has at most 256 of these
 
 
@@ -231,10 +232,11 @@ class Outbox:
 
     def note_unlisted(self, folders: Iterable[str]) -> None:
         """Replace the folders that are noted as such that could not be listed; see ``unlisted``."""
-        text = json.dumps(sorted(folders))
-        if text != self._note(UNLISTED):
-            values = (UNLISTED, text)
-            self._database.write(lambda connection: connection.execute(sql.NOTE, values), durable=self._fsync)
+        self._keep_note(UNLISTED, json.dumps(sorted(folders)))
+
+    def note_on_master(self, host: Host, found: bool) -> None:
+        """Note whether a host serves the master's own folder; see ``on_master``."""
+        self._keep_note(f"{ON_MASTER}{host.url}", json.dumps(found))
 
     def forget(self, host: Host) -> int:
         """Forget a host and all that it is owed; return how many deliveries that was."""
@@ -278,6 +280,11 @@ class Outbox:
     def unlisted(self) -> frozenset[str]:
         """Return the folders of the media root that could not be listed, so that nobody is owed what is in them."""
         return frozenset(json.loads(self._note(UNLISTED) or "[]"))
+
+    def on_master(self) -> dict[Host, bool]:
+        """Return which hosts serve the master's own folder; a host that is missing was not looked at yet."""
+        found = self._database.read(sql.NOTES, (ON_MASTER, f"{ON_MASTER}{AFTER_ALL}"))
+        return {Host.of(key.removeprefix(ON_MASTER)): json.loads(value) for key, value in found}
 
     def generation(self) -> int:
         """Return the latest generation: what is recorded from now on has a higher one."""
@@ -343,6 +350,11 @@ class Outbox:
 
     def _note(self, key: str) -> str:
         return "".join(value for (value,) in self._database.read(sql.META, (key,)))
+
+    def _keep_note(self, key: str, text: str) -> None:
+        if text != self._note(key):
+            values = (key, text)
+            self._database.write(lambda connection: connection.execute(sql.NOTE, values), durable=self._fsync)
 
     # Parts of writing
 

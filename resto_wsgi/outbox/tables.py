@@ -95,6 +95,7 @@ HOSTS = "SELECT host, state, since, failures, retry_at, reason, latest FROM host
 GENERATION = f"SELECT value, (SELECT gone FROM names WHERE name = ?), {NOTED} FROM meta WHERE key = 'generation'"
 SET_GENERATION = "UPDATE meta SET value = ? WHERE key = 'generation'"
 ADOPT = "UPDATE meta SET value = ? WHERE key = ? AND value = ''"
+NOTES = "SELECT key, value FROM meta WHERE key >= ? AND key < ?"
 NOTE = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 META = "SELECT value FROM meta WHERE key = ?"
 MEMBERS = "SELECT host, joining FROM members"

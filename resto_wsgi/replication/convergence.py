@@ -34,6 +34,7 @@ from . import breaker
 from .batch import Attempt, Batch, GoOn, our_fault
 from .fanout import Fanout, Task
 from .modes import Mode
+from .on_master import OnMaster
 
 __all__ = ["Convergence"]
 
@@ -53,6 +54,7 @@ class Convergence:
         outbox: Outbox,
         fanout: Fanout,
         mode: Mode,
+        on_master: OnMaster,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -60,6 +62,7 @@ class Convergence:
         self._outbox = outbox
         self._fanout = fanout
         self._mode = mode
+        self._on_master = on_master
         self._clock = clock
         self._chance = chance
 
@@ -143,6 +146,8 @@ class Convergence:
         for part, at_once in batch.portions():
             portion = work.each[part]
             again = self._round(_Round(portion, batch.go_on), at_once, batch.along)
+            if again:
+                self._on_master.doubt(each.delivery.host for each in again)
             for _ in range(ROUNDS - 1):
                 if not again:
                     break
@@ -198,19 +203,42 @@ class Convergence:
             except (MediaRootError, OutboxError) as error:
                 each.end(our_fault(host, name, error, untouched=not each.carried))
                 continue
+            except DeliveryError as error:
+                each.end(error)
+                continue
             if task is None:
                 work.sent.append(each)
             else:
+                if host in self._on_master.unknown:
+                    task = self._meeting(task)
                 work.tasks[task] = each
                 yield task
 
     def _task(self, work: _Round, host: Host, name: str) -> Task | None:
         """Return the task that makes a host match what is seen; None if there is nothing to do."""
         master = work.look(name, self._media_root.open)
+        if self._on_master.holds(host):
+            return self._mode.on_master(host, name)
         if master is not None:
             return Task(host, name, master)
         self._media_root.check_here()  # before the mode is asked: on a disk that is away, every name looks deleted
         return self._mode.absent(host, name)
+
+    def _meeting(self, task: Task) -> Task:
+        """Return the task for a host that is unknown: it is looked at first, aside, so that no other waits for it."""
+
+        def work() -> None:
+            try:
+                if self._on_master.meet(task.host):
+                    self._mode.on_master(task.host, task.name)
+                    return
+            except (MediaRootError, OutboxError) as error:
+                raise our_fault(task.host, task.name, error, untouched=True) from error
+            except DeliveryError as error:
+                raise error.with_facts(name=task.name, untouched=True) from error
+            self._fanout.do(task)
+
+        return Task(task.host, task.name, task.master, work)
 
 
 def _span(seconds: float) -> str:

@@ -20,7 +20,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from ..config import Settings
-from ..errors import ConfigError, MediaRootError, NameRejected, OutboxError, ReplicationError, RestoError
+from ..errors import (
+    ConfigError,
+    DeliveryError,
+    MediaRootError,
+    NameRejected,
+    OutboxError,
+    ReplicationError,
+    RestoError,
+)
 from ..hosts import Host
 from ..master.media_root import MediaRoot
 from ..master.publication import Publication
@@ -32,6 +40,11 @@ from .modes import Mode
 from .replicas import Replicas
 
 __all__ = ["Distributed"]
+
+ITS_SPOOL = (
+    "it serves MEDIA_ROOT itself, which mode distributed empties: "
+    "give it a folder of its own, or set the mode to hybrid, in which it holds what MEDIA_ROOT holds"
+)
 
 log = logging.getLogger("resto_wsgi")
 
@@ -154,6 +167,10 @@ class Distributed(Mode):
         if gone:
             return Task(host, name)
         return None if gone is None else Task(host, name, work=lambda: self._fill(host, name))
+
+    def on_master(self, host: Host, name: str) -> Task | None:
+        """Raise DeliveryError: what is dropped from the spool would be gone from that host."""
+        raise DeliveryError(host.label, name, ITS_SPOOL, permanent=True, untouched=True, ours=True)
 
     def settled(self, names: Mapping[str, bool | None]) -> None:
         for name in names:

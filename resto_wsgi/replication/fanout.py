@@ -78,6 +78,10 @@ class Fanout:
             run.stop()
             raise
 
+    def do(self, task: Task) -> None:
+        """Do one task in this thread, for work that does more than that. Raises DeliveryError."""
+        _do(task, self._transport)
+
     def close(self) -> None:
         """Wait for the work under way and end the threads."""
         for threads in list((self._threads.take() or {}).values()):
@@ -196,6 +200,16 @@ class _Run:
         self._ended(task, job.outcome, job.value)
 
 
+def _do(task: Task, transport: Transport) -> None:
+    """Do a task in this thread. Raises DeliveryError."""
+    if task.work is not None:
+        task.work()
+    elif task.master is None:
+        transport.delete(task.host, task.name)
+    else:
+        transport.put(task.host, task.name, task.master.file, task.master.size, task.master.mtime)
+
+
 class _Waiting:
     """A task that cannot be driven, as a job that is cold until it has been done; see ``driving.Job``."""
 
@@ -215,7 +229,7 @@ class _Waiting:
     def connect(self) -> None:
         task = self._task
         try:
-            self._do(task, task.master)
+            _do(task, self._transport)
         except DeliveryError as error:
             self.outcome = error
         except Exception as error:
@@ -224,14 +238,6 @@ class _Waiting:
                 task.host.label, task.name, f"not delivered: {type(error).__name__}", ours=True
             )
         self.cold, self.over = False, True
-
-    def _do(self, task: Task, master: Master | None) -> None:
-        if task.work is not None:
-            task.work()
-        elif master is None:
-            self._transport.delete(task.host, task.name)
-        else:
-            self._transport.put(task.host, task.name, master.file, master.size, master.mtime)
 
     def advance(self, events: int) -> None:
         """Do nothing: it is never driven."""

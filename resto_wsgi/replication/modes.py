@@ -166,6 +166,13 @@ class Mode(ABC):
         """
 
     @abstractmethod
+    def on_master(self, host: Host, name: str) -> Task | None:
+        """Return the task for a host that serves MEDIA_ROOT itself; None if there is nothing to do.
+
+        Raises DeliveryError if such a host cannot be one of this mode.
+        """
+
+    @abstractmethod
     def settled(self, names: Mapping[str, bool | None]) -> None:
         """Do what is to be done when some host matches the master in these names; each says if it is ``entombed``."""
 
@@ -272,6 +279,10 @@ class Hybrid(Mode):
         if name in self._unwritten or self._outbox.is_gone(name):
             return Task(host, name)
         return Task(host, name, work=lambda: self._ask(host, name))
+
+    def on_master(self, host: Host, name: str) -> Task | None:
+        """Return None: what the master has, or has not, is what that host has, or has not."""
+        return None
 
     def settled(self, names: Mapping[str, bool | None]) -> None:
         for name, entombed in names.items():

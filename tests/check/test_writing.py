@@ -143,3 +143,14 @@ def test_credentials_that_are_refused_have_a_remedy_of_their_own(
         assert unsafe(report) == {"write"} and cure in the(report, "write").remedy
         (report,) = check(node)
         assert "it wants credentials" in the(report, "write").remedy
+
+
+@pytest.mark.parametrize("kind", ["nginx", "lighttpd", "apache", "node"])
+def test_a_server_that_serves_the_master_itself_is_said_to(kind: str, media_servers: Any, check: CheckServers) -> None:
+    """It is as safe as any other, but in mode distributed, which empties that folder."""
+    own, other = media_servers(kind, 2)
+    here, apart = check(own, other, media_root=own.root)
+    assert the(here, "master").verdict == "ok" and "serves MEDIA_ROOT itself" in the(here, "master").seen
+    assert "master" not in {finding.key for finding in apart.findings}
+    (emptied,) = check(own, media_root=own.root, keeps_master=False)
+    assert the(emptied, "master").verdict == "unsafe" and "set the mode to hybrid" in the(emptied, "master").remedy

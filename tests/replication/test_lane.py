@@ -30,6 +30,7 @@ from resto_wsgi.replication.convergence import Convergence
 from resto_wsgi.replication.fanout import Fanout
 from resto_wsgi.replication.lane import AT_ONCE, BATCH, BUSY, IDLE, SLOW, Lane
 from resto_wsgi.replication.modes import Hybrid
+from resto_wsgi.replication.on_master import OnMaster
 from resto_wsgi.transports.http.transport import HttpTransport
 
 NOW = 1_000_000.0
@@ -103,7 +104,8 @@ class Party:
         self.reported: list[DeliveryError] = []
         parts = (self.media_root, self.outbox, transport)
         mode = Hybrid([host], *parts)
-        convergence = Convergence(self.media_root, self.outbox, self.fanout, mode, self.clock, lambda: 0.0)
+        on_master = OnMaster(*parts, ())
+        convergence = Convergence(self.media_root, self.outbox, self.fanout, mode, on_master, self.clock, lambda: 0.0)
         self.lane = Lane(host, *parts, convergence, self.reported.append, self.clock, lambda: 0.0)
 
     def owe(self, *names: str) -> tuple[str, ...]:

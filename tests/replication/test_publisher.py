@@ -27,7 +27,7 @@ class Site:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, **keywords: Any) -> None:
         self.transport = Scripted()
         self.root = root
-        parts = Parts(transport=self.transport, clock=Clock())
+        parts = Parts(transport=self.transport, apart=True, clock=Clock())
         usual = {"media_root": root, "media_hosts": ["one", "two"], "media_url": "/media/", "background": False}
         self.replicator = Replicator(parts=parts, **{**usual, "fsync": False, **keywords})
         self.outbox, self.master = self.replicator._outbox, self.replicator._media_root

@@ -27,7 +27,7 @@ from resto_wsgi.outbox.outbox import CONVERGED
 from resto_wsgi.replication import lane as lane_module
 from resto_wsgi.replication import worker as worker_module
 from resto_wsgi.replication.worker import TAKE_OVER, Reporter, Worker
-from resto_wsgi.replicator import Replicator
+from resto_wsgi.replicator import Parts, Replicator
 
 CAT = b"a cat" * 100
 HOST = Host("media", "http://media/media")
@@ -73,7 +73,8 @@ def replicate(tmp_path: Path) -> Iterator[Replicate]:
     with ExitStack() as stack:
 
         def replicate(servers: Any, **keywords: Any) -> Replicator:
-            settings = {"media_root": tmp_path / "media", "mode": "async", "timeout": 2, "fsync": False} | keywords
+            settings = {"media_root": tmp_path / "media", "mode": "async", "timeout": 2, "fsync": False}
+            settings |= {"parts": Parts(apart=True)} | keywords  # requests are counted
             return stack.enter_context(Replicator(media_hosts=[server.url for server in servers], **settings))
 
         yield replicate
@@ -226,7 +227,7 @@ CANDIDATE = """
     root = Told(sys.argv[1], fsync=False)
     sweeping = True
     replicator = Replicator(media_root=sys.argv[1], media_hosts=sys.argv[2:], timeout=60, fsync=False,
-                            parts=Parts(media_root=root))
+                            parts=Parts(media_root=root, apart=True))
     replicator.start()
     print("candidate\\n", end="", flush=True)
     sys.stdin.read()
@@ -327,8 +328,9 @@ def test_another_process_may_record_and_nudge_what_the_leader_delivers(
     overloaded = False
     elsewhere = """
         import sys
-        from resto_wsgi.replicator import Replicator
-        with Replicator(media_root=sys.argv[1], media_hosts=sys.argv[2:], mode="async", fsync=False) as replicator:
+        from resto_wsgi.replicator import Parts, Replicator
+        settings = dict(media_root=sys.argv[1], media_hosts=sys.argv[2:], mode="async", fsync=False)
+        with Replicator(**settings, parts=Parts(apart=True)) as replicator:
             replicator.save("dog", b"dog")
             print(replicator.drain(timeout=8))
     """

@@ -92,7 +92,7 @@ class Relay:
         path = outbox or os.path.join(store.root, ".resto", "outbox.sqlite3")
         self.outbox = Outbox(path, identity=root.identity, kind="a master", clock=clock)
         self.transport = NodeTransport(timeout, store, self.node_id, self._way, Security.of(settings))
-        parts = Parts(media_root=root, outbox=self.outbox, transport=self.transport, clock=clock)
+        parts = Parts(media_root=root, outbox=self.outbox, transport=self.transport, apart=True, clock=clock)
         self.replicator = Replicator(settings, parts=parts)
         keep = Healing(self).keep if heal else None
         self._below = Below(self.transport, self.children, self.node_id, inline=inline, keep=keep)
