@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import urllib3
-from servers import files, held, on_every_kind
+from servers import eventually, files, held, on_every_kind
 from webob import Request
 
 from resto_wsgi import (
@@ -982,3 +982,24 @@ def test_a_name_is_utf_8_on_the_disk_whatever_the_locale(tmp_path: Path, size: i
     name = done.stdout.decode()
     assert "/na\xefve-" in name
     assert files(tmp_path / "media") == {name: b"x" * size}
+
+
+def test_the_first_request_begins_to_migrate_a_folder_that_has_files(media_servers: Any, tmp_path: Path) -> None:
+    """Of whatever kind it is: a site that only reads fills its media servers too."""
+    servers = media_servers("nginx", 2)
+    (tmp_path / "media/a").mkdir(parents=True)
+    (tmp_path / "media/a/cat").write_bytes(b"a cat")
+
+    def application(environ: Any, start_response: Any) -> Any:
+        start_response("204 No Content", [])
+        return []
+
+    app = UploadMiddleware(
+        application, media_root=tmp_path / "media", media_hosts=[server.url for server in servers], paths=["/upload"]
+    )
+    try:
+        assert [files(server.root) for server in servers] == [{}, {}], "the constructor starts nothing"
+        assert Request.blank("/").get_response(app).status_code == 204
+        eventually(lambda: [files(server.root) for server in servers] == [{"a/cat": b"a cat"}] * 2, 20)
+    finally:
+        app.replicator.close()

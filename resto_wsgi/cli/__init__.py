@@ -23,7 +23,7 @@ def main() -> None:
         resto()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in _EXTRA:
-            print("resto needs pip install 'resto_wsgi[cli]'", file=sys.stderr)
+            print("resto needs the extra [cli]: pip install 'resto_wsgi[cli]', or '.[cli]' in a clone", file=sys.stderr)
         else:
             traceback.print_exc()
         sys.exit(2)

@@ -38,7 +38,7 @@ class _PlainErrors(click.Group):
             sys.exit(INTERRUPTED)
 
 
-@click.group(cls=_PlainErrors)
+@click.group(cls=_PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="resto_wsgi")
 def resto() -> None:
     """Uploads that are on every media server before the answer leaves."""
@@ -101,7 +101,8 @@ def drain(host: str | None, parked: bool, timeout: float) -> None:
 def sync(host: str) -> None:
     """Owe HOST everything: for a media server that was replaced, or that lost files.
 
-    MEDIA_ROOT and RESTO_... in the environment say what.
+    MEDIA_ROOT and RESTO_... in the environment say what. A folder that no application has used yet is taken over as it
+    is, if it is yours.
     """
     from . import owed
 

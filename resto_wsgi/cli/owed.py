@@ -71,7 +71,7 @@ def drain(host: str | None, *, parked: bool, timeout: float) -> int:
 
 def sync(host: str) -> int:
     """Owe one host everything, for `drain` or the application's own worker to deliver; return the exit status."""
-    with _replicator() as replicator:
+    with _replicator(begin=True) as replicator:
         count = replicator.sync(host)
     print(f"{host} is owed {counted(count, 'name')}; the application delivers, or `resto drain`")
     return 0
@@ -86,19 +86,21 @@ def forget(host: str) -> int:
 
 
 @contextmanager
-def _replicator(*, hostless: bool = False) -> Iterator[Replicator]:
+def _replicator(*, hostless: bool = False, begin: bool = False) -> Iterator[Replicator]:
+    """Open the replicator; with ``begin`` also over a folder that no application has used yet."""
     settings = dataclasses.replace(Settings.from_environ(os.environ), background=False)
-    _check_media_root(settings.media_root)
+    _check_media_root(settings.media_root, begin=begin)
     if not (settings.hosts or hostless):
         raise ConfigError("RESTO_MEDIA_HOSTS", "names no media server; set it as it is for the application")
     with Replicator(settings) as replicator:
         yield replicator
 
 
-def _check_media_root(path: str) -> None:
+def _check_media_root(path: str, *, begin: bool) -> None:
     """Raise ConfigError if no application has been at work, or another user's, whom we would lock out."""
     try:
-        if not stat.S_ISDIR(os.stat(path).st_mode):
+        status = os.stat(path)
+        if not stat.S_ISDIR(status.st_mode):
             raise ConfigError("MEDIA_ROOT", f"{path} is no folder")
     except FileNotFoundError:
         raise ConfigError("MEDIA_ROOT", f"there is no folder {path}; see that its disk is mounted") from None
@@ -107,11 +109,20 @@ def _check_media_root(path: str) -> None:
     try:
         owner = os.stat(os.path.join(path, ".resto")).st_uid
     except FileNotFoundError:
-        raise ConfigError("MEDIA_ROOT", f"no application has saved anything in {path} yet") from None
+        if not begin:
+            raise ConfigError("MEDIA_ROOT", f"no application has saved anything in {path} yet") from None
+        owner = _owner_to_be(path, status)
     except OSError as error:
         raise _unreadable(path, error) from error
     if owner != os.geteuid():
         raise ConfigError("MEDIA_ROOT", f"is not yours; run this as its owner: sudo -u '#{owner}' resto ...")
+
+
+def _owner_to_be(path: str, status: os.stat_result) -> int:
+    """Return who will own what is made there. Raises ConfigError if that is not the application's user for certain."""
+    if status.st_uid == 0 and status.st_mode & 0o022:
+        raise ConfigError("MEDIA_ROOT", f"others than root write to {path}; run this as the application's user")
+    return status.st_uid
 
 
 def _unreadable(path: str, error: OSError) -> ConfigError:

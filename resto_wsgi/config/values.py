@@ -27,7 +27,10 @@ def wrong(takes: str, found: object) -> ValueError:
 def absolute_path(value: Any) -> str:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or "\0" in path or not os.path.isabs(path):
-        raise wrong("an absolute path, such as /srv/media", value)
+        problem = wrong("an absolute path, such as /srv/media", value)
+        raise (
+            ValueError(f"{problem}: another process starts elsewhere") if isinstance(path, str) and path else problem
+        )
     return path
 
 

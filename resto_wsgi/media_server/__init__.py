@@ -27,5 +27,7 @@ def make_server(app: Any, host: str, port: int, **options: Any) -> Any:
     try:
         from .http_server import Server
     except ImportError as error:
-        raise ConfigError("media server", "needs cheroot: pip install 'resto_wsgi[server]'") from error
+        raise ConfigError(
+            "media server", "needs the extra [server]: pip install 'resto_wsgi[server]', or '.[server]' in a clone"
+        ) from error
     return Server(app, host, port, **options)

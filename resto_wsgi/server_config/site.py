@@ -152,7 +152,9 @@ def _networks(setting: str, found: Iterable[str]) -> tuple[str, ...]:
 
 def _folder(setting: str, path: str) -> str:
     if not path.startswith("/") or "\0" in path:
-        raise ConfigError(setting, f"takes an absolute path, such as /srv/media, not {shown(path)}")
+        raise ConfigError(
+            setting, f"takes an absolute path, such as /srv/media, not {shown(path)}: the server starts elsewhere"
+        )
     path = os.path.normpath(printable(setting, path)).replace("//", "/")  # POSIX lets a path begin with two
     if path == "/":
         raise ConfigError(setting, "takes a folder of its own, not /")

@@ -29,6 +29,13 @@ def test_the_commands_are_those_that_are_documented() -> None:
         assert re.search(rf"^  {name} +\S", result.stdout, re.MULTILINE), result.stdout
 
 
+@pytest.mark.parametrize("arguments", [[], ["status"], ["config"], ["config", "nginx"]])
+def test_help_is_asked_for_in_one_letter_too(arguments: list[str]) -> None:
+    """As people try it first."""
+    asked = run(*arguments, "-h")
+    assert (asked.exit_code, asked.stdout) == (0, run(*arguments, "--help").stdout)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_explains_its_options(name: str) -> None:
     """No option is without a line of its own."""

@@ -13,7 +13,7 @@ def test_a_missing_extra_is_one_line() -> None:
     code = "import sys; sys.modules['click'] = None; from resto_wsgi.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "resto needs pip install 'resto_wsgi[cli]'\n"
+    assert result.stderr == "resto needs the extra [cli]: pip install 'resto_wsgi[cli]', or '.[cli]' in a clone\n"
 
 
 def test_another_missing_module_is_a_defect() -> None:

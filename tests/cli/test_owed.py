@@ -461,11 +461,40 @@ def test_where_no_application_has_been_nothing_is_made(resto: Resto, tmp_path: P
     if not there:
         wrong = f"there is no folder {media}; see that its disk is mounted"
     for arguments in COMMANDS:
+        if there and arguments[0] == "sync":
+            continue  # that is how a migration begins
         result = resto([], *arguments, RESTO_MEDIA_HOSTS="media-01")
         assert (result.returncode, result.stdout) == (2, "")
         assert result.stderr == f"resto: MEDIA_ROOT: {wrong}\n"
     assert sorted(os.listdir(tmp_path)) == (["media"] if there else [])
     assert not there or os.listdir(media) == ["cat"]
+
+
+def test_sync_begins_with_a_folder_that_no_application_has_used(
+    resto: Resto, media_servers: Any, tmp_path: Path
+) -> None:
+    """A site that migrates fills its media servers before it serves with them."""
+    servers = media_servers("nginx", 2)
+    (tmp_path / "media/a").mkdir(parents=True, mode=0o755)
+    (tmp_path / "media/a/cat").write_bytes(CAT)
+    result = resto(servers, "sync", servers[0].url)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{servers[0].url} is owed 1 name; ")
+    assert resto(servers, "drain").returncode == 0
+    assert [files(server.root) for server in servers] == [{"a/cat": CAT}] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders another user's")
+@pytest.mark.parametrize(("owner", "mode"), [(12345, 0o755), (0, 0o775), (0, 0o1777)])
+def test_sync_begins_in_nobodys_place(resto: Resto, nginx: Any, tmp_path: Path, owner: int, mode: int) -> None:
+    """What root would make in a folder that others write to, the application could not write."""
+    media = tmp_path / "media"
+    media.mkdir()
+    media.chmod(mode)
+    os.chown(media, owner, -1)
+    result = resto([nginx], "sync", nginx.url)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "run this as" in result.stderr and os.listdir(media) == []
 
 
 def test_a_media_root_that_is_no_folder_is_told_as_such(resto: Resto, tmp_path: Path) -> None:

@@ -141,16 +141,28 @@ def test_a_timeout_is_kept_as_seconds(timeout):
 @pytest.mark.parametrize(
     ("keyword", "value", "line"),
     [
-        ("media_root", "media", "takes an absolute path, such as /srv/media, not 'media' (str)"),
-        ("media_root", "~/media", "takes an absolute path, such as /srv/media, not '~/media' (str)"),
+        (
+            "media_root",
+            "media",
+            "takes an absolute path, such as /srv/media, not 'media' (str): another process starts elsewhere",
+        ),
+        (
+            "media_root",
+            "~/media",
+            "takes an absolute path, such as /srv/media, not '~/media' (str): another process starts elsewhere",
+        ),
         ("media_root", "", "takes an absolute path, such as /srv/media, not '' (str)"),
         ("media_root", None, "takes an absolute path, such as /srv/media, not 'None' (NoneType)"),
         ("media_root", b"/srv", "takes an absolute path, such as /srv/media, not \"b'/srv'\" (bytes)"),
-        ("media_root", "/a\0", "takes an absolute path, such as /srv/media, not '/a\\x00' (str)"),
+        (
+            "media_root",
+            "/a\0",
+            "takes an absolute path, such as /srv/media, not '/a\\x00' (str): another process starts elsewhere",
+        ),
         (
             "media_root",
             pathlib.PurePosixPath("a"),
-            "takes an absolute path, such as /srv/media, not 'a' (PurePosixPath)",
+            "takes an absolute path, such as /srv/media, not 'a' (PurePosixPath): another process starts elsewhere",
         ),
         ("media_url", "media/", "'media/' is neither a path that begins with / nor an http:// or https:// URL"),
         ("media_url", 5, "'5' is not a string but int"),
@@ -181,7 +193,11 @@ def test_a_timeout_is_kept_as_seconds(timeout):
         ("timeout", True, "takes seconds, above 0 and at most 3600, not 'True' (bool)"),
         ("timeout", "2", "takes seconds, above 0 and at most 3600, not '2' (str)"),
         ("timeout", None, "takes seconds, above 0 and at most 3600, not 'None' (NoneType)"),
-        ("outbox", "outbox.sqlite3", "takes an absolute path, such as /srv/media, not 'outbox.sqlite3' (str)"),
+        (
+            "outbox",
+            "outbox.sqlite3",
+            "takes an absolute path, such as /srv/media, not 'outbox.sqlite3' (str): another process starts elsewhere",
+        ),
         ("outbox", False, "takes an absolute path, such as /srv/media, not 'False' (bool)"),
         ("linked_folders", "up", "takes a list of folders below media_root, such as ['uploads'], not 'up' (str)"),
         ("linked_folders", 1, "takes a list of folders below media_root, such as ['uploads'], not '1' (int)"),
@@ -365,7 +381,11 @@ SOURCES = [Settings.from_environ, Settings.from_mapping, Settings.from_ini]
         ("RESTO_REQUIRED", "4", "takes at most 0, the number of media servers, not 4"),
         ("RESTO_MODE", "", "takes hybrid, async or distributed, not '' (str)"),
         ("RESTO_LINKED_FOLDERS", "a, .b", "takes folders below media_root, and '.b' has a part that begins with a dot"),
-        ("RESTO_OUTBOX", "o.db", "takes an absolute path, such as /srv/media, not 'o.db' (str)"),
+        (
+            "RESTO_OUTBOX",
+            "o.db",
+            "takes an absolute path, such as /srv/media, not 'o.db' (str): another process starts elsewhere",
+        ),
         ("RESTO_MEDIA_HOSTS", "m ftp://n", "'ftp://n' has a scheme other than http and https"),
         ("MEDIA_URL", "media", "'media' is neither a path that begins with / nor an http:// or https:// URL"),
     ],
