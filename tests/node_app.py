@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import os
 
-from resto_wsgi.media_server import MediaServer
+from resto_wsgi.media_server import Access, MediaServer
 
-application = MediaServer(os.environ["NODE_ROOT"])
+application = MediaServer(os.environ["NODE_ROOT"], access=Access(["127.0.0.1"]))

@@ -24,7 +24,7 @@ import pytest
 from ports import LOOPBACK, free_port
 
 from resto_wsgi.demo.stock import StockServer, missing
-from resto_wsgi.media_server import make_server
+from resto_wsgi.media_server import Access, make_server
 from resto_wsgi.media_server.node import MediaServer
 
 KINDS = ("nginx", "lighttpd", "apache", "node", "tree")
@@ -109,6 +109,9 @@ def held(server: StockServer | Node | Tree) -> dict[str, bytes]:
         time.sleep(0.005)
 
 
+LOCAL = Access(["127.0.0.0/8", "::1"])  # this machine may write, as `--allow` says it
+
+
 class Node:
     """Our own media server, on cheroot in a thread; ``server`` has the options of that, the others are its own."""
 
@@ -118,7 +121,7 @@ class Node:
         self.kind = "node"
         self.root = os.fspath(root)
         self.port = port or free_port()  # cheroot takes one again at once only where it was asked for by number
-        self._options = options
+        self._options = {"access": LOCAL, **options}
         self._server_options = server or {}
         self._server: Any = None
         self.app: Any = None

@@ -181,10 +181,10 @@ def _rate(context: click.Context, parameter: click.Parameter, text: str | None) 
 @click.option("--limit-rate", metavar="RATE", callback=_rate, help="Bytes per second of that, or 500k, 20m.")
 @click.option("--heal", is_flag=True, help="Keep what is missing here and was read through a child.")
 def media_server(**options: Any) -> None:
-    """Serve a folder: anybody may read, and only this machine may write unless told otherwise.
+    """Serve a folder: anybody may read, and nobody may write unless told otherwise.
 
-    --allow, --secret-file and --client-ca each admit writers of their own; --allow, --name, --linked-folder
-    and --child may be repeated.
+    --allow, --secret-file and --client-ca each admit writers of their own (--allow 127.0.0.1: this machine).
+    --allow, --name, --linked-folder and --child may be repeated.
     RESTO_SECRET_FILE in the environment is --secret-file, and RESTO_SECRET may hold what is in that file.
     Runs until SIGTERM or Ctrl-C.
     """

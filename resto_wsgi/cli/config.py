@@ -87,7 +87,8 @@ def _nginx_tree(
         children = [each.host for each in node.children]
         down = nginx.FallBack(hosts=children, hops=top.height, **peers) if children else None
         behind = Site(root=site.root, path="", address="127.0.0.1", port=port, user=site.user)
-        units = systemd.media_server(command, behind, [each.url for each in children])
+        name = urlsplit(node.host.url).netloc  # nginx passes on by which name it was called
+        units = systemd.media_server(command, behind, [each.url for each in children], [name])
         text = nginx.configure(site, down, node_port=port, complete=complete)
         _add(files, node, {"nginx.conf": text, **units})
     return files

@@ -74,6 +74,8 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     shown_host = f"[{host}]" if ":" in host else host
     scheme = "https" if options.tls_cert else "http"
     print(f"media server {scheme}://{shown_host}:{server.bind_addr[1]}/ of {options.root}", flush=True)
+    if not access.is_open:
+        print("nobody may write: --allow 127.0.0.1 lets this machine, a proxy on it included", flush=True)
     application.start()
     thread = threading.Thread(target=server.serve, name="media server", daemon=True)
     thread.start()

@@ -85,6 +85,7 @@ class OwnServer:
         self._log = os.path.join(folder, "log")
         os.makedirs(self.root, exist_ok=True)
         command = ["-m", "resto_wsgi", "media-server", "--root", self.root, "--listen", f"{LOOPBACK}:{port}"]
+        command += ["--allow", LOOPBACK]
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, with arguments made here
                 [sys.executable, *command],

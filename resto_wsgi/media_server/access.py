@@ -1,9 +1,10 @@
 """Who may write to the media server, and see what is in its folders. Reads of files are public.
 
-Each means that is given admits on its own: an address, a signature, a client certificate. If none is given, this
-machine may write, and nobody else. A request is judged by its head alone, before its body is read; a signature covers
-the digest of the body, which ``body`` compares. Each page in a browser has the address of its machine too, so an
-address does not admit what may be the work of a page. ``node`` calls this.
+Each means that is given admits on its own: an address, a signature, a client certificate. If none is given, nobody
+may write, not even this machine: a proxy on it makes every client a local one, and need not show that it is one.
+A request is judged by its head alone, before its body is read; a signature covers the digest of the body, which
+``body`` compares. Each page in a browser has the address of its machine too, so an address does not admit what may be
+the work of a page. ``node`` calls this.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, SignatureRejected, shown
 from ..fields.digests import parse_digest
 from ..hosts import DEFAULT_PORTS
-from ..trust.networks import LOOPBACK, is_everybody, parse_address, parse_network
+from ..trust.networks import is_everybody, parse_address, parse_network
 from ..trust.signatures import Key, Message, accepted, verify
 from .answers import Refused
 from .replays import Replays
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "message_of"]
 
-PROXIED = ("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
 PAGES = ("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE")  # the Fetch Standard, section 3.2, and Fetch Metadata: of browsers alone
 READING = frozenset({"GET", "HEAD"})
 
@@ -41,7 +41,7 @@ class Access:
     keys          shared secrets, of which any admits; or what returns those that are in force, asked for each request
     authorities   the HOST:PORT that this server is called by; a request that was signed for another one is refused.
                   Without them, one that was signed for another server with the same key could be repeated here. By
-                  these names this machine may call it too
+                  these names this machine may list folders and read the own pages too
     certificates  whether a client certificate that the WSGI server has verified (SSL_CLIENT_VERIFY) admits
     anyone        has to be True if the networks are all addresses there are
 
@@ -57,11 +57,7 @@ class Access:
         certificates: bool = False,
         anyone: bool = False,
     ) -> None:
-        # A proxy on this machine makes every client a local one. So this machine may write by default only if nothing
-        # else was said, and not through a proxy that says that it is one.
-        self._by_default = networks is None and not (keys or certificates or anyone)
-        given = LOOPBACK if self._by_default else tuple(networks or ())
-        self._networks = [parse_network("allow", each) for each in given]
+        self._networks = [parse_network("allow", each) for each in networks or ()]
         self._keys = keys
         self._authorities = frozenset(each.lower() for each in authorities)
         named = {each: _hostname(each) for each in self._authorities}
@@ -74,8 +70,15 @@ class Access:
         if is_everybody(self._networks) and not anyone:
             raise ConfigError("allow", "those networks are everybody's; if that is meant, say so with --allow-anyone")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody at all may write."""
+        return bool(self._networks or self._keys or self._certificates or self._anyone)
+
     def admit(self, environ: WSGIEnvironment, replays: Replays, now: float) -> None:
         """Return if the request may write, raise Refused else; ``now`` is in seconds since 1970."""
+        if not self.is_open:
+            raise Refused("403 Forbidden", "nobody may write here: start it with --allow, --secret-file or --client-ca")
         if self._anyone or self._has_certificate(environ):
             return
         fault = "from here, and like this, files can only be read"
@@ -94,10 +97,6 @@ class Access:
             raise Refused("401 Unauthorized", f"this request has to be signed: {error.reason}", challenge) from None
 
     def _knows_address(self, environ: WSGIEnvironment) -> bool:
-        # nginx says nothing of itself, but speaks HTTP/1.0 to what is behind it unless it is told otherwise.
-        proxied = any(each in environ for each in PROXIED) or environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
-        if self._by_default and proxied:
-            return False
         address = _address(environ.get("REMOTE_ADDR", ""))
         return address is not None and any(address in network for network in self._networks)
 
@@ -106,15 +105,19 @@ class Access:
 
         The page may be of any site: if its author has his name lead to this server (DNS rebinding), the browser takes
         it for one of ours. So nobody writes by an address with Origin or Sec-Fetch-Site, which every browser sends and
-        no sender of files does. If this machine writes by default, it also has to call us by a name that no stranger
-        can have lead here, even to read our own pages. If networks were given, any name will do: senders call us by
-        the name that their media_hosts has, and a proxy on this machine passes on the name that the public uses.
+        no sender of files does. Reading sends neither. So this machine, which is the one that a stranger's name can
+        always lead to, lists folders and reads our pages only if it calls us by a name that no stranger can have.
         """
-        if environ["REQUEST_METHOD"] not in READING and any(each in environ for each in PAGES):
-            return "an address does not let pages in a browser write: sign, or have a certificate"
-        if self._by_default and not self._is_own_name(environ.get("HTTP_HOST", "")):
+        if environ["REQUEST_METHOD"] not in READING:
+            if any(each in environ for each in PAGES):
+                return "an address does not let pages in a browser write: sign, or have a certificate"
+        elif self._is_local(environ) and not self._is_own_name(environ.get("HTTP_HOST", "")):
             return "this server does not know the name in the Host header: say it with --name, or use an IP address"
         return None
+
+    def _is_local(self, environ: WSGIEnvironment) -> bool:
+        address = _address(environ.get("REMOTE_ADDR", ""))
+        return address is not None and address.is_loopback
 
     def _is_own_name(self, authority: str) -> bool:
         """Say whether no stranger can have this name lead here. Browsers always send a name."""

@@ -52,7 +52,7 @@ CONFLICT = "the name is a folder, or a folder of it is none"
 class MediaServer:
     """Serves the folder ``root``, which is made if it is missing; ``role`` is what it does for other nodes.
 
-    access          who may write; by default this machine
+    access          who may write, list folders and read the own pages; by default nobody
     inline          whether HTML, SVG and XML are shown, not saved: for files of your own alone
     linked_folders  folders below the root that may be symbolic links, or on disks of their own
     children        URLs of the nodes that get what this one gets

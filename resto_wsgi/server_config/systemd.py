@@ -45,8 +45,11 @@ SystemCallErrorNumber=EPERM
 """
 
 
-def media_server(command: str, site: Site, children: Sequence[str] = ()) -> dict[str, str]:
-    """Return the unit of `resto media-server` for a site; ``children`` are the URLs that it passes writes on to."""
+def media_server(command: str, site: Site, children: Sequence[str] = (), names: Sequence[str] = ()) -> dict[str, str]:
+    """Return the unit of `resto media-server` for a site.
+
+    ``children`` are the URLs that it passes writes on to, ``names`` each HOST:PORT that the proxy before it has.
+    """
     if site.path:
         raise ConfigError("path", "our own media server has names below / of its URL, not below another path")
     if is_everybody(parse_network("allow", each) for each in site.writers):
@@ -54,6 +57,8 @@ def media_server(command: str, site: Site, children: Sequence[str] = ()) -> dict
     arguments = ["--root", site.root, "--listen", f"{site.shown_address or '0.0.0.0'}:{site.port}"]  # noqa: S104
     for network in site.writers:
         arguments += ["--allow", network]
+    for name in names:
+        arguments += ["--name", name]
     for child in children:
         arguments += ["--child", child]
     port = ""

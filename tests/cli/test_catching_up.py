@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import Node
+from servers import LOCAL, Node
 from trees import ask
 
 from resto_wsgi.cli.catching_up import catch_up, parse_rate
@@ -30,7 +30,7 @@ def above(tmp_path: Path) -> Iterator[Node]:
 @pytest.fixture
 def application(tmp_path: Path) -> Iterator[MediaServer]:
     """The node that is to catch up, which does not serve yet."""
-    application = MediaServer(str(tmp_path / "root"))
+    application = MediaServer(str(tmp_path / "root"), access=LOCAL)
     yield application
     application.close()
 

@@ -32,6 +32,7 @@ def root(tmp_path: Path) -> Path:
 def test_the_command_serves_until_it_is_told_to_end(root: Path) -> None:
     """It prints its address, answers there, and ends with 0 on SIGTERM."""
     command = [sys.executable, "-m", "resto_wsgi", "media-server", "--root", root, "--listen", "127.0.0.1:0"]
+    command += ["--allow", "127.0.0.1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout and process.stderr

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import LOOPBACK, Node, Tree, free_port
+from servers import LOCAL, LOOPBACK, Node, Tree, free_port
 from signing import KEY, NEXT, Clock
 
 from resto_wsgi.media_server import Access, MediaServer
@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def app(root: Path) -> MediaServer:
     """The application, for ``node_requests.ask``."""
-    return MediaServer(root)
+    return MediaServer(root, access=LOCAL)
 
 
 @pytest.fixture

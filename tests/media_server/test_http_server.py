@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from node_requests import ask_over_tls, ask_server, files, say
-from servers import LOOPBACK, Node, eventually
+from servers import LOCAL, LOOPBACK, Node, eventually
 
 from resto_wsgi.errors import ConfigError
 from resto_wsgi.media_server import MediaServer, http_server, make_server
@@ -204,7 +204,7 @@ def test_it_serves_ipv6(root: Path) -> None:
     """Where this machine has it."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
         probe.bind(("::1", 0))
-        server = make_server(MediaServer(root), "::1", 0)
+        server = make_server(MediaServer(root, access=LOCAL), "::1", 0)
         server.prepare()
         thread = threading.Thread(target=server.serve)
         thread.start()

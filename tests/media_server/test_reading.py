@@ -18,7 +18,7 @@ from wsgiref.util import FileWrapper
 
 import pytest
 from node_requests import ask, digest_of, files, open_descriptors
-from servers import LOOPBACK, Node
+from servers import LOCAL, LOOPBACK, Node
 from webob import Request
 
 from resto_wsgi.media_server import Access, MediaServer
@@ -34,8 +34,8 @@ def test_html_is_shown_where_that_is_allowed(root: Path) -> None:
     """``inline`` is for files of one's own."""
     (root).mkdir()
     (root / "x.html").write_bytes(b"<p>")
-    assert "Content-Disposition" in ask(MediaServer(root), "GET", "/x.html").headers
-    reply = ask(MediaServer(root, inline=True), "GET", "/x.html")
+    assert "Content-Disposition" in ask(MediaServer(root, access=LOCAL), "GET", "/x.html").headers
+    reply = ask(MediaServer(root, inline=True, access=LOCAL), "GET", "/x.html")
     assert "Content-Disposition" not in reply.headers
     assert (reply.headers["Content-Type"], reply.headers["X-Content-Type-Options"]) == ("text/html", "nosniff")
 

@@ -31,7 +31,7 @@ class Process:
     def __init__(self, root: Path, children: list[Process], *options: str) -> None:
         self.root, self.port = root, free_port()
         urls = [part for child in children for part in ("--child", child.url)]
-        arguments = ["--root", str(root), "--listen", f"{LOOPBACK}:{self.port}", *urls, *options]
+        arguments = ["--root", str(root), "--listen", f"{LOOPBACK}:{self.port}", "--allow", LOOPBACK, *urls, *options]
         self._command = [sys.executable, "-W", "ignore", "-m", "resto_wsgi", "media-server", *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -85,7 +85,8 @@ class NodeServer:
         self.root = os.path.join(folder, "files")
         self.port = free_port()
         self.link: Proxy | None = None
-        options = ["--root", self.root, "--listen", f"{LOOPBACK}:{self.port}", "--child-timeout", str(timeout)]
+        options = ["--root", self.root, "--listen", f"{LOOPBACK}:{self.port}", "--allow", LOOPBACK]
+        options += ["--child-timeout", str(timeout)]
         for child in children:
             options += ["--child", child]
         self._command = [sys.executable, "-m", "resto_wsgi", "media-server", *options]

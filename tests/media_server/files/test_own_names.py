@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from servers import Node, eventually
+from servers import LOCAL, Node, eventually
 from trees import ask, ask_json, held, owed
 
 from resto_wsgi.media_server import MediaServer
@@ -21,7 +21,7 @@ OWN = ["/__missing__", "/__index__", "/__readme.txt"]
 @pytest.mark.parametrize("path", [*OWN, "/__index__/x"])
 def test_a_file_in_the_place_of_a_page_is_nobodys(tmp_path: Path, path: str) -> None:
     """It cannot be written; where somebody put it on the disk it is neither listed, nor read, nor given to a child."""
-    above, below, caught_up = tmp_path / "above", tmp_path / "below", MediaServer(tmp_path / "caught-up")
+    above, below, caught_up = tmp_path / "above", tmp_path / "below", MediaServer(tmp_path / "caught-up", access=LOCAL)
     planted = above / path[1:]
     planted.parent.mkdir(parents=True)
     planted.write_bytes(CAT)

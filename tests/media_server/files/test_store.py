@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from node_requests import ask, delete, digest_of, files, open_descriptors, put
+from servers import LOCAL
 
 from resto_wsgi.master.locks import name_lock
 from resto_wsgi.media_server import MediaServer
@@ -53,7 +54,7 @@ def test_a_generation_survives_its_file(app: MediaServer, root: Path) -> None:
     """A late PUT of what was deleted does not bring it back, in this process or the next; a newer one does."""
     put(app, b"one", 1)
     assert delete(app, 2) == 204
-    for server in (app, MediaServer(root)):
+    for server in (app, MediaServer(root, access=LOCAL)):
         assert put(server, b"one", 1) == 412
         reply = ask(server, "GET", "/x")
         assert (reply.status_code, reply.headers["Resto-Generation"]) == (404, "2")
@@ -185,7 +186,7 @@ def test_killed_at_any_step_it_keeps_its_word(root: Path, monkeypatch: pytest.Mo
 
     steps = ("fsync", "replace", "unlink", "utime")
     for last in range(1, 40):
-        app = MediaServer(root / str(last))
+        app = MediaServer(root / str(last), access=LOCAL)
         assert put(app, b"old", 1) == 201
         left = last
 
@@ -207,7 +208,7 @@ def test_killed_at_any_step_it_keeps_its_word(root: Path, monkeypatch: pytest.Mo
                 delete(app, 3)
             except Killed:
                 pass
-        app = MediaServer(root / str(last))
+        app = MediaServer(root / str(last), access=LOCAL)
         assert files(root / str(last), ".resto/generations").get("x", b"newer") in (b"old", b"newer")
         assert [name for name in files(root / str(last), ".resto/generations") if name != "x"] == []
         if left > 0:
@@ -238,7 +239,7 @@ def test_what_a_dead_process_staged_is_swept(root: Path, app: MediaServer) -> No
     (root / ".resto/staging/1-dead/1").write_bytes(b"dead")
     (root / ".resto/staging/1-dead.lock").touch()
     with app.store.stage() as staged:
-        MediaServer(root)
+        MediaServer(root, access=LOCAL)
         assert list(files(root)) == [os.path.relpath(staged.path, root)]
 
 

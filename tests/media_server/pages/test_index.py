@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from node_requests import ask as ask_app
 from permissions import plain_user
-from servers import Node
+from servers import LOCAL, Node
 from trees import ask, ask_json
 
 from resto_wsgi.fields.digests import format_digest
@@ -34,7 +34,7 @@ NAMES = ["a", "a-b/c", "a.b", "b/a/x", "b/a/y", "b/a.x", "b/b", "b-c", "é/ü", 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
 def test_the_index_has_every_name_once(tmp_path: Path, limit: int) -> None:
     """Whatever a page holds; what is hidden or a link is left out."""
-    app = MediaServer(tmp_path / "root")
+    app = MediaServer(tmp_path / "root", access=LOCAL)
     for name in NAMES:
         ask_app(app, "PUT", f"/{name}".encode().decode("latin-1"), b"x")
     (tmp_path / "root/link").symlink_to("/etc/passwd")
@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_listed_is_left_out_of_the_index(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What every ext4 has at its top keeps nobody from catching up; it is told in the log."""
-    app = MediaServer(tmp_path / "root")
+    app = MediaServer(tmp_path / "root", access=LOCAL)
     for name in ("a", "lost+found/x", "z/y"):
         ask_app(app, "PUT", f"/{name}", b"x")
     (tmp_path / "root/lost+found").chmod(0)
@@ -85,7 +85,7 @@ def test_the_index_tells_size_time_digest_and_what_was_deleted(tmp_path: Path) -
 
 def test_an_index_of_as_many_folders_as_a_name_may_have(tmp_path: Path) -> None:
     """One within the other: more than Python nests calls."""
-    app = MediaServer(tmp_path / "root")
+    app = MediaServer(tmp_path / "root", access=LOCAL)
     name = "/".join("a" * 512)
     for each in (name, "b"):
         assert ask_app(app, "PUT", f"/{each}", b"x").status_code == 201
@@ -96,7 +96,7 @@ def test_an_index_of_as_many_folders_as_a_name_may_have(tmp_path: Path) -> None:
 
 def test_a_large_index_takes_no_more_memory_than_a_page(tmp_path: Path) -> None:
     """20,000 names in one folder: less than 3 MiB for the walk."""
-    app = MediaServer(tmp_path / "root")
+    app = MediaServer(tmp_path / "root", access=LOCAL)
     (tmp_path / "root/a").mkdir()
     for number in range(20_000):
         (tmp_path / "root/a" / f"{number:0100d}").touch()

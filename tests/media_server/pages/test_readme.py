@@ -31,12 +31,12 @@ def test_the_commands_of_the_readme_work_as_they_are_pasted(tree: Tree) -> None:
 
 def test_the_address_in_the_commands_is_a_host_and_nothing_else(tmp_path: Path) -> None:
     """A Host header that would put a command of its own into the shell is not repeated."""
-    app = MediaServer(tmp_path / "root", access=Access(["127.0.0.1"]))
+    app = MediaServer(tmp_path / "root", access=Access(["10.0.0.9", "127.0.0.1"]))
     for host in ("x; rm -rf /", "$(reboot)", "x\r\ny", "`x`"):
-        text = ask_app(app, "GET", "/__readme.txt", HTTP_HOST=host).body.decode()
+        text = ask_app(app, "GET", "/__readme.txt", HTTP_HOST=host, REMOTE_ADDR="10.0.0.9").body.decode()
         assert host not in text and re.search(r"http://[a-z0-9.:-]+/__missing__\n", text)
         for called in (f"http://{host}", f"http://media-01/{host}"):
-            text = ask_app(app, "GET", "/__readme.txt", HTTP_RESTO_CALLED=called).body.decode()
+            text = ask_app(app, "GET", "/__readme.txt", HTTP_RESTO_CALLED=called, REMOTE_ADDR="10.0.0.9").body.decode()
             assert host not in text and re.search(r"http://[a-z0-9.:-]+/__missing__\n", text)
     text = ask_app(app, "GET", "/__readme.txt", HTTP_RESTO_CALLED="https://media-01:8080/media").body.decode()
     assert "https://media-01:8080/media/__missing__\n" in text

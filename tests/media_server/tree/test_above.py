@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Node
+from servers import LOCAL, Node
 from trees import ask, catch_up, held, put
 
 from resto_wsgi.fields.digests import format_digest
@@ -202,7 +202,7 @@ def test_the_rate_is_kept(app: MediaServer, above: Node) -> None:
 
 def test_an_index_of_an_older_node_brings_no_file_in_the_place_of_a_page(tmp_path: Path, faulty: Any) -> None:
     """It is passed over, and what comes after it is not."""
-    app = MediaServer(tmp_path / "root")
+    app = MediaServer(tmp_path / "root", access=LOCAL)
     asked: list[str] = []
 
     def older(connection: Any, reader: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Node, Tree
+from servers import LOCAL, Node, Tree
 from trees import ask, held
 
 from resto_wsgi.media_server import MediaServer
@@ -134,7 +134,7 @@ def test_an_answer_that_does_not_say_where_it_ends_is_none(tmp_path: Path, fault
     child = faulty(unsized).url
     with Node(tmp_path / "root", children=[child]) as node:
         assert ask(node, "GET", "/cat")[0] == 504
-    app = MediaServer(tmp_path / "below")
+    app = MediaServer(tmp_path / "below", access=LOCAL)
     run = CatchUp(app.role, child, timeout=1, sleep=lambda seconds: None)
     record = Record("cat", 1000, 0, None, None)
     run._try("cat", lambda: run._bring(record))

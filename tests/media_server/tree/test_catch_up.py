@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from servers import Node, eventually, free_port
+from servers import LOCAL, Node, eventually, free_port
 from trees import ask, catch_up, held, linked, owed, put
 
 from resto_wsgi.fields.digests import format_digest
@@ -145,7 +145,7 @@ def test_what_changed_where_it_came_from_is_not_undone(tmp_path: Path, monkeypat
         below.stop()
         put(above, "cat", b"one")
         ask(above, "DELETE", "/dog")
-        app = MediaServer(below.root, children=[above.url])
+        app = MediaServer(below.root, children=[above.url], access=LOCAL)
         assert app.role
         monkeypatch.setattr(app.role.replicator.worker, "start", lambda: None)
         done = catch_up(app, above.url)

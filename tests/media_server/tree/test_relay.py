@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import LOOPBACK, Node, Tree, eventually, free_port
+from servers import LOCAL, LOOPBACK, Node, Tree, eventually, free_port
 from trees import ask, ask_json, held, owed, report, settled
 
 from resto_wsgi.errors import ConfigError, OutboxError
@@ -190,7 +190,7 @@ def test_children_that_cannot_be_are_refused_at_start(tmp_path: Path) -> None:
     """A URL that is none, and one that is there twice."""
     for children in (["ftp://x"], ["http://a:1", "a:1/"], ["http://a/?x"]):
         with pytest.raises(ConfigError):
-            MediaServer(tmp_path / "root", children=children)
+            MediaServer(tmp_path / "root", children=children, access=LOCAL)
 
 
 # Reading

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import LOOPBACK, Node, eventually, free_port, server_of
+from servers import LOCAL, LOOPBACK, Node, eventually, free_port, server_of
 
 from resto_wsgi.demo.stock import APACHE_MODULES
 from resto_wsgi.errors import ConfigError, DeliveryError, ReplicationError
@@ -263,7 +263,7 @@ def test_a_server_that_checks_a_bearer_token(tmp_path: Path, transport_to: Any, 
 @contextlib.contextmanager
 def guarded(root: Path, wanted: str) -> Iterator[tuple[str, list[str]]]:
     """Our media server behind a check of the header Authorization; gives its URL, and what was shown to it."""
-    inner, seen = MediaServer(str(root)), []
+    inner, seen = MediaServer(str(root), access=LOCAL), []
 
     def application(environ: Any, start_response: Any) -> Any:
         seen.append(environ.get("HTTP_AUTHORIZATION", ""))
