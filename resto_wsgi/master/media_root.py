@@ -33,6 +33,7 @@ from collections.abc import Callable, Collection, Iterator
 from .. import names
 from ..errors import ROOT_ID, MediaRootError, NameRejected
 from .disk import disk, unlink
+from .empty_folders import give_way
 from .files import BELOW_A_FILE, Files, Master
 from .folders import Place
 from .hidden import HIDDEN, make_hidden, make_private
@@ -143,21 +144,32 @@ class MediaRoot(Files):
     # Publishing
 
     def publish(self, staged: Staged, name: str) -> Publication:
-        """Give a sealed file its name. Raises FileExistsError if the name is taken, NameRejected below a file."""
+        """Give a sealed file its name. Raises FileExistsError if the name is taken, NameRejected below a file.
+
+        Empty folders do not take a name: they are what is left of names below it.
+        """
+
+        def give(publication: Publication, place: Place) -> Publication:
+            try:
+                return link(publication, place)
+            except FileExistsError:
+                if self._folders.is_linked(name) or place.kind() != stat.S_IFDIR or not give_way(place):
+                    raise
+                return link(publication, place)
 
         with disk("save", name, but=FileExistsError):
-            return self._give(staged, name, link)
+            return self._give(staged, name, give)
 
     def replace(self, staged: Staged, name: str, *, keep: bool = True) -> Publication:
         """Give a sealed file a name that may be taken. The caller holds the lock of the name.
 
         What was there is kept until it is forgotten, so that it can be put back, and the file stays staged. Without
-        ``keep`` neither is true, and a symbolic link is replaced too. Raises NameRejected if the name is a folder, or
-        below a file.
+        ``keep`` neither is true, and a symbolic link is replaced too. Raises NameRejected if the name is a folder that
+        holds a file, or below a file.
         """
 
         def give(publication: Publication, place: Place) -> Publication:
-            if _is_folder(place):
+            if _is_folder(place) and (self._folders.is_linked(name) or not give_way(place)):
                 raise NameRejected(name, "is a folder in MEDIA_ROOT")
             return (replace if keep else put)(publication, place)
 

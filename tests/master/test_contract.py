@@ -286,6 +286,7 @@ def make_obstacle(what: str, path: str, outside: Path) -> None:
     """Put something that is no file of ours at ``path``."""
     if what == "folder":
         os.makedirs(f"{path}/in it")
+        Path(path, "in it/.hidden").touch()  # an empty one would give way
     elif what == "pipe":
         os.mkfifo(path)
     elif what == "socket":

@@ -87,7 +87,7 @@ def test_the_model_catches_a_product_that_is_broken_on_purpose(which: str) -> No
 
 def test_a_seed_draws_the_same_history_each_time() -> None:
     """Also in another interpreter, where sets are in another order."""
-    script = "from chaos.model.plan import draw; h = draw(5, mounts=True, lines=frozenset({9, 10, 13})); print(h)"
+    script = "from chaos.model.plan import draw; h = draw(5, mounts=True, lines=frozenset({9, 10, 19})); print(h)"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     once, again = (
         subprocess.run(

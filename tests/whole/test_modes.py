@@ -554,3 +554,39 @@ def test_async_delivers_by_itself_when_the_hosts_are_back(
             assert f"still owed: {host.url}: " in caplog.text
     eventually(lambda: all(held(host) == {"cat": CAT} for host in hosts))
     assert differences(replicator, hosts, {"cat": CAT}) == {}
+
+
+# A folder that becomes a file
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_folder_becomes_a_file_and_the_reverse_on_our_own_node(mode: str, media_servers: Any, tmp_path: Path) -> None:
+    """What is left of deleted names is in nobody's way."""
+    servers = [*media_servers("node"), *media_servers("tree")]
+    with Replicators(tmp_path / "media", mode=mode) as replicators:
+        replicator = replicators(servers)
+        for name in ("x/y/z", "x", "x/y"):
+            replicator.save(name, CAT, overwrite=True)
+            assert differences(replicator, servers, {name: CAT}) == {}
+            replicator.delete(name)
+            assert differences(replicator, servers, {}) == {}
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "distributed"])
+@pytest.mark.parametrize("kind", ["nginx", "lighttpd", "apache"])
+def test_a_folder_in_the_way_on_a_stock_server_is_named(
+    mode: str, kind: str, media_servers: Any, tmp_path: Path
+) -> None:
+    """None of them removes it but with all that may be in it; when a person has, the file follows by itself."""
+    (server,) = media_servers(kind)
+    with Replicators(tmp_path / "media", mode=mode, fatal_exceptions=False) as replicators:
+        replicator = replicators([server])
+        replicator.save("x/y", CAT)
+        replicator.delete("x/y")
+        error = replicator.save("x", CAT, overwrite=True).outcome[server.url]
+        assert error is not None and error.host == server.url and error.name == "x" and not error.permanent
+        assert (
+            "the name is a folder there" if kind == "apache" else "a folder of that name is in the way"
+        ) in error.reason
+        os.rmdir(os.path.join(server.root, "x"))
+        assert differences(replicator, [server], {"x": CAT}) == {}

@@ -41,7 +41,7 @@ FINAL = frozenset({508})  # the 5xx that nothing changes but a person
 REMEDIES = {
     403: "allow PUT and DELETE from here in its configuration",
     405: "enable PUT and DELETE (WebDAV) in its configuration",
-    409: "a folder of the name is missing and could not be made, or is a file there",
+    409: "a folder of the name is missing and could not be made, or is a file there, or the name is a folder there",
     413: "raise its limit of the body size",
     500: "its error log says why; on nginx look at create_full_put_path and the permissions",
     507: "its disk is full",
@@ -132,6 +132,11 @@ class Errand:
             untouched=400 <= status < 500 and status not in UNCLEAR and not self.exchange.lost,
             retry_after=http_headers.retry_after(answer.headers, time.time()),
         )
+
+    def in_the_way(self, answer: HostAnswer) -> DeliveryError:
+        """Say that a folder has the name, which this host removes only with all that is in it."""
+        remedy = f"a folder of that name is in the way; if no file is in it, remove it in the root of {self.host.label}"
+        return self.refused(answer).with_facts(reason=f"answered {answer.status}: {remedy}", permanent=False)
 
     def _remedy(self, status: int) -> str:
         if status == 401:

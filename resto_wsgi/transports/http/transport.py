@@ -39,6 +39,7 @@ FILE = frozenset({200})  # what a GET that asks for no part answers with the fil
 ABSENT = frozenset({404, 410})
 FOLDER_KEPT = frozenset({400, 403, 405, 409})  # what servers answer to a DELETE of a folder that is not to be a tree
 NO_FOLDER = frozenset({404, 409})  # lighttpd and Apache on a PUT under a missing folder (RFC 4918, section 9.7.1)
+IN_THE_WAY = frozenset({405, 409})  # lighttpd, nginx and Apache on a PUT of a name that is a folder there
 OUT_OF_SERVICE = frozenset({429, 502, 503, 504})  # overloaded, or what stands before the host does not reach it
 STEPS = 3  # times the timeout that all folders above a name may take to make
 TELL_AGAIN = 3600.0  # seconds between two warnings that several media roots write to one host
@@ -212,6 +213,9 @@ class HttpTransport:
             answer = yield request
         if signed and answer.status == 400 and self._digests.is_stale(file):
             raise errand.failed("the master changed while it was sent", untouched=not errand.exchange.lost, ours=True)
+        if answer.status in IN_THE_WAY:
+            found = yield Request("HEAD", _target(errand.name))
+            raise errand.in_the_way(answer) if _leads_to_folder(errand.name, found) else errand.refused(answer)
         if answer.status not in PUT_DONE:
             raise errand.refused(answer)
         if answer.early:
@@ -273,8 +277,10 @@ def _asking(request: Request) -> Requests:
 
 def _is_folder(name: str, answer: HostAnswer) -> bool:
     """True if there is no file: the host sends us on to the name with a slash, or knows nothing there."""
-    if answer.status in ABSENT:
-        return True
+    return answer.status in ABSENT or _leads_to_folder(name, answer)
+
+
+def _leads_to_folder(name: str, answer: HostAnswer) -> bool:
     location = answer.headers.get("Location", "").partition("?")[0]
     return answer.status in (301, 308) and location.endswith(f"{_target(name).rpartition('/')[2]}/")
 

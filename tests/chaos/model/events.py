@@ -24,7 +24,6 @@ LINES = {
     9: "a folder or a mount below MEDIA_ROOT is gone: nothing is deleted",
     10: "the outbox, or that of a relay, comes from a backup",
     11: "a request that is carried out later than any that was reckoned with",
-    13: "a folder that becomes a file, and the reverse",
     17: "a full disk: a delete is taken, and what was published is withdrawn",
     19: "a name in another Unicode form",
 }
@@ -148,7 +147,7 @@ def _every() -> Iterator[Event]:
     yield Event("symbolic link", 3, fits=_kept)
     yield Event("twice in a second", 2)
     yield Event("stopped with a name", 3, fits=_all(_kept, lambda setup: setup.proxied), line=6)
-    yield Event("folder to file", 3, fits=_all(_kept, lambda setup: "nginx" not in setup.kinds), line=13)
+    yield Event("folder to file", 3, fits=_all(_kept, lambda setup: "nginx" not in setup.kinds))
     yield Event("decomposed name", 2, fits=_kept, line=19)
 
 

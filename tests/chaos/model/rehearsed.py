@@ -164,7 +164,7 @@ class Rehearsed:
         return f"stopped; the other: {answer['effect']}"
 
     def _folder_to_file(self, step: Step) -> str:
-        """Where all is well, nothing that is gone is in the way of what comes (line 13)."""
+        """Where all is well, nothing that is gone is in the way of what comes."""
         site = self._site
         if not self._all_is_well():
             return PASSED_BY
