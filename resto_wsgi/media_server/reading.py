@@ -1,7 +1,8 @@
 """Answers to readers: a file, ranges of it, or the listing of a folder.
 
-The file's version is its ETag, that of nginx. What a browser would run as a page or a script of this origin is sent
-as an attachment: uploads are the work of strangers. ``node`` calls this, and the tree for what is sent through it.
+The file's version is its ETag, that of nginx. Uploads are the work of strangers, so what a browser would run is bytes
+of no type and an attachment: an attachment alone still runs as a script of a page that trusts this server. ``node``
+calls this, and the tree for what is sent through it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["file_answer", "folder_answer", "presented"]
 
-SCRIPTED = re.compile(r"html|[/+]xml|(?:java|ecma)script|/xsl")  # media types that a browser would run, on our origin
+# Media types that a browser would run, on our origin or as a script of another; MHTML is message/rfc822 and multipart.
+SCRIPTED = re.compile(r"html|[/+]xml|(?:java|ecma|j|live|vb)script|/xsl|wasm|^message/|^multipart/")
+SHOWN = "image/svg+xml"  # keeps its type, for <img> runs none of its scripts
+VIEWED = "application/pdf"  # browsers do not open their viewer in a sandbox
+OTHER = "application/octet-stream"
+SANDBOX: Header = ("Content-Security-Policy", "sandbox; default-src 'none'")
 
 
 def file_answer(environ: WSGIEnvironment, master: Master, name: str, generation: int | None, *, inline: bool) -> Answer:
@@ -60,7 +66,7 @@ def _file_answer(environ: WSGIEnvironment, master: Master, name: str, generation
     # After the conditions: whoever has this version already shall not have it hashed.
     if digest := _digest(environ, master):
         version.append(("Repr-Digest", format_digest(digest)))
-    kind = _media_type(name)
+    kind = _sent_type(name, inline)
     headers = [*version, ("Accept-Ranges", "bytes"), *presented(name, "", inline=inline)]
     spans = _spans(environ, etag, mtime, size)
     if spans is None:
@@ -71,10 +77,12 @@ def _file_answer(environ: WSGIEnvironment, master: Master, name: str, generation
 
 def presented(name: str, kind: str | None = None, *, inline: bool) -> list[Header]:
     """Return what tells a browser how to take a file, with its media type, or with ``kind``, which "" leaves out."""
-    headers = [("X-Content-Type-Options", "nosniff")]
-    if SCRIPTED.search(_media_type(name)) and not inline:
+    headers, own = [("X-Content-Type-Options", "nosniff")], _media_type(name)
+    if not inline and own != VIEWED:
+        headers.append(SANDBOX)
+    if not inline and SCRIPTED.search(own):
         headers.append(("Content-Disposition", "attachment"))
-    kind = _media_type(name) if kind is None else kind
+    kind = _sent_type(name, inline) if kind is None else kind
     return [*headers, ("Content-Type", kind)] if kind else headers
 
 
@@ -116,10 +124,15 @@ def _digest(environ: WSGIEnvironment, master: Master) -> bytes | None:
     return digest
 
 
+def _sent_type(name: str, inline: bool) -> str:
+    kind = _media_type(name)
+    return OTHER if SCRIPTED.search(kind) and kind != SHOWN and not inline else kind
+
+
 def _media_type(name: str) -> str:
     # A .gz is sent as it is, and not as something else in Content-Encoding: its bytes are those of its digest.
     kind, encoding = mimetypes.guess_type(name.rpartition("/")[2], strict=False)
-    return "application/octet-stream" if encoding or kind is None else kind
+    return OTHER if encoding or kind is None else kind
 
 
 def folder_answer(entries: Sequence[Entry], page: Page) -> Answer:

@@ -7,7 +7,7 @@ last. No module that looks at more than the URL is loaded: no handlers, no .htac
 from __future__ import annotations
 
 from . import quoting
-from .site import ATTACHED, OTHER_TYPE, TYPES, YEAR, Site
+from .site import ATTACHED, OTHER_TYPE, SANDBOX, TYPES, VIEWED, YEAR, Site
 
 __all__ = ["MODULES", "configure"]
 
@@ -83,6 +83,7 @@ DocumentRoot {quoting.apache("root", site.root)}
     Require all denied
 </Directory>
 Header always set X-Content-Type-Options nosniff
+Header always set Content-Security-Policy "{SANDBOX}"
 """
 
 
@@ -122,6 +123,10 @@ def _rules(site: Site) -> str:
 # SVG can hold scripts: pages show it, but nobody opens it on this site.
 <LocationMatch "{ATTACHED}">
     Header set Content-Disposition attachment
+</LocationMatch>
+# A browser does not open its viewer in a sandbox.
+<LocationMatch "{VIEWED}">
+    Header always unset Content-Security-Policy
 </LocationMatch>
 {_caching(site)}
 # .resto, temporary files, whatever is hidden: not for reading, and not for writing.

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 
 from ..errors import ConfigError
 from . import quoting
-from .site import ATTACHED, OTHER_TYPE, TYPES, Site
+from .site import ATTACHED, OTHER_TYPE, SANDBOX, TYPES, VIEWED, Site
 
 __all__ = ["configure"]
 
 REFUSED = 'url.access-deny = ("")'
+NOSNIFF = '"X-Content-Type-Options" => "nosniff"'
+POLICY = f'"Content-Security-Policy" => "{SANDBOX}"'
 MODULES = ("access", "alias", "setenv", "expire", "webdav")
 
 
@@ -81,15 +83,21 @@ server.document-root = {root}
 server.upload-dirs = ({quoting.lighttpd("temp", site.temp)})
 server.max-request-size = {-(-site.max_body // 1024)}  # KiB; not less than max_file_size of the application
 webdav.activate = "enable"
+# Else x.svg/a.png would be x.svg, by the rules for a.png.
+static-file.disable-pathinfo = "enable"
 
 # HTML and scripts are downloaded: they must not run on this site. The last line is for whatever is not listed.
 mimetype.assign = (
 {types}    "" => "{OTHER_TYPE}"
 )
-setenv.add-response-header = ("X-Content-Type-Options" => "nosniff")
+# A header that is set for some names replaces all that are set for every name.
+setenv.add-response-header = ({NOSNIFF}, {POLICY})
+$HTTP["url"] =~ "{VIEWED}" {{
+    setenv.add-response-header = ({NOSNIFF})
+}}
 # SVG can hold scripts: pages show it, but nobody opens it on this site.
 $HTTP["url"] =~ "{ATTACHED}" {{
-    setenv.add-response-header = ("X-Content-Type-Options" => "nosniff", "Content-Disposition" => "attachment")
+    setenv.add-response-header = ({NOSNIFF}, {POLICY}, "Content-Disposition" => "attachment")
 }}
 {_caching(site)}"""
 

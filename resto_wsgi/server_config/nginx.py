@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigError, shown
 from ..hosts import Host
 from . import quoting
-from .site import ATTACHED, OTHER_TYPE, TYPES, YEAR, Site
+from .site import ATTACHED, OTHER_TYPE, SANDBOX, TYPES, VIEWED, YEAR, Site
 
 __all__ = ["FallBack", "configure"]
 
@@ -49,6 +49,7 @@ def configure(
         part
         for part in (
             _tables(site),
+            _types(site) if fall_back else "",
             _upstream(fall_back) if fall_back else "",
             _node_upstream(node_port) if node_port else "",
             _server(site, fall_back, path, node_port),
@@ -146,8 +147,44 @@ map $uri $resto_disposition {{
     default "";
     "~{ATTACHED}" attachment;
 }}
+# A browser does not open its viewer of PDF in a sandbox.
+map $uri $resto_policy {{
+    default "{SANDBOX}";
+    "~{VIEWED}" "";
+}}
 """)
     return "\n".join(parts)
+
+
+def _types(site: Site) -> str:
+    """The type of what comes from another server: by our table, whatever that server says."""
+    lines = ""
+    for kind, endings in TYPES.items():
+        charset = "; charset=utf-8" if kind.startswith("text/") else ""
+        lines += f'    "~(?i)\\.({"|".join(endings)})$" "{kind}{charset}";\n'
+    return f"""\
+# What another server sends is of the type that it would have here, so that nothing runs that is downloaded here.
+map $uri $resto_type {{
+    default {OTHER_TYPE};
+{lines}}}
+# Several ranges in one answer are told apart by what is in their type.
+map $upstream_http_content_type $resto_passed_type {{
+    default $resto_type;
+    "~^multipart/byteranges; *boundary=[0-9A-Za-z]+$" $upstream_http_content_type;
+}}
+"""
+
+
+def _headers(site: Site) -> str:
+    """The headers of whatever is answered. A location that adds one of its own has none of these from above."""
+    cache = "$resto_cache_control" if site.immutable else "no-cache"
+    return f"""\
+add_header X-Content-Type-Options nosniff always;
+add_header Cache-Control "{cache}";
+add_header Cache-Control $resto_not_found always;
+add_header Content-Disposition $resto_disposition;
+add_header Content-Security-Policy $resto_policy always;
+"""
 
 
 def _geo(variable: str, networks: Sequence[str]) -> str:
@@ -180,19 +217,14 @@ def _server(site: Site, fall_back: FallBack | None, path: str | None, node_port:
     elsewhere = "" if not site.path else "\n    location / {\n        return 404;\n    }\n"
     locations = _media(site, bool(fall_back), node_port)
     if fall_back:
-        locations += "\n" + _others(fall_back)
+        locations += "\n" + _others(site, fall_back)
     if node_port:
         locations += "\n" + _writes(site)
-    cache = "$resto_cache_control" if site.immutable else "no-cache"
     return f"""\
 server {{
     listen {_listen(site)};
 {_indented(_tls(site))}    client_max_body_size {site.max_body};  # not less than max_file_size of the application
-    add_header X-Content-Type-Options nosniff always;
-    add_header Cache-Control "{cache}";
-    add_header Cache-Control $resto_not_found always;
-    add_header Content-Disposition $resto_disposition;
-    absolute_redirect off;
+{_indented(_headers(site))}    absolute_redirect off;
     recursive_error_pages on;
 
     # .resto, temporary files, whatever is hidden: not for reading, and not for writing.
@@ -270,7 +302,7 @@ location {site.path}/ {{
 """
 
 
-def _others(fall_back: FallBack) -> str:
+def _others(site: Site, fall_back: FallBack) -> str:
     return f"""\
 # Reads of what is not here, from the media servers that may have it already. A file whose delete is still owed
 # to one of them may be seen here until then. Writes, folders, and the application, which asks what is on this
@@ -300,10 +332,14 @@ location @resto_others {{
     proxy_connect_timeout 1s;
     proxy_read_timeout 5s;
     proxy_max_temp_file_size 0;
-    proxy_hide_header X-Content-Type-Options;  # the server block adds them
+    # What a file is allowed in a browser is for this server to say.
+    proxy_hide_header X-Content-Type-Options;
     proxy_hide_header Cache-Control;
     proxy_hide_header Content-Disposition;
-    error_page 500 502 503 504 = @resto_nowhere;
+    proxy_hide_header Content-Security-Policy;
+    proxy_hide_header Content-Type;
+    add_header Content-Type $resto_passed_type;
+{_indented(_headers(site))}    error_page 500 502 503 504 = @resto_nowhere;
 }}
 
 # The others do not have it, or are away.
@@ -338,6 +374,7 @@ location @resto_node {{
     proxy_connect_timeout 1s;
     proxy_read_timeout 300s;  # the whole tree has to answer
     proxy_hide_header X-Content-Type-Options;
+    proxy_hide_header Content-Security-Policy;
 }}
 """
 

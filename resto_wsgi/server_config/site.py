@@ -56,6 +56,8 @@ TYPES = {
 }
 OTHER_TYPE = "application/octet-stream"
 ATTACHED = r"(?i)\.svg$"
+SANDBOX = "sandbox; default-src 'none'"  # the Content-Security-Policy of all that is served, but for what is VIEWED
+VIEWED = r"(?i)\.pdf$"  # browsers do not open their viewer in a sandbox
 
 _TOKEN = f"[{names.TOKEN_ALPHABET}]"
 _EXTENSION = r"(\.[^./]+)?$"

@@ -137,6 +137,32 @@ def test_servers_with_other_urls_are_no_fall_back() -> None:
     assert "'http://10.0.0.2/files'" in done.stderr and "--no-fall-back" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "name", ["x.html", "x.xhtml", "x.xml", "x.js", "x.mjs", "x.svg", "x", "x.txt", "x.jpg", "x.pdf"]
+)
+def test_what_comes_from_another_server_is_taken_as_if_it_were_here(stack: ExitStack, name: str) -> None:
+    """Whatever that one says of it: here our own node, which shows what browsers run."""
+    server = printed_server(stack)
+    with Node(server.folder / "node", inline=True) as node:
+        assert ask("PUT", f"{node.url}/media/{name}", b"0123456789").status == 201
+        server.configure("--host", server.label, RESTO_MEDIA_HOSTS=f"{server.label} 127.0.0.1:{node.port}")
+        passed = ask("GET", f"{server.url}/{name}", source=STRANGER)
+        several = ask("GET", f"{server.url}/{name}", headers={"Range": "bytes=0-1,4-5"})
+        assert several.status == 206 and several.headers["Content-Type"].startswith("multipart/byteranges")
+        server.put(name, b"0123456789")
+        own = ask("GET", f"{server.url}/{name}", source=STRANGER)
+    assert (own.status, passed.status, passed.data) == (200, 200, b"0123456789")
+    headers = (
+        "Content-Type",
+        "Content-Disposition",
+        "Content-Security-Policy",
+        "X-Content-Type-Options",
+        "Cache-Control",
+    )
+    for each in headers:
+        assert passed.headers.getlist(each) == own.headers.getlist(each), each
+
+
 # A tree
 
 

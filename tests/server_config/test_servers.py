@@ -182,6 +182,8 @@ def test_only_the_trusted_list_folders(server: Printed) -> None:
         ("a.html.jpg", "image/jpeg"),
         ("a.JPG", "image/jpeg"),
         ("a.svg", "image/svg+xml"),
+        ("a.SVG", "image/svg+xml"),
+        ("a.pdf", "application/pdf"),
         ("a.txt", "text/plain"),
     ],
 )
@@ -191,9 +193,20 @@ def test_what_a_browser_would_run_is_downloaded(server: Printed, name: str, kind
     answer = ask("GET", f"{server.url}/{name}", source=STRANGER)
     assert answer.headers["Content-Type"].partition(";")[0] == kind
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers.get("Content-Disposition") == ("attachment" if name == "a.svg" else None)
+    assert answer.headers.get("Content-Disposition") == ("attachment" if name.lower() == "a.svg" else None)
     assert ask("GET", f"{server.url}/gone").headers["X-Content-Type-Options"] == "nosniff"
+    policy = None if name == "a.pdf" else "sandbox; default-src 'none'"
+    assert answer.headers.get("Content-Security-Policy") == policy
     assert answer.headers.get("ETag"), "what cannot be validated is sent again each time"
+
+
+@pytest.mark.parametrize("name", ["a.svg", "a.SVG", "a.html"])
+@pytest.mark.parametrize("more", ["/a", "/a.png", "/", "/b/c.jpg", "/y.SVG"])
+def test_a_file_is_no_folder(server: Printed, name: str, more: str) -> None:
+    """What hangs below it would be this file by the rules of another name."""
+    server.put(name, b"<svg/>")
+    answer = ask("GET", f"{server.url}/{name}{more}", source=STRANGER)
+    assert answer.status in (403, 404) and b"<svg/>" not in answer.data
 
 
 def test_names_of_the_middleware_are_cached_for_a_year(server: Printed) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..answers import TEXT, Answer, whole_answer
+from ..answers import TEXT, UNKEPT, Answer, whole_answer
 from ..caller import own_url
 
 if TYPE_CHECKING:
@@ -53,4 +53,4 @@ curl -sS -X DELETE {url}/example/new.txt
 def readme_page(environ: WSGIEnvironment) -> Answer:
     """Return the commands, with the address by which the client has called this server."""
     body = COMMANDS.format(url=own_url(environ)).encode()
-    return whole_answer("200 OK", TEXT, body, [("X-Content-Type-Options", "nosniff")])
+    return whole_answer("200 OK", TEXT, body, [UNKEPT, ("X-Content-Type-Options", "nosniff")])

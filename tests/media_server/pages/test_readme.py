@@ -38,5 +38,7 @@ def test_the_address_in_the_commands_is_a_host_and_nothing_else(tmp_path: Path) 
         for called in (f"http://{host}", f"http://media-01/{host}"):
             text = ask_app(app, "GET", "/__readme.txt", HTTP_RESTO_CALLED=called, REMOTE_ADDR="10.0.0.9").body.decode()
             assert host not in text and re.search(r"http://[a-z0-9.:-]+/__missing__\n", text)
-    text = ask_app(app, "GET", "/__readme.txt", HTTP_RESTO_CALLED="https://media-01:8080/media").body.decode()
+    reply = ask_app(app, "GET", "/__readme.txt", HTTP_RESTO_CALLED="https://media-01:8080/media")
+    assert reply.headers["Cache-Control"] == "no-store", "it is for writers, and for this one alone"
+    text = reply.body.decode()
     assert "https://media-01:8080/media/__missing__\n" in text
