@@ -10,6 +10,7 @@ from ..fields.dates import parse_date
 from ..transports.http.raw import RawReply
 from .finding import Finding, Trouble
 from .remedies import KINDS
+from .scheme import other_scheme
 from .subject import Subject
 
 __all__ = ["absent", "clock", "hidden", "reachable", "tls"]
@@ -40,9 +41,13 @@ def reachable(subject: Subject) -> list[Finding]:
     try:
         answer = subject.raw("GET", _nowhere(subject))
     except Trouble as trouble:
+        if found := _other_scheme(subject):
+            return found
         if trouble.cause == "tls":
             return [subject.found("tls", "unsafe", str(trouble))]
         return [subject.found("reachable", "unsafe", str(trouble), trouble.cause)]
+    if answer.status == 400 and (found := _other_scheme(subject)):
+        return found
     if 300 <= answer.status < 400:
         where = shown(answer.headers.get("Location", ""))
         seen = f"a name that is not there was answered with {answer.status}, to {where}"
@@ -109,6 +114,14 @@ def hidden(subject: Subject) -> list[Finding]:
         if subject.raw("GET", path, {"Range": "bytes=0-15"}, limit=1024).status in (200, 206):
             return [subject.found("hidden", "unsafe", f"{path} is served to everybody who asks")]
     return [Finding("hidden", "ok", ".resto is not served")]
+
+
+def _other_scheme(subject: Subject) -> list[Finding]:
+    scheme = other_scheme(subject.host, subject.timeout)
+    if not scheme:
+        return []
+    seen = "it speaks TLS there, and its URL says http" if scheme == "https" else "it speaks HTTP there, without TLS"
+    return [subject.found("reachable", "unsafe", seen, scheme)]
 
 
 def _nowhere(subject: Subject) -> str:

@@ -1,15 +1,17 @@
 """What to change for each finding, on each kind of server: the line of its configuration if there is one.
 
 A key is that of the finding, or ``key:cause`` if several things can cause it. ``{address}`` is the address that we
-write from, as this machine sees it, ``{largest}`` the bytes of the largest file that is accepted, ``{largest_kib}`` the
-KiB. If an option of `resto config` prints that line, it is named too.
+write from, as this machine sees it, ``{network}`` the same as a network, ``{largest}`` the bytes of the largest file
+that is accepted, ``{largest_kib}`` the KiB. If an option of `resto config` prints that line, it is named too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 
 from ..transports.http.errand import REFUSED
+from ..trust.networks import parse_address
 
 __all__ = ["KINDS", "remedy"]
 KINDS = {
@@ -29,9 +31,9 @@ _OPTIONS = {  # of resto config, for these
 }
 
 _WRITERS = {
-    "nginx": "limit_except GET HEAD {{ allow {address}; deny all; }}",
-    "lighttpd": '$HTTP["remote-ip"] != "{address}" {{ webdav.is-readonly = "enable" }}',
-    "apache": "<LimitExcept GET HEAD> Require ip {address} </LimitExcept>",
+    "nginx": "geo $resto_writer {{ default 0; {network} 1; }}",
+    "lighttpd": '$HTTP["remote-ip"] == "{network}" {{ }} else {{ url.access-deny = ("") }}',
+    "apache": "Require ip {network}",
     "node": "--allow {address}",
     ANY: "allow PUT and DELETE from {address} only",
 }
@@ -57,6 +59,10 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     },
     "master": {ANY: "give it a folder of its own, or set the mode to hybrid (RESTO_MODE)"},
     "reachable:protocol": {ANY: "look at the port in RESTO_MEDIA_HOSTS: this one does not speak HTTP as it should"},
+    "reachable:https": {
+        ANY: "write it as a full URL in RESTO_MEDIA_HOSTS: https://HOST:PORT and the path of MEDIA_URL"
+    },
+    "reachable:http": {ANY: "in RESTO_MEDIA_HOSTS give the port on which it speaks TLS, or write its URL with http://"},
     "reachable:redirect": {ANY: "redirects are never followed: give the final URL in RESTO_MEDIA_HOSTS"},
     "reachable:lost": {ANY: "find out why it went away, in its error log, and check again"},
     "reachable:slow": {ANY: "check again with a larger --timeout"},
@@ -77,13 +83,9 @@ _REMEDIES: Mapping[str, Mapping[str, str]] = {
     "write:401": {ANY: "it wants credentials: give them in the file of RESTO_CREDENTIALS_FILE, or admit {address}"},
     **{f"write:401:{shown}": {ANY: cure} for shown, cure in REFUSED.items() if shown},
     "write:403": {
-        "nginx": "allow this machine: "
-        + _WRITERS["nginx"]
-        + " and let nginx's user write: chown -R www-data /srv/media",
-        "lighttpd": 'webdav.is-readonly = "disable" for {address}; let its user write: chown -R www-data /srv/media',
-        "apache": "allow this machine: "
-        + _WRITERS["apache"]
-        + "; and let its user write: chown -R www-data /srv/media",
+        **{kind: f"{_WRITERS[kind]}, and let its user write: chown -R www-data /srv/media" for kind in _STOCK},
+        "lighttpd": _WRITERS["lighttpd"]
+        + ', and let its user write: chown -R www-data /srv/media; and webdav.is-readonly = "disable"',
         "node": "start it with --allow {address}",
         ANY: "allow PUT and DELETE from {address}, and let the server's user write to its folder",
     },
@@ -213,4 +215,10 @@ def remedy(kind: str, key: str, cause: str, address: str, largest: int) -> str:
         text += f"  (resto config {kind} {_OPTIONS[key]})"
     if "{" not in text:
         return text
-    return text.format(address=address or "ADDRESS", largest=largest, largest_kib=-(-largest // 1024))
+    network = parse_address(address)
+    return text.format(
+        address=address or "ADDRESS",
+        network=str(ip_network(network)) if network else "ADDRESS",
+        largest=largest,
+        largest_kib=-(-largest // 1024),
+    )

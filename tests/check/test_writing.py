@@ -20,7 +20,7 @@ from resto_wsgi.trust.signatures import Key
 FAULTS = [
     ("nginx", {"full_put_path": False}, "parents", "500", "create_full_put_path on;"),
     ("nginx", {"extra": "location / { dav_methods off; }"}, "write", "405", "dav_methods PUT DELETE;"),
-    ("nginx", {"extra": "location / { limit_except GET { deny all; } }"}, "write", "403", "allow 127.0.0.1;"),
+    ("nginx", {"extra": "location / { limit_except GET { deny all; } }"}, "write", "403", "127.0.0.1/32 1;"),
     ("lighttpd", {"extra": '$HTTP["url"] =~ "/" { webdav.is-readonly = "enable" }'}, "write", "403", "is-readonly"),
     ("lighttpd", {"extra": '$HTTP["url"] =~ "/" { webdav.activate = "disable" }'}, "write", "40", "webdav.activate"),
     (
