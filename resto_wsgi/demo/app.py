@@ -124,7 +124,7 @@ class DemoApp:
         return [
             ("Content-Security-Policy", policy),
             ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
+            ("Referrer-Policy", "same-origin"),  # with none, browsers send a form with "Origin: null"
         ]
 
 

@@ -27,6 +27,7 @@ from .app import DemoApp
 from .once import run_once
 from .servers import LOOPBACK, OwnServer, Ports, port_taken
 from .stock import StockServer, missing
+from .visitors import refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -185,6 +186,10 @@ class PageServer:
         if self._app is None:
             raise RuntimeError("a request before serve()")
         body = environ["wsgi.input"]  # the middleware puts another in its place
+        if reason := refusal(environ):
+            start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+            _read_rest(body)
+            return [f"{reason}\n".encode()]
         answer = self._app(environ, start_response)
         _read_rest(body)
         return answer

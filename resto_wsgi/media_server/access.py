@@ -9,8 +9,6 @@ the work of a page. ``node`` calls this.
 
 from __future__ import annotations
 
-import re
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, SignatureRejected, shown
 from ..fields.digests import parse_digest
 from ..hosts import DEFAULT_PORTS
-from ..trust.networks import is_everybody, parse_address, parse_network
+from ..trust.networks import host_of, is_everybody, is_own_name, parse_network
 from ..trust.signatures import Key, Message, accepted, verify
 from .answers import Refused
 from .replays import Replays
@@ -30,8 +28,6 @@ __all__ = ["Access", "message_of"]
 
 PAGES = ("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE")  # the Fetch Standard, section 3.2, and Fetch Metadata: of browsers alone
 READING = frozenset({"GET", "HEAD"})
-
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:/?#@\s]+))(?::[0-9]*)?")  # RFC 9110, section 7.2; in lower case
 
 
 class Access:
@@ -60,11 +56,11 @@ class Access:
         self._networks = [parse_network("allow", each) for each in networks or ()]
         self._keys = keys
         self._authorities = frozenset(each.lower() for each in authorities)
-        named = {each: _hostname(each) for each in self._authorities}
+        named = {each: host_of(each) for each in self._authorities}
         for each, host in named.items():
             if not host:
                 raise ConfigError("name", f"takes HOST:PORT, or HOST if the port is the scheme's, not {shown(each)}")
-        self._names = {"localhost", socket.gethostname().lower(), *named.values()}
+        self._names = frozenset(named.values())
         self._certificates = certificates
         self._anyone = anyone
         if is_everybody(self._networks) and not anyone:
@@ -121,8 +117,7 @@ class Access:
 
     def _is_own_name(self, authority: str) -> bool:
         """Say whether no stranger can have this name lead here. Browsers always send a name."""
-        host = _hostname(authority)
-        return not authority or host in self._names or host.endswith(".localhost") or parse_address(host) is not None
+        return not authority or is_own_name(host_of(authority), self._names)
 
     def _has_certificate(self, environ: WSGIEnvironment) -> bool:
         return self._certificates and environ.get("SSL_CLIENT_VERIFY") == "SUCCESS"
@@ -158,12 +153,6 @@ def _judge_digest(value: str) -> None:
     except ValueError:
         pass
     raise SignatureRejected("its Repr-Digest has no sha-256")
-
-
-def _hostname(authority: str) -> str:
-    """Return the host of a HOST:PORT in lower case, without brackets; "" if it is none."""
-    match = _HOST.fullmatch(authority.strip().lower())
-    return (match[1] or match[2]).removesuffix(".") if match else ""
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
