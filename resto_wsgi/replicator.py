@@ -292,6 +292,7 @@ class Replicator:
         self._media_root.sweep()
         self._on_master.verify()
         self._membership.admit()
+        self._outbox.take_note()
         now = self._clock()
         if now - HOUR < self._swept <= now:
             return

@@ -27,7 +27,7 @@ from urllib.parse import quote
 from ..errors import OutboxError
 from .connection import BUSY, Connection
 from .reserve import TABLE, Reserve, is_full
-from .trouble import DAMAGED, ELSEWHERE, explain, explain_os
+from .trouble import AFRESH, DAMAGED, ELSEWHERE, explain, explain_os
 
 __all__ = ["Inode", "Opening"]
 
@@ -82,8 +82,8 @@ class Opening:
 
     def gone(self) -> OutboxError:
         """Return the error to raise if one of these inodes has changed."""
-        remedy = "put it back; or restart, `resto sync` each host, and make each delete again that was owed"
-        return OutboxError(self.path, "was removed or replaced while in use, and with it what it held", remedy)
+        problem = "was removed or replaced while in use, and with it what it held"
+        return OutboxError(self.path, problem, f"put it back; or {AFRESH}")
 
     def check_version(self, connection: Connection) -> int:
         """Return the version of the schema; another process may have upgraded it since this one opened the file."""

@@ -21,22 +21,25 @@ this.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import OutboxError
 from ..hosts import Host
-from . import recording, settling
+from . import loss, recording, settling
 from . import tables as sql
 from .database import DELETE, SAVE, SETTLE, Connection, Database
+from .loss import NO_MASTER
 from .recording import LATE
 from .rows import Delivery, Failure, HostState, Owed, delivery_of
 from .settling import CONVERGED, SET_BACK
 
-__all__ = ["CONVERGED", "LATE", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
+__all__ = ["CONVERGED", "LATE", "NO_MASTER", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
 
 PARKED_SET_BACK = 172800.0  # seconds: the same as SET_BACK, for what is parked; twice ``breaker.PARKED_CAP``
 CHUNK = 1000  # rows in one transaction: a few milliseconds, so that uploads get their turn in between
@@ -51,6 +54,8 @@ ANOTHER_KIND = (
 # The keys of notes, the second with the URL of a host. They are JSON: ASCII whatever the names are.
 UNLISTED, ON_MASTER = "unlisted", "on master "
 AFTER_ALL = "\U0010ffff" * 257  # it sorts after the rest of any name, which has at most 256 of these
+
+log = logging.getLogger("resto_wsgi")
 
 
 class Outbox:
@@ -77,12 +82,33 @@ class Outbox:
         self._database = Database(path, sql.APPLICATION, self._steps)
         if identity:
             self._adopt("identity", identity, *ANOTHER_ROOT)
+        self._kind = kind
         if kind:
             self._adopt("kind", kind, *ANOTHER_KIND)
+            self.take_note()
 
     def close(self) -> None:
         """Close this process's connection; the next call opens another."""
+        with contextlib.suppress(OutboxError):  # the note may be older: see ``loss``
+            self.take_note()
         self._database.close()
+
+    def take_note(self) -> None:
+        """Note beside the outbox how new it is; if the note that is there knows of a newer one, tell what is lost."""
+        if not self._kind:
+            return
+        path, now = f"{self._database.path}.note", self._clock()
+        noted = loss.read(path)
+
+        def work(connection: Connection) -> tuple[str, loss.Note]:
+            lost = loss.find(connection, noted, self._kind)
+            return lost, loss.current(connection, self._kind, now)
+
+        lost, note = self._database.write(work, durable=self._fsync)
+        if lost:
+            log.warning("outbox %s: %s", self.path, lost)
+        if loss.is_news(note, noted):
+            loss.write(path, note)
 
     # Writing
 
@@ -378,5 +404,5 @@ class Outbox:
             return str(connection.execute(sql.META, (key,)).fetchone()[0])
 
         if (found := self._database.write(work, durable=self._fsync)) != wanted:
-            self.close()
+            self._database.close()
             raise OutboxError(self.path, problem.format(found), remedy)

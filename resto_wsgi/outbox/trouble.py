@@ -13,12 +13,11 @@ import re
 
 from ..errors import OutboxError
 
-__all__ = ["DAMAGED", "ELSEWHERE", "explain", "explain_os"]
+__all__ = ["AFRESH", "DAMAGED", "ELSEWHERE", "explain", "explain_os"]
 
-# A fresh outbox owes each host all that there is, but knows nothing of what was deleted.
-DAMAGED = (
-    "move it away and restart: each host is sent all that there is again; a delete that was owed must be made again"
-)
+# A fresh outbox owes each host all that there is, but knows nothing of what was deleted: see ``loss``.
+AFRESH = "restart: each host is sent all that there is again; a delete that was owed must be made again"
+DAMAGED = f"move it away and {AFRESH}"
 ELSEWHERE = "set RESTO_OUTBOX to a path on a local disk"
 FREE = "free some space there"
 WRITABLE = "let the user that runs the application write it and its folder"

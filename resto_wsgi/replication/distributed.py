@@ -32,7 +32,7 @@ from ..errors import (
 from ..hosts import Host
 from ..master.media_root import MediaRoot
 from ..master.publication import Publication
-from ..outbox.outbox import Outbox
+from ..outbox.outbox import NO_MASTER, Outbox
 from ..transports import Transport
 from .batch import our_fault
 from .fanout import Task
@@ -55,7 +55,7 @@ class Distributed(Mode):
     If ``fatal`` is True, a save fails when no host says whether its name is taken.
     """
 
-    keeps = "no master"
+    keeps = NO_MASTER
     owns_names = False
     marks_saves = True
 

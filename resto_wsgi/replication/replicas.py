@@ -171,15 +171,16 @@ class Replicas:
     def _holders(self, name: str) -> tuple[list[Host], list[Host]]:
         """Return the hosts that hold a name if any does, in two lists: the healthy ones, and those that are away.
 
-        If every host is owed a name that was not deleted, its writer died before it changed anything: ask them all. A
-        name with a tombstone is held by no host, even if one has it that was away or was restored from a backup.
+        If every host is owed a name that was not deleted, its writer died before it changed anything: ask them all. Ask
+        them all, too, if no host is a member, because then of none it is known what it holds. A name with a tombstone
+        is held by no host, even if one has it that was away or was restored from a backup.
         """
         gone = self._outbox.is_gone(name)
         if gone:
             return [], []
         owing, members = self._outbox.deliveries(name), self._outbox.members()
         holders = [host for host in self._hosts if host in members and host not in owing]
-        if not holders and gone is False:
+        if not holders and (gone is False or not members):
             holders = [host for host in self._hosts if host in members] or list(self._hosts)
         states, now = self._outbox.host_states(), self._clock()
         last = [host for host in holders if breaker.is_away(states.get(host), now)]

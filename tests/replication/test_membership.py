@@ -585,6 +585,93 @@ def test_hosts_are_synced_one_after_the_other(replicators: Replicators, hosts: A
     assert differences(replicator, hosts[:2], saved) == {}
 
 
+def outbox_of(replicator: Replicator) -> Path:
+    return Path(replicator.settings.media_root, ".resto", "outbox.sqlite3")
+
+
+def restart_with(replicators: Replicators, hosts: Any, replicator: Replicator, backup: Path | None, mode: str) -> Any:
+    """Close it, put the backup in the place of its outbox, or nothing, and start again."""
+    replicator.close()
+    path = outbox_of(replicator)
+    for end in ("-wal", "-shm"):
+        Path(f"{path}{end}").unlink(missing_ok=True)
+    path.unlink()
+    if backup:
+        shutil.copy(backup, path)
+    return replicators(hosts, mode=mode)
+
+
+@pytest.mark.parametrize("from_a_backup", [False, True])
+def test_a_lost_outbox_is_told_and_its_hosts_get_all_files(
+    replicators: Replicators, hosts: Any, tmp_path: Path, from_a_backup: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also what a host missed since. A delete that it missed is made again, as the message says."""
+    replicator = replicators(hosts)
+    replicator.save("old", CAT)
+    replicator.save("gone", CAT)
+    replicator.close()
+    backup = shutil.copy(outbox_of(replicator), tmp_path / "backup") if from_a_backup else None
+    replicator = replicators(hosts)
+    hosts[2].stop()
+    replicator.save("new", CAT)
+    replicator.delete("gone")
+    hosts[2].start()
+    replicator = restart_with(replicators, hosts, replicator, backup, "hybrid")
+    assert ("is older than" if from_a_backup else "is gone, with what it owed") in caplog.text
+    assert replicator.drain(20)
+    assert held(hosts[2]) == {"old": CAT, "new": CAT, "gone": CAT}
+    assert "delete it again with `resto delete NAME`" in caplog.text
+    replicator.delete("gone")
+    assert differences(replicator, hosts, {"old": CAT, "new": CAT}) == {}
+
+
+def test_a_lost_outbox_without_a_master_has_a_way_out(
+    replicators: Replicators, hosts: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files are read and replaced by their names; a copy of one host and a sync of each make the listing whole."""
+    replicator = replicators(hosts, mode="distributed")
+    for name in ("cat", "dog"):
+        replicator.save(name, CAT)
+    Path(hosts[1].root, "dog").unlink()
+    replicator = restart_with(replicators, hosts, replicator, None, "distributed")
+    assert "copy the files of one media server into MEDIA_ROOT" in caplog.text
+    with replicator.open("dog") as file:
+        assert file.read() == CAT
+    replicator.save("cat", b"new", overwrite=True)
+    shutil.copytree(hosts[0].root, replicator.settings.media_root, dirs_exist_ok=True)
+    for host in hosts:
+        replicator.sync(host.url)
+        assert replicator.drain(20)
+    assert replicator.listdir() == ([], ["cat", "dog"])
+    replicators.clock.ahead += 3700  # the hourly sweep empties MEDIA_ROOT again
+    replicator.sweep()
+    assert differences(replicator, hosts, {"cat": b"new", "dog": CAT}) == {}
+
+
+def test_an_outbox_from_a_backup_without_a_master_hides_no_file(
+    replicators: Replicators, hosts: Any, tmp_path: Path
+) -> None:
+    """What was deleted then and saved again since is there; what was replaced since is read and replaced."""
+    replicator = replicators(hosts, mode="distributed")
+    for name in ("again", "replaced"):
+        replicator.save(name, CAT)
+    replicator.delete("again")
+    replicator.close()
+    backup = Path(shutil.copy(outbox_of(replicator), tmp_path / "backup"))
+    replicator = replicators(hosts, mode="distributed")
+    replicator.save("again", b"new")
+    replicator.save("replaced", b"new", overwrite=True)
+    replicator.save("since", b"new")
+    replicator = restart_with(replicators, hosts, replicator, backup, "distributed")
+    for name in ("again", "replaced", "since"):
+        with replicator.open(name) as file:
+            assert file.read() == b"new"
+    replicator.save("replaced", b"newer", overwrite=True)
+    assert replicator.save("again", b"other").name != "again"
+    assert replicator.drain(20)
+    assert all(held(host)["replaced"] == b"newer" and held(host)["again"] == b"new" for host in hosts)
+
+
 def test_the_only_host_cannot_be_synced_without_a_master(replicators: Replicators, hosts: Any) -> None:
     """There is nothing to fill it from; it is still what is read."""
     replicator = replicators(hosts[:1], mode="distributed")
