@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -41,12 +41,14 @@ def print_nginx(
     """Print nginx.conf for one media server, or for each node of a tree with the unit that takes its writes."""
     if tree is not None:
         _deliver(_nginx_tree(options, tree, peers, complete, _command(command)), output)
+        _warn_of_names([child.host for node in parse_tree(tree, "/").walk() for child in node.children])
         return
     settings = _settings(options)
     site, host = _site(options, settings)
     others = [each for each in settings.hosts if each != host] if host is not None and fall_back else []
     text = nginx.configure(site, nginx.FallBack(hosts=others, **peers) if others else None, complete=complete)
     _deliver({"nginx.conf": text}, output)
+    _warn_of_names(others)
 
 
 def print_lighttpd(options: dict[str, Any], *, output: str | None) -> None:
@@ -122,6 +124,17 @@ def _add(files: dict[str, str], node: Node, parts: Mapping[str, str]) -> None:
         if own in files:
             raise ConfigError("tree", f"two nodes would have the file {own}; write one of them in another way")
         files[own] = text
+
+
+def _warn_of_names(hosts: Sequence[Host]) -> None:
+    """Say on stderr which hosts have to be known before nginx starts: it stops at a name that is not in DNS yet."""
+    names = [name for each in hosts if parse_address(name := urlsplit(each.url).hostname or "") is None]
+    if names:
+        print(
+            f"resto: nginx does not start while it cannot resolve {', '.join(dict.fromkeys(names))} "
+            "(host not found in upstream): have them in DNS or /etc/hosts there, or use addresses, or --no-fall-back",
+            file=sys.stderr,
+        )
 
 
 def _settings(options: dict[str, Any]) -> Settings:

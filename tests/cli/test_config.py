@@ -57,3 +57,25 @@ def test_a_temporary_folder_elsewhere_is_noticed(tmp_path: Path) -> None:
         pytest.skip("there is no other file system")
     done = resto("config", "nginx", "--root", str(tmp_path), "--temp", "/dev/shm")
     assert done.stderr.startswith("resto: temp: is on another file system than the root")
+
+
+HERE = {"RESTO_MEDIA_HOSTS": "m1:80 m2:80 192.0.2.7:80", **ROOT}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["nginx", "--host", "m1:80"], "m2"),
+        (["nginx", "--host", "192.0.2.7:80"], "m1, m2"),
+        (["nginx", "--tree", "m1:80(m2:80,192.0.2.7:80)"], "m2"),
+        (["nginx", "--host", "m1:80", "--no-fall-back"], ""),
+        (["nginx"], ""),
+        (["apache", "--host", "m1:80"], ""),
+    ],
+)
+def test_names_that_nginx_has_to_resolve_are_told(arguments: list[str], names: str) -> None:
+    """It does not start while one is not in DNS; whoever prints the configuration reads what to do about it."""
+    done = resto("config", *arguments, **HERE)
+    assert done.returncode == 0 and done.stdout
+    wanted = f"resto: nginx does not start while it cannot resolve {names} (host not found in upstream): have them in"
+    assert done.stderr.startswith(wanted) if names else done.stderr == ""

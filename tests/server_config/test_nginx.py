@@ -243,10 +243,12 @@ def test_a_tree_of_nodes_works_behind_nginx(tree: dict[str, Printed], stack: Exi
 def test_a_tree_is_a_file_for_each_node(tmp_path: Path) -> None:
     """With the units of the nodes behind, which know their children by the URLs of their nginx."""
     text = "10.0.0.1:80(b.example:8080,[::1]:8080)"
-    done = printed("nginx", "--root", "/srv/media", "--tree", text, "--output", str(tmp_path), "--command", "/r")
+    where = ["--tree", text, "--output", str(tmp_path), "--command", "/r"]
+    done = resto("config", "nginx", "--root", "/srv/media", *where)
+    assert done.returncode == 0 and "cannot resolve b.example " in done.stderr
     names = ["10.0.0.1_80", "b.example_8080", "1_8080"]
     files = [f"{name}.{kind}" for name in names for kind in ("nginx.conf", "resto-media-server.service")]
-    assert done.split() == [str(tmp_path / name) for name in files]
+    assert done.stdout.split() == [str(tmp_path / name) for name in files]
     unit = (tmp_path / "10.0.0.1_80.resto-media-server.service").read_text()
     assert '"--listen" "127.0.0.1:1080"' in unit
     assert '"--child" "http://b.example:8080/media" "--child" "http://[::1]:8080/media"' in unit
