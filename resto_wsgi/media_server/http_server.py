@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import ssl
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from cheroot.wsgi import Server as CherootServer
 
 from ..errors import ConfigError
 from ..trust.secret_files import judge
+from .heads import Headers, read_headers
+from .server_log import ServerLog
 
 __all__ = ["Server", "Tls"]
 
@@ -32,11 +35,15 @@ THREADS = 20  # requests at a time
 TIMEOUT = 10.0  # seconds for a request's head, and without a byte
 BYTES_A_SECOND_MIN = 1024  # of a body or an answer: 1/50 of a modem's of 1998
 UNACCEPTED_MAX = 128  # connections that wait; cheroot's 5 turns some away when every host is written at once
-IDLE_MAX = 500  # connections without a request: below the usual limit of 1024 open files
+IDLE_MAX = 500  # connections without a request; fewer if there are few descriptors (``_room``)
 IDLE_SECONDS = 1.0  # without a request, after which a connection is closed if there are more than IDLE_MAX
 QUEUED_MAX = 500  # requests that wait for a thread; more are answered 503
 QUEUE_SECONDS = 1.0  # for which accepting stops before that
 HEADERS_BYTES_MAX = 64 * 1024  # of all headers of a request; cheroot would keep any number of them in memory
+RESERVED = 64  # descriptors for the outbox, the children and what Python has open
+RESERVED_A_THREAD = 4  # its connection, the file, its folder, and what is staged
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE_SECONDS = 0.1  # of accepting, while those that are open go on
 
 T = TypeVar("T")
 
@@ -66,6 +73,8 @@ class Server(CherootServer):
         timeout: float = TIMEOUT,
         tls: Tls | None = None,
     ) -> None:
+        room = _room(resource.getrlimit(resource.RLIMIT_NOFILE)[0], threads)
+        self.keep_alive_conn_limit = min(self.keep_alive_conn_limit, room)
         seconds: dict[str, Any] = {"timeout": timeout, "accepted_queue_timeout": QUEUE_SECONDS}
         super().__init__(
             (host, port),
@@ -73,12 +82,22 @@ class Server(CherootServer):
             numthreads=threads,
             max=threads,
             request_queue_size=UNACCEPTED_MAX,
-            accepted_queue_size=QUEUED_MAX,
+            accepted_queue_size=min(QUEUED_MAX, room),
             **seconds,
         )
         self.ConnectionClass = _Connection
+        self._log = ServerLog()
         if tls:
             self.ssl_adapter = _adapter(tls)
+
+    def prepare(self) -> None:
+        """Listen; accepting pauses for a moment when there are no more descriptors."""
+        super().prepare()
+        self.socket = _Listening(self.socket, self._log)
+
+    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
+        """Write what cheroot has to say, a line a minute of what clients and descriptors can cause."""
+        self._log.write(msg, traceback=traceback)
 
     def process_conn(self, connection: Any) -> None:
         """Give a connection to a thread, but a new one only when it has something to say."""
@@ -93,6 +112,34 @@ class Server(CherootServer):
             self.put_conn(connection)
         else:
             connection.close()
+
+
+def _room(descriptors: int, threads: int) -> int:
+    """Return how many connections may be without a request, and how many may wait for a thread."""
+    if descriptors == resource.RLIM_INFINITY:
+        return max(IDLE_MAX, QUEUED_MAX)
+    return max(1, (descriptors - RESERVED - RESERVED_A_THREAD * threads) // 2)
+
+
+class _Listening:
+    """The socket that listens. cheroot would try again at once, and write a traceback each time, as fast as it can."""
+
+    def __init__(self, listening: Any, log: ServerLog) -> None:
+        self._listening = listening
+        self._log = log
+
+    def accept(self) -> Any:
+        try:
+            return self._listening.accept()
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            self._log.write(f"media server: accepting pauses: {error.strerror}; raise LimitNOFILE or ulimit -n")
+            time.sleep(PAUSE_SECONDS)
+            raise BlockingIOError(errno.EAGAIN, "to be tried again") from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listening, name)
 
 
 class _Paced(SocketIO):
@@ -151,24 +198,21 @@ def _make_file(connection: socket, mode: str, size: int) -> Any:
     return _Reader(connection, mode, size) if "r" in mode else _Writer(connection, mode, size)
 
 
-class _Headers(dict[bytes, bytes]):
-    """The headers of a request, as cheroot reads them into it.
-
-    Two lengths are refused: a proxy before us may have gone by the other one. Names with an underscore are left out,
-    for WSGI cannot tell it from a hyphen.
-    """
-
-    def __setitem__(self, name: bytes, value: bytes) -> None:
-        if name == b"Content-Length" and name in self:
-            raise ValueError("Content-Length is there twice.")
-        if b"_" not in name:
-            super().__setitem__(name, value)
-
-
 class _Request(HTTPRequest):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.inheaders = _Headers()
+        self.inheaders = Headers()
+        self.header_reader = self._read_head
+
+    def _read_head(self, lines: Any, headers: Headers) -> None:
+        read_headers(lines, headers, needs_host=self.response_protocol == "HTTP/1.1")
+
+    def read_request_line(self) -> bool:
+        try:
+            return bool(super().read_request_line())  # type: ignore[no-untyped-call]
+        except ValueError:  # of urllib.parse: GET //[
+            self.simple_response("400 Bad Request", "Malformed Request-URI")
+            return False
 
     def parse_request(self) -> None:
         self.conn.rfile.raw.begin(0)

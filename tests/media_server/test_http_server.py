@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import http.client
 import os
 import re
+import resource
 import socket
 import ssl
 import sys
@@ -234,6 +236,38 @@ def test_a_missing_cheroot_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, ap
     monkeypatch.setitem(sys.modules, "resto_wsgi.media_server.http_server", None)
     with pytest.raises(ConfigError, match=r"pip install 'resto_wsgi\[server\]'"):
         make_server(app, LOOPBACK, 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "room"), [(1024, 440), (256, 56), (64, 1), (resource.RLIM_INFINITY, 500), (1 << 20, 500)]
+)
+def test_connections_leave_descriptors_for_files(
+    app: MediaServer, monkeypatch: pytest.MonkeyPatch, limit: int, room: int
+) -> None:
+    """Idle ones, those that wait and those with a thread are together fewer than the process may have."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    server = make_server(app, LOOPBACK, 0)
+    assert (server.keep_alive_conn_limit, server.requests._queue.maxsize) == (room, room)
+
+
+def test_without_descriptors_accepting_pauses(node: Node, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """One line, no processor that spins, and it goes on when there are some again."""
+    tries = []
+
+    class Exhausted:
+        def accept(self) -> Any:
+            tries.append(time.monotonic())
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    listening = node._server.socket
+    with monkeypatch.context() as patched:
+        patched.setattr(listening, "_listening", Exhausted())
+        with socket.create_connection((LOOPBACK, node.port), 5):
+            eventually(lambda: len(tries) > 4)
+    assert tries[4] - tries[0] > 3 * http_server.PAUSE_SECONDS
+    assert ask_server(node, "GET", "/x")[0] == 404
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and "accepting pauses: Too many open files" in said
 
 
 # TLS
