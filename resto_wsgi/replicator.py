@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, BinaryIO, overload
@@ -24,6 +24,7 @@ from .master.media_root import MediaRoot
 from .master.modes import Modes
 from .master.publication import Publication
 from .master.staged import Staged
+from .master.walk import Skipped
 from .outbox.outbox import Outbox
 from .outbox.status import NameStatus, Status, status_of, status_of_name, with_answers
 from .replication.asking import ask_for, ask_whether_up
@@ -286,6 +287,17 @@ class Replicator:
         if not ask:
             return found
         return replace(found, asked=by_label(ask_for(self._transport, self._hosts, name)))
+
+    def skipped(self) -> Iterator[Skipped]:
+        """Yield what no host gets and why, all of it: links, names that cannot be used, folders that cannot be listed.
+
+        It walks through MEDIA_ROOT. Raises MediaRootError.
+        """
+        found: list[Skipped] = []
+        for _ in self._media_root.names(found.append):
+            yield from found
+            found.clear()
+        yield from found
 
     def sweep(self) -> None:
         """Remove what dead processes left, and tombstones that are old enough. The worker does this now and then."""

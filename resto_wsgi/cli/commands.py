@@ -71,14 +71,19 @@ def demo(once: bool, servers: str, port: int) -> None:
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, times in seconds since 1970.")
 @click.option("--offline", is_flag=True, help="Ask no media server: show what is remembered.")
-def status(name: str | None, as_json: bool, offline: bool) -> None:
+@click.option("--skipped", is_flag=True, help="Show, instead, all in MEDIA_ROOT that no media server gets, and why.")
+def status(name: str | None, as_json: bool, offline: bool, skipped: bool) -> None:
     """Ask each media server, and show what it is owed; with NAME, which of them hold that file.
 
     MEDIA_ROOT and RESTO_... in the environment say which. Exits 0 if all is well, 1 if anything is owed, differs or is
     down, 2 if it cannot be found out.
     """
-    from .owed import show_status
+    from .owed import show_skipped, show_status
 
+    if skipped:
+        if name is not None:
+            raise click.UsageError("--skipped is about all names; leave NAME out")
+        sys.exit(show_skipped(as_json=as_json))
     sys.exit(show_status(name, as_json=as_json, ask=not offline))
 
 

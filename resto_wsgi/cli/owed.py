@@ -27,7 +27,7 @@ from ..outbox.status import Answer, HostStatus, NameStatus, Status
 from ..replicator import Replicator
 from .terminal import plain
 
-__all__ = ["drain", "forget", "show_status", "sync"]
+__all__ = ["drain", "forget", "show_skipped", "show_status", "sync"]
 
 WIDE = 250  # columns without a terminal: a line for each host, for grep and for mails of cron
 
@@ -42,6 +42,19 @@ def show_status(name: str | None, *, as_json: bool, ask: bool) -> int:
         whole = replicator.status(ask=ask)
     print(json.dumps(_facts(whole), indent=2)) if as_json else _print(whole)
     return 0 if whole.well else 1
+
+
+def show_skipped(*, as_json: bool) -> int:
+    """Print what no host gets, a line for each; return the exit status, 1 if there is anything."""
+    found = False
+    with _replicator() as replicator:
+        for each in replicator.skipped():
+            found = True
+            facts = {"name": each.name, "kind": each.kind}
+            print(json.dumps(facts) if as_json else f"{shown(each.name, 4000)}: one of the {each.kind}")
+    if not (found or as_json):
+        print("every file is one that media servers get")
+    return 1 if found else 0
 
 
 def drain(host: str | None, *, parked: bool, timeout: float) -> int:
@@ -143,6 +156,8 @@ def _print(status: Status) -> None:
         cells = (host.state, _when(host.since), owed, str(host.parked), _when(host.oldest), plain(host.error))
         table.add_row(plain(host.host), *said, *cells)
     _output().print(table)
+    for kind, count in status.skipped.items():
+        print(f"no media server gets {count} {kind}; all of them: resto status --skipped")
 
 
 def _said(answer: Answer | None) -> str:
@@ -201,6 +216,7 @@ def _facts(status: Status) -> dict[str, object]:
         "well": status.well,
         "owed": status.owed,
         "parked": status.parked,
+        "skipped": dict(status.skipped),
         "hosts": [_host_facts(host) for host in status.hosts],
     }
 

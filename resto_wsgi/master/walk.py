@@ -1,9 +1,9 @@
 """Every name under a media root, folder by folder, while others write there.
 
-It needs no more than two descriptors for each level of the path, whatever the tree holds. It shows what ``listing``
-shows folder by folder: nothing hidden or special. No symbolic link is followed, except folders that the site has
-declared. What ``names.check`` would refuse is no name and is left out. A folder that cannot be listed is passed over,
-told, and the rest is walked. So nobody may conclude from a walk that a name is not there. ``files`` calls this.
+It needs no more than two descriptors for each level of the path, whatever the tree holds. No symbolic link is followed,
+except folders that the site has declared. What is no name, or no file, is passed over and told; so is a folder that
+cannot be listed, and the rest is walked. So nobody may conclude from a walk that a name is not there. ``files`` calls
+this.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 from .. import names
-from ..errors import MediaRootError, shown
+from ..errors import MediaRootError, NameRejected, shown
 from .folders import Folders, Place, text
+from .hidden import HIDDEN
 from .listing import FILE, FOLDER, LINK, is_name, kind_of
 
-__all__ = ["GONE", "LINKS", "UNLISTED", "Skipped", "Tally", "walk"]
+__all__ = ["GONE", "LINKS", "SPECIAL", "UNLISTED", "Skipped", "Tally", "walk"]
 
 LINKS = "symbolic links"
 UNLISTED = "folders that cannot be listed"
+SPECIAL = "sockets, pipes or devices"
+NO_NAME = "names of which each {}"
+DECOMPOSED = "is in decomposed Unicode (NFD), as some systems write accents"
 FEW = 10  # names that a tally keeps of each kind
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # removed, or replaced, since its entry was read
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # this process's lack, which would pass over every folder
@@ -61,6 +65,11 @@ class Tally:
         """The kinds that there are, the first that was met first."""
         return list(self._counts)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind."""
+        return dict(self._counts)
+
     def text(self, kind: str) -> str:
         """Return how many of a kind there are, and the names of a few."""
         named = ", ".join(map(shown, self._few[kind])) + (", ..." if self._counts[kind] > FEW else "")
@@ -94,7 +103,8 @@ def walk(
     """Yield each name in ``folder`` ("" is the root) once, in the order of the disk. What changes may be seen or not.
 
     ``longest`` is how many bytes of UTF-8 a name may have, ``without`` what is left out at the top of the root.
-    ``skipped`` is told of each symbolic link that is not followed, and of each folder below that cannot be listed.
+    ``skipped`` is told of all else: each symbolic link that is not followed, each folder below that cannot be listed,
+    and what is no name.
     Raises MediaRootError if ``folder`` itself cannot be, or if this process has no descriptor left.
     """
     stack = [_begin(folders, folder)]
@@ -106,18 +116,39 @@ def walk(
                 continue
             here = stack[-1].name
             name = f"{here}/{text(entry.name)}" if here else text(entry.name)
-            if not is_name(name, longest) or name in without:
+            if name in without or entry.name == HIDDEN:
+                continue
+            if not is_name(name, longest):
+                skipped(Skipped(name, _fault(name, longest)))
                 continue
             kind = kind_of(entry, folders, name)
             if kind == FILE:
                 yield name
             elif kind == FOLDER:
                 _descend(stack, folders, name, skipped)
-            elif kind == LINK:
-                skipped(Skipped(name, LINKS))
+            else:
+                skipped(Skipped(name, LINKS if kind == LINK else SPECIAL))
     finally:
         for level in stack:
             level.close()
+
+
+def _fault(name: str, longest: int) -> str:
+    """Return the kind of what is no name."""
+    try:
+        names.check(name, longest)
+    except NameRejected as error:
+        reason = error.reason.partition(",")[0]  # which goes on with the character
+        return NO_NAME.format("is not UTF-8" if not _is_utf8(name) else reason)
+    return NO_NAME.format(DECOMPOSED)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _begin(folders: Folders, folder: str) -> _Level:

@@ -26,7 +26,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import OutboxError
@@ -51,8 +51,8 @@ ANOTHER_KIND = (
     "was made where {} is kept, and says nothing of the rest",
     "set the mode (RESTO_MODE) that the application has; how to change it is in the README, under Modes",
 )
-# The keys of notes, the second with the URL of a host. They are JSON: ASCII whatever the names are.
-UNLISTED, ON_MASTER = "unlisted", "on master "
+# The keys of notes, the last with the URL of a host. They are JSON: ASCII whatever the names are.
+UNLISTED, SKIPPED, ON_MASTER = "unlisted", "skipped", "on master "
 AFTER_ALL = "\U0010ffff" * 257  # it sorts after the rest of any name, which has at most 256 of these
 
 log = logging.getLogger("resto_wsgi")
@@ -260,6 +260,10 @@ class Outbox:
         """Replace the folders that are noted as such that could not be listed; see ``unlisted``."""
         self._keep_note(UNLISTED, json.dumps(sorted(folders)))
 
+    def note_skipped(self, counts: Mapping[str, int]) -> None:
+        """Replace how much of each kind the latest walk has passed over; see ``skipped``."""
+        self._keep_note(SKIPPED, json.dumps(dict(counts)))
+
     def note_on_master(self, host: Host, found: bool) -> None:
         """Note whether a host serves the master's own folder; see ``on_master``."""
         self._keep_note(f"{ON_MASTER}{host.url}", json.dumps(found))
@@ -306,6 +310,10 @@ class Outbox:
     def unlisted(self) -> frozenset[str]:
         """Return the folders of the media root that could not be listed, so that nobody is owed what is in them."""
         return frozenset(json.loads(self._note(UNLISTED) or "[]"))
+
+    def skipped(self) -> dict[str, int]:
+        """Return how much of each kind the latest walk has passed over, so that no host gets it."""
+        return dict(json.loads(self._note(SKIPPED) or "{}"))
 
     def on_master(self) -> dict[Host, bool]:
         """Return which hosts serve the master's own folder; a host that is missing was not looked at yet."""

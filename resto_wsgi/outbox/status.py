@@ -59,9 +59,13 @@ class HostStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Every host, in the order of ``media_hosts``, and what is owed on the whole."""
+    """Every host, in the order of ``media_hosts``, and what is owed on the whole.
+
+    ``skipped`` says, by kind in words, how much no host gets, as of the latest walk through ``MEDIA_ROOT``.
+    """
 
     hosts: tuple[HostStatus, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
@@ -136,7 +140,7 @@ def status_of(outbox: Outbox, hosts: Sequence[Host]) -> Status:
         status = _host_status(host, states, owed, "up" if full else "new")
         configured.append(replace(status, everything=not (full or host in joining)))
     left = [_host_status(host, {}, owed, NOT_CONFIGURED) for host in owed if host not in hosts]
-    return Status((*configured, *left))
+    return Status((*configured, *left), outbox.skipped())
 
 
 def status_of_name(outbox: Outbox, hosts: Sequence[Host], name: str, present: bool, size: int | None) -> NameStatus:

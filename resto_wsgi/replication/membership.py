@@ -20,13 +20,18 @@ from collections.abc import Sequence
 from ..errors import MediaRootError, counted
 from ..hosts import Host
 from ..master.media_root import MediaRoot
-from ..master.walk import GONE, LINKS, UNLISTED, Skipped, Tally
+from ..master.walk import GONE, LINKS, SPECIAL, UNLISTED, Skipped, Tally
 from ..outbox.outbox import Outbox
 from .modes import Mode
 
 __all__ = ["Membership"]
 
+RENAME = (
+    "which no media server gets; rename them, and have them found with `resto sync` "
+    "(`resto status --skipped` shows them all)"
+)
 REMEDIES = {
+    SPECIAL: "which are no files, so that no media server gets them",
     LINKS: (
         "not followed, so that nothing behind them is on a media server; "
         "put files and folders in their place, or name linked folders in RESTO_LINKED_FOLDERS"
@@ -91,6 +96,8 @@ class Membership:
         except MediaRootError as error:
             log.warning("what the media root holds is not known, and so all media servers are new: %s", error)
             return False
+        if nothing:
+            self._tell(tally)
         return nothing and not tally.unlisted and next(self._outbox.names(), None) is None
 
     def _fill(self, host: Host) -> int:
@@ -137,9 +144,10 @@ class Membership:
         return False
 
     def _tell(self, tally: Tally) -> None:
-        """Log what was passed over, once for all hosts that are new: no host gets it."""
+        """Note and log what was passed over, once for all hosts that are new: no host gets it."""
         told = str(tally)
         if told != self._told:
             for kind in tally.kinds:
-                log.warning("%s in the media root: %s", tally.text(kind), REMEDIES[kind])
+                log.warning("%s in the media root: %s", tally.text(kind), REMEDIES.get(kind, RENAME))
         self._told = told
+        self._outbox.note_skipped(tally.counts)

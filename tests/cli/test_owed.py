@@ -152,6 +152,33 @@ def test_a_new_host_is_owed_all_before_that_is_counted(
         assert resto([first, second], *arguments).returncode == 0
 
 
+def test_what_no_media_server_gets_is_counted_and_all_of_it_shown(
+    resto: Resto, replicators: Replicators, nginx: Any, tmp_path: Path
+) -> None:
+    """Names and what is wrong with each, safe in a terminal; nothing of it is owed."""
+    (tmp_path / "media").mkdir()
+    shown = resto([nginx], "status", "--skipped")
+    assert shown.returncode == 2, "no application has saved anything yet"
+    replicator = replicators([nginx])
+    replicator.save("cat", CAT)
+    assert resto([nginx], "status", "--skipped").stdout == "every file is one that media servers get\n"
+    for number in range(12):
+        (tmp_path / f"media/line\n{number}").touch()
+    os.symlink("cat", tmp_path / "media/link")
+    assert replicator.sync(nginx.url) == 1 and replicator.drain(20)
+    status = resto([nginx], "status")
+    assert "no media server gets 12 names of which each holds a control character; all of them: " in status.stdout
+    assert "no media server gets 1 symbolic links" in status.stdout and status.returncode == 0
+    assert json.loads(resto([nginx], "status", "--json").stdout)["skipped"]["symbolic links"] == 1
+    shown = resto([nginx], "status", "--skipped")
+    lines = sorted(shown.stdout.splitlines())
+    assert len(lines) == 13 and shown.returncode == 1
+    assert lines[0] == r"'line\n0': one of the names of which each holds a control character"
+    assert {"name": "link", "kind": "symbolic links"} in [
+        json.loads(line) for line in resto([nginx], "status", "--skipped", "--json").stdout.splitlines()
+    ]
+
+
 @pytest.mark.parametrize("arguments", [["status"], ["status", "cat"], ["drain"]])
 def test_without_hosts_nothing_can_be_found_out(
     resto: Resto, replicators: Replicators, media_servers: Any, arguments: list[str]

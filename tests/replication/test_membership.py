@@ -147,6 +147,28 @@ def test_a_sync_counts_what_that_host_is_owed(replicators: Replicators, hosts: A
     assert replicators(hosts, mode=mode).sync(hosts[0].url) == 2
 
 
+# What no host gets
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_no_host_gets_is_counted_in_the_log_and_in_status(
+    replicators: Replicators, hosts: Any, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether there is anything else in the folder that is switched on, or not; status still says that all is well."""
+    (tmp_path / "media").mkdir()
+    for name in ("cafe\u0301", "draft~", ".git"):
+        (tmp_path / "media" / name).write_bytes(CAT)
+    replicator = replicators(hosts, mode=mode)
+    for _ in range(2):
+        assert replicator.drain(20) and [host.owed for host in replicator.status().hosts] == [0, 0, 0]
+        assert sorted(replicator.status().skipped.values()) == [1, 1, 1]
+        replicator.save("cat", CAT)
+        lose_the_outbox(tmp_path / "media") if mode != "distributed" else None
+        replicator = replicators(hosts, mode=mode)
+    assert "1 names of which each is in decomposed Unicode" in caplog.text and "resto status --skipped" in caplog.text
+    assert {each.name for each in replicator.skipped()} == {"cafe\u0301", "draft~", ".git"}
+
+
 # With a master
 
 
