@@ -120,13 +120,17 @@ class MediaRoot(Files):
             raise
 
     def is_staged(self, name: str) -> bool:
-        """True while the staged file of a name is there as well, so that its publisher may still take it back."""
+        """True while the staged file of a name is there as well, so that its publisher may still take it back.
+
+        A second link alone does not say so: a backup may have made it (``cp -al``), and keeps it for good.
+        """
         try:
-            return self._status(name).st_nlink > 1
+            status = self._status(name)
         except OSError as error:
             if error.errno in NO_NAME:
                 return False
             raise
+        return status.st_nlink > 1 and any(_is_that_file(path, status) for path in self._aside("*"))
 
     def sweep(self) -> None:
         """Remove what dead processes left staged or kept; what belongs to the living is not touched."""
@@ -216,8 +220,7 @@ class MediaRoot(Files):
 
     def _drop_from_those_who_replaced(self, publication: Publication) -> None:
         """Give those who replaced this version what came before it: else they may put this one back."""
-        rooms = [os.path.join(glob.escape(each.path), "*", f"*{KEPT}") for each in self._stagings()]
-        for kept in itertools.chain.from_iterable(map(glob.iglob, rooms)):
+        for kept in self._aside(f"*{KEPT}"):
             if kept != publication.previous and _is_that_file(kept, publication.status):
                 if publication.previous is not None and self.keeps_previous(publication):
                     os.replace(publication.previous, kept)
@@ -323,6 +326,11 @@ class MediaRoot(Files):
             self._folders.folder(above[-1], make=True).close()
             make_hidden(os.path.dirname(staging.path))
         return staging
+
+    def _aside(self, pattern: str) -> Iterator[str]:
+        """Yield the paths of files in the rooms of all processes whose names fit."""
+        rooms = (os.path.join(glob.escape(each.path), "*", pattern) for each in self._stagings())
+        return itertools.chain.from_iterable(map(glob.iglob, rooms))
 
     def _stagings(self) -> list[Staging]:
         return [self._staging, *self._elsewhere.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,19 @@ def test_the_spool_is_dropped_when_the_last_host_has_the_file(make_party: MakePa
         assert held(servers[number]) == {"a/b/cat": CAT}
     assert [path.name for path in party.root.iterdir()] == [".resto"]
     assert list(party.outbox.names()) == ["a/b/cat"]
+
+
+def test_a_backup_of_hard_links_keeps_no_spool(make_party: MakeParty) -> None:
+    """``cp -al`` of the root: each file has a link more for good, and is no staged file for that."""
+    party = make_party([ONE], distributed=True)
+    party.write()
+    shutil.copytree(party.root, party.root.with_name("backup"), copy_function=os.link)
+    assert (party.root / "cat").stat().st_nlink == 2 and not party.media_root.is_staged("cat")
+    owed = party.owe()
+    assert party.deliver(ONE) is None
+    party.settle(owed[ONE])
+    assert not party.media_root.exists("cat")
+    assert (party.root.with_name("backup") / "cat").read_bytes() == CAT
 
 
 def test_the_spool_stays_while_a_host_is_parked_or_unsure(make_party: MakeParty) -> None:
