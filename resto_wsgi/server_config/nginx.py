@@ -126,6 +126,14 @@ map "$request_method $resto_writer$resto_lister{certified} $uri" $resto_refused 
     "~(?s)^(PUT|DELETE) 1.{one} .*[^/]\\z" 0;
 }}
 """)
+    parts.append("""\
+# A read has no body. nginx would put one on the disk, whoever sent it, before it asks another server for the file.
+map "$request_method $http_transfer_encoding$http_content_length" $resto_body {
+    default 0;
+    "~^(GET|HEAD) 0*\\z" 0;
+    "~^(GET|HEAD) " 1;
+}
+""")
     if site.immutable:
         parts.append(f"""\
 # With naming="{site.naming}" such a name never gets other content; all else is asked for again each time.
@@ -281,6 +289,9 @@ def _media(site: Site, falls_back: bool, node_port: int | None) -> str:
 location {site.path}/ {{
     if ($resto_refused) {{
         return 403;
+    }}
+    if ($resto_body) {{
+        return 400;
     }}
     alias {root};
 {writing}

@@ -163,6 +163,24 @@ def test_what_comes_from_another_server_is_taken_as_if_it_were_here(stack: ExitS
         assert passed.headers.getlist(each) == own.headers.getlist(each), each
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("head", ["Content-Length: 300000000", "Content-Length: 07", "Transfer-Encoding: chunked"])
+def test_a_read_with_a_body_is_refused_before_it_is_read(stack: ExitStack, method: str, head: str) -> None:
+    """Of whoever: it would lie on the disk until the other servers were asked for the file."""
+    server = printed_server(stack)
+    server.configure("--host", server.label, RESTO_MEDIA_HOSTS=f"{server.label} 127.0.0.1:9")
+    for name in ("nowhere", "", ".hidden"):
+        request = f"{method} /media/{name} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode()
+        with socket.create_connection((LOOPBACK, server.port), timeout=5, source_address=(STRANGER, 0)) as client:
+            client.sendall(request)
+            status = client.recv(12)[9:]
+        assert status == {"nowhere": b"400", "": b"403", ".hidden": b"404"}[name]
+    server.put("here", b"cat")
+    for length in ({}, {"Content-Length": "0"}):
+        assert ask(method, f"{server.url}/here", source=STRANGER, headers=length).status == 200
+    assert ask("PUT", f"{server.url}/new", b"cat").status == 201
+
+
 # A tree
 
 
