@@ -3,18 +3,20 @@
 As HTML the deliveries of this node, in pages, with a link to the same page of each child, so that a crawler comes
 through the tree by itself. As JSON the same, and beside it the figures of every node below, which this node asks for:
 ``owed`` counts this node's, ``subtree`` those of all, a node that has one URL on several ways once. A child that does
-not answer, or leads back, is named as such, and is never counted as owing nothing: then ``complete`` is false. Nothing
-is changed here. ``node`` calls this.
+not answer, or leads back, is named as such, and is never counted as owing nothing: then ``complete`` is false. Who
+was a child and is still owed something is named beside the children. Nothing is changed here. ``node`` calls this.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...hosts import Host
 from ...outbox.rows import Delivery
+from ...outbox.status import HostStatus
 from ..answers import Answer, Refused
 from ..caller import wants_json
 from ..files.own_names import MISSING
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["missing_page"]
+
+FORGET = "it is no child any more: `resto forget` with its URL, and MEDIA_ROOT set to the root of this node"
 
 
 class _Owed(NamedTuple):
@@ -73,6 +77,10 @@ def _html(role: Role, owed: _Owed) -> Answer:
         here = f'<a href="?{escape(query_text(child=child.url))}">{own.owed}</a>'
         link = f'<a href="{escape(there)}">{escape(there)}</a>'
         rows.append((escape(child.label), own.state, here, str(own.parked), escape(own.error), link))
+    rows += [
+        (escape(left.url), left.state, str(left.owed), str(left.parked), escape(FORGET), "")
+        for left in _strays(role, status)
+    ]
     deliveries = [
         (
             escape(child.label),
@@ -96,6 +104,9 @@ def _json(environ: WSGIEnvironment, role: Role, owed: _Owed) -> Answer:
         own = status[child.url]
         facts = {"url": child.url, "state": own.state, "owed": own.owed, "parked": own.parked, "error": own.error}
         children.append(facts)
+    for left in _strays(role, status):
+        facts = {"url": left.url, "state": left.state, "owed": left.owed, "parked": left.parked, "error": FORGET}
+        children.append(facts)
     count = sum(each.owed for each in status.values())
     deliveries = [
         {"child": child.url, "name": each.name, "method": _method(role.store, each.name), "since": each.since}
@@ -113,6 +124,12 @@ def _json(environ: WSGIEnvironment, role: Role, owed: _Owed) -> Answer:
         "next": owed.following,
     }
     return json_page(told, owed.following)
+
+
+def _strays(role: Role, status: Mapping[str, HostStatus]) -> list[HostStatus]:
+    """Return those that were children, and are still owed something: it counts, and so they are named."""
+    children = {child.url for child in role.children}
+    return [each for url, each in status.items() if url not in children]
 
 
 def _method(store: Store, name: str) -> str:

@@ -12,6 +12,8 @@ import urllib3
 from servers import Node, Tree
 from trees import ask, ask_json
 
+from resto_wsgi import Replicator
+
 CAT = b"a cat" * 1000
 
 
@@ -73,3 +75,24 @@ def test_what_is_owed_is_paged(tmp_path: Path) -> None:
         assert found == [str(number) for number in range(7)]
         assert ask(node, "GET", "/__missing__?limit=x")[0] == 400
         assert ask(node, "GET", "/__missing__?child=http://x")[0] == 404
+
+
+def test_who_is_no_child_any_more_and_is_owed_something_is_named(tmp_path: Path) -> None:
+    """With how to forget it, which is then done; until then it counts."""
+    with Node(tmp_path / "one") as one, Node(tmp_path / "two") as two:
+        with Node(tmp_path / "root", children=[one.url, two.url]) as node:
+            two.stop()
+            ask(node, "PUT", "/cat", CAT)
+        with Node(tmp_path / "root", children=[one.url]) as node:
+            told = ask_json(node, "/__missing__")
+            assert told["owed"] == 1
+            (left,) = [child for child in told["children"] if child["url"] != one.url]
+            assert (left["url"], left["state"], left["owed"]) == (two.url, "not configured", 1)
+            assert "resto forget" in left["error"]
+            page = crawl(f"{node.url}/__missing__")[f"{node.url}/__missing__"]
+            assert two.url in page and "resto forget" in page
+        with Replicator(media_root=tmp_path / "root", background=False) as replicator:
+            assert replicator.dismiss(two.url) == 1
+        with Node(tmp_path / "root", children=[one.url]) as node:
+            told = ask_json(node, "/__missing__")
+            assert told["owed"] == 0 and [child["url"] for child in told["children"]] == [one.url]
