@@ -123,7 +123,9 @@ def _check_media_root(path: str, *, begin: bool) -> None:
         owner = os.stat(os.path.join(path, ".resto")).st_uid
     except FileNotFoundError:
         if not begin:
-            raise ConfigError("MEDIA_ROOT", f"no application has saved anything in {path} yet") from None
+            raise ConfigError(
+                "MEDIA_ROOT", f"no application has used {path} yet; its first request begins, or `resto sync HOST`"
+            ) from None
         owner = _owner_to_be(path, status)
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -200,6 +202,8 @@ def _remembered(status: NameStatus, host: str) -> Iterable[Text | str]:
         return "parked" if delivery.parked else "owed", _when(delivery.since), why
     if host in status.new:
         return "new", "", "what it holds is not known yet; it is to get all that there is"
+    if not status.known:
+        return "nothing", "", ""
     return "holds it" if status.present else "does not hold it", "", ""
 
 

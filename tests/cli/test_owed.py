@@ -283,6 +283,7 @@ def test_status_of_a_name_that_is_nowhere_says_so(
             result = resto(servers, "status", name, *more, RESTO_MODE=mode)
             assert result.returncode == status, result.stdout
             assert result.stdout.startswith(f"'{name}' is {kind}")
+            assert ("nothing" in result.stdout.splitlines()[2]) == (name == "never"), "what is remembered of it"
     result = resto(servers, "status", "../cat", RESTO_MODE=mode)
     assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"resto: name '\.\./cat': .+\n", result.stderr)
@@ -484,7 +485,7 @@ def test_where_no_application_has_been_nothing_is_made(resto: Resto, tmp_path: P
     if there:
         media.mkdir()
         (media / "cat").write_bytes(CAT)
-    wrong = f"no application has saved anything in {media} yet"
+    wrong = f"no application has used {media} yet; its first request begins, or `resto sync HOST`"
     if not there:
         wrong = f"there is no folder {media}; see that its disk is mounted"
     for arguments in COMMANDS:
