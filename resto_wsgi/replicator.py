@@ -122,7 +122,8 @@ class Replicator:
         report = Reporter(settings.show_traceback, clock)
         lanes = [Lane(host, root, outbox, transport, convergence, report, clock, chance) for host in hosts]
         same = sha256("\n".join(sorted(host.url for host in hosts)).encode()).hexdigest()[:8]
-        self.worker = Worker(lanes, f"{path}.worker-{same}", self.sweep, background=settings.background)
+        both = [each for lane in lanes for each in (lane, lane.large)]
+        self.worker = Worker(both, f"{path}.worker-{same}", self.sweep, background=settings.background)
         self._membership = Membership(root, outbox, hosts, mode)
         sending = (settings, outbox, convergence, self.worker, clock)
         at_once, in_background = AtOnce(*sending), InBackground(*sending)

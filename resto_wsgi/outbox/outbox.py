@@ -276,12 +276,15 @@ class Outbox:
 
     # Reading
 
-    def due(self, host: Host, now: float, limit: int) -> list[str]:
-        """Return up to ``limit`` names that are due, the earliest first; last those of a clock that was set back."""
+    def due(self, host: Host, now: float, limit: int, *, latest: bool = False) -> list[str]:
+        """Return up to ``limit`` names that are due, the earliest first; last those of a clock that was set back.
+
+        With ``latest`` those that became due last come first.
+        """
         found: list[tuple[float, str]] = []
         for parked in (0, 1):
-            found += self._database.read(sql.DUE, (host.url, parked, now, limit))
-        found.sort()
+            found += self._database.read(sql.DUE_LATEST if latest else sql.DUE, (host.url, parked, now, limit))
+        found.sort(reverse=latest)
         if len(found) < limit:
             found += self._beyond(host, now, limit - len(found))
         return [name for _, name in found[:limit]]

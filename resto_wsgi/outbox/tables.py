@@ -110,6 +110,7 @@ FORGET = """DELETE FROM deliveries WHERE host = :host AND name IN
 OWED_UNTIL = "SELECT COUNT(*) FROM deliveries WHERE host = ? AND parked <= ? AND generation <= ?"
 
 DUE = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? AND due <= ? ORDER BY due LIMIT ?"
+DUE_LATEST = DUE.replace("ORDER BY due", "ORDER BY due DESC")
 BEYOND = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? AND due > ? ORDER BY due LIMIT ?"
 FIRST = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? ORDER BY due LIMIT 1"
 OWED = "SELECT COUNT(*) FROM deliveries WHERE host = ? AND parked <= ?"

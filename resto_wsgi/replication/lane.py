@@ -3,18 +3,21 @@
     paused ── retry_at ──> probe (if it was down) ──> batch ──> batch ... ──> nothing due
        └────────────── no answer, or 5xx in a row ──────┘
 
-A step takes the deliveries that have been due longest; the time that the last batch took decides how many. It locks
-their names without waiting, marks them begun, converges each, and settles all in one commit. If somebody else holds a
-name, the step leaves it to the holder and looks at it again soon. A name that the host refuses, or that cannot be read
-here, fails alone. The first other failure ends the batch, and so does time; what was not tried is given back. Nothing
-is tried while the master's disk is away. A process that dies leaves its batch begun, and the next process takes it as
-unsure. Threads and pauses must not live here: they are the worker's, which calls this.
+A step takes, in turn, the deliveries that have been due longest and those that became due last: a new upload waits for
+one batch and no backlog, and the backlog gets every other batch. The time that the last batch took decides how many.
+It locks their names without waiting, marks them begun, converges each, and settles all in one commit. What has more
+than BULK bytes is left to ``Large``, a second lane of the same host, so that nothing small waits for it; that one takes
+them one by one, in the order in which they were met. If somebody else holds a name, it is left to the holder and looked
+at again soon. A name that the host refuses, or that cannot be read here, fails alone. The first other failure ends the
+batch, and so does time; what was not tried is given back. Nothing is tried while the master's disk is away. A process
+that dies leaves its batch begun, and the next process takes it as unsure; the names that it had passed to ``Large``
+are met again. Threads and pauses must not live here: they are the worker's, which calls this.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..errors import DeliveryError, MediaRootError
 from ..hosts import Host
@@ -25,11 +28,12 @@ from . import breaker
 from .batch import Attempt, Batch
 from .convergence import Convergence
 
-__all__ = ["IDLE", "Lane"]
+__all__ = ["IDLE", "Lane", "Large"]
 
 IDLE = 1.0  # seconds after which to look again, even if nothing is known to become due: other processes record too
 BUSY = 0.5  # seconds until a name that somebody else holds is looked at again
 BULK = 1024 * 1024  # bytes: what is sent while other names are locked as well
+LARGE_MAX = 1024  # large names that are known at a time: each step reads past them
 AT_ONCE = 8  # deliveries under way at the same time
 BATCH = 64  # deliveries at most: each costs a descriptor for its lock
 QUICK, SLOW = 0.1, 0.5  # seconds: a batch that took less is followed by a larger one, more by a smaller one
@@ -60,6 +64,8 @@ class Lane:
         self._clock = clock
         self._chance = chance
         self._size = 1
+        self._latest_first = False
+        self.large = Large(self)
 
     def step(self) -> float:
         """Deliver one batch, and return after how many seconds to come again, 0.0 for at once.
@@ -75,18 +81,31 @@ class Lane:
         if next_due is None:
             self._look_after(state)
             return IDLE
-        names = self._outbox.due(self.host, now, self._size)
+        names, large = self._next(now)
         if not names:
-            return min(max(next_due - now, 0.0), IDLE)
+            return 0.0 if large else IDLE if len(self.large) else min(max(next_due - now, 0.0), IDLE)
         if state is not None and state.state == "down" and not self._is_back():
             return 0.0
+        self.deliver(names)
+        return 0.0
+
+    def may_send(self) -> bool:
+        """Return True unless the host is not to be asked, or fails a probe. Raises OutboxError, MediaRootError."""
+        self._media_root.check_here()
+        state = self._outbox.host_states().get(self.host)
+        if breaker.is_paused(state, self._clock()):
+            return False
+        return state is None or state.state != "down" or self._is_back()
+
+    def deliver(self, names: Iterable[str]) -> None:
+        """Deliver the first of these names, up to BULK bytes, or one that is larger alone."""
         held: list[str] = []
         busy: list[str] = []
         left = BULK
         with contextlib.ExitStack() as locks:
             for name in names:
                 left -= self._bytes_of(name)
-                if left < 0 and held:  # a large one comes next, alone: else those who want the other names wait for it
+                if left < 0 and held:  # else those who want the other names wait for it
                     break
                 # Never wait here: this thread holds other names already, and two that wait for each other hang.
                 free = locks.enter_context(self._media_root.lock(name, wait=False))
@@ -95,7 +114,18 @@ class Lane:
                 self._deliver(held)
         if busy:
             self._outbox.postpone(self.host, busy, self._clock() + BUSY)
-        return 0.0
+
+    def _next(self, now: float) -> tuple[list[str], bool]:
+        """Return the names of the next batch, and whether large ones were left to their own lane."""
+        limit = self._size + len(self.large)
+        due = self._outbox.due(self.host, now, limit + 1, latest=self._latest_first)
+        if self._latest_first and len(due) <= limit:
+            due.reverse()  # no backlog: all of it is in this batch
+        self._latest_first = not self._latest_first
+        names = [name for name in due if name not in self.large][: self._size]
+        large = [name for name in names if self._bytes_of(name) > BULK]
+        taken = [self.large.take(name) for name in large]
+        return [name for name in names if name not in large], any(taken)
 
     def _bytes_of(self, name: str) -> int:
         try:
@@ -141,3 +171,40 @@ class Lane:
             self._size = min(self._size * 2, BATCH)
         elif took > SLOW:
             self._size = max(self._size // 2, 1)
+
+
+class Large:
+    """The lane of one host's large files. One thread at a time calls ``step``; that of ``lane`` calls the rest.
+
+    The names are kept in memory alone: whoever loses them meets them again. No lock guards them, which a fork could
+    copy while it is held; each operation is one of a dict.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self.host = lane.host
+        self._lane = lane
+        self._names: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def take(self, name: str) -> bool:
+        """Take a name, and return True; False if too many are known already: it stays due, and is met again."""
+        if len(self._names) >= LARGE_MAX:
+            return False
+        self._names[name] = None
+        return True
+
+    def step(self) -> float:
+        """Deliver one large file; return and raise what ``Lane.step`` does."""
+        name = next(iter(list(self._names)), None)
+        if name is None or not self._lane.may_send():
+            return IDLE
+        try:
+            self._lane.deliver([name])
+        finally:
+            self._names.pop(name, None)
+        return 0.0

@@ -4,10 +4,10 @@
 
 Each process has one daemon thread, a candidate. It is started when it is first needed, and again after a fork. The lock
 (flock, released by the kernel when its process dies) makes one of all processes with the same hosts the leader; the
-others look at it every second. The leader runs a lane for each host, each in a thread of its own, so that no host waits
-for another. It also sweeps up after dead processes. Whatever goes wrong is logged and tried again; a lane ends only
-when it is told to stop. What a lane delivers must not be decided here: see ``lane``. The replicator and the sending
-call this.
+others look at it every second. The leader runs the lanes of each host, each in a thread of its own, so that no host
+waits for another, and no small file for a large one. It also sweeps up after dead processes. Whatever goes wrong is
+logged and tried again; a lane ends only when it is told to stop. What a lane delivers must not be decided here: see
+``lane``. The replicator and the sending call this.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..errors import DeliveryError, RestoError
 from ..forks import Process, no_fork, this_process
 from ..hosts import Host
 from ..master.locks import FileLock
-from .lane import IDLE, Lane
+from .lane import IDLE, Lane, Large
 
 __all__ = ["Reporter", "Worker"]
 
@@ -34,6 +34,8 @@ AT_EXIT = 5.0  # seconds that the end of the program waits for a delivery under 
 
 log = logging.getLogger("resto_wsgi")
 
+AnyLane = Lane | Large
+
 
 class Worker:
     """The background thread of each process. Any thread may call.
@@ -43,16 +45,16 @@ class Worker:
     """
 
     def __init__(
-        self, lanes: Sequence[Lane], lock: str, housekeeping: Callable[[], None], *, background: bool = True
+        self, lanes: Sequence[AnyLane], lock: str, housekeeping: Callable[[], None], *, background: bool = True
     ) -> None:
-        self._lanes = {lane.host: lane for lane in lanes}
+        self._lanes = tuple(lanes)
         self._lock = lock
         self._housekeeping = housekeeping
         self._background = background
         self._process: Process | None = None  # whose thread this is
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._wakes: Mapping[Host, threading.Event] = {}
+        self._wakes: Mapping[AnyLane, threading.Event] = {}
 
     def start(self, *, anyway: bool = False) -> None:
         """Begin in this process; do nothing if it has begun already or is not wanted."""
@@ -62,7 +64,7 @@ class Worker:
             if self._begun:
                 return
             stopping = threading.Event()
-            wakes = {host: threading.Event() for host in self._lanes}
+            wakes = {lane: threading.Event() for lane in self._lanes}
             thread = threading.Thread(target=self._run, args=(stopping, wakes), name="resto worker", daemon=True)
             try:
                 thread.start()
@@ -89,15 +91,15 @@ class Worker:
         return not thread.is_alive()
 
     def step(self, host: Host) -> float:
-        """Deliver one batch of one host in this thread, and return what ``Lane.step`` returns; leader or not."""
-        return self._lanes[host].step()
+        """Deliver one batch of each lane of one host in this thread, leader or not; return the shorter pause."""
+        return min([lane.step() for lane in self._lanes if lane.host == host])
 
     @property
     def _begun(self) -> bool:
         """True if this process has a thread that was not told to stop. One that was may end after the next began."""
         return self._process == this_process() and not self._stopping.is_set()
 
-    def _run(self, stopping: threading.Event, wakes: Mapping[Host, threading.Event]) -> None:
+    def _run(self, stopping: threading.Event, wakes: Mapping[AnyLane, threading.Event]) -> None:
         lock = FileLock(self._lock)
         while not stopping.is_set():
             try:
@@ -111,9 +113,9 @@ class Worker:
                 stopping.wait(AFTER_DEFECT)
             stopping.wait(TAKE_OVER)
 
-    def _lead(self, stopping: threading.Event, wakes: Mapping[Host, threading.Event]) -> None:
+    def _lead(self, stopping: threading.Event, wakes: Mapping[AnyLane, threading.Event]) -> None:
         """Run the lanes until told to stop."""
-        threads: dict[Host, threading.Thread] = {}
+        threads: dict[AnyLane, threading.Thread] = {}
         while not stopping.is_set():
             try:
                 self._start_lanes(threads, stopping, wakes)
@@ -127,22 +129,29 @@ class Worker:
             thread.join()
 
     def _start_lanes(
-        self, threads: dict[Host, threading.Thread], stopping: threading.Event, wakes: Mapping[Host, threading.Event]
+        self,
+        threads: dict[AnyLane, threading.Thread],
+        stopping: threading.Event,
+        wakes: Mapping[AnyLane, threading.Event],
     ) -> None:
         """Start the lanes that do not run. If there are too many threads to start one, it is tried again."""
-        for host in [host for host in self._lanes if host not in threads or not threads[host].is_alive()]:
-            arguments = (self._lanes[host], stopping, wakes[host])
+        for lane in [lane for lane in self._lanes if lane not in threads or not threads[lane].is_alive()]:
+            others = [wakes[other] for other in self._lanes if other.host == lane.host and other is not lane]
+            arguments = (lane, stopping, wakes[lane], others)
             thread = threading.Thread(
-                target=self._run_lane, args=arguments, name=f"resto lane {host.label}", daemon=True
+                target=self._run_lane, args=arguments, name=f"resto lane {lane.host.label}", daemon=True
             )
             try:
                 thread.start()
             except RuntimeError as error:
-                log.warning("worker: the lane of %s is not started yet: %s", host.label, error)
+                log.warning("worker: the lane of %s is not started yet: %s", lane.host.label, error)
                 return
-            threads[host] = thread
+            threads[lane] = thread
 
-    def _run_lane(self, lane: Lane, stopping: threading.Event, wake: threading.Event) -> None:
+    def _run_lane(
+        self, lane: AnyLane, stopping: threading.Event, wake: threading.Event, others: Sequence[threading.Event]
+    ) -> None:
+        """Step until told to stop. Each batch wakes the other lanes of the host, which may have been left some."""
         while not stopping.is_set():
             try:
                 pause = min(lane.step(), IDLE)  # a cap: another process may let the host be asked sooner
@@ -152,6 +161,8 @@ class Worker:
             except Exception:
                 log.exception("worker: defect in the lane of %s", lane.host.label)
                 pause = AFTER_DEFECT
+            for other in others if pause == 0 else ():
+                other.set()
             if pause > 0 and not stopping.is_set():
                 wake.wait(pause)
                 wake.clear()

@@ -30,6 +30,7 @@ def test_the_earliest_due_comes_first(outbox: Outbox) -> None:
     outbox.settle([], [Failure(row(outbox, "c"), NOW + 4, "forbidden", 403, parked=True)])
     assert outbox.due(HOST, NOW + 10, 10) == ["b", "c", "a"]
     assert outbox.due(HOST, NOW + 10, 2) == ["b", "c"]
+    assert outbox.due(HOST, NOW + 10, 2, latest=True) == ["a", "c"]
     assert outbox.due(OTHER, NOW + 10, 10) == []
     assert outbox.next_due(HOST) == NOW + 1
     assert outbox.next_due(OTHER) is None

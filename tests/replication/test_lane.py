@@ -25,10 +25,11 @@ from resto_wsgi.errors import DeliveryError, MediaRootError, OutboxError
 from resto_wsgi.hosts import Host
 from resto_wsgi.master.media_root import MediaRoot
 from resto_wsgi.outbox.outbox import CONVERGED, LATE, Delivery, HostState, Outbox
+from resto_wsgi.replication import lane as lanes
 from resto_wsgi.replication.breaker import CAP
 from resto_wsgi.replication.convergence import Convergence
 from resto_wsgi.replication.fanout import Fanout
-from resto_wsgi.replication.lane import AT_ONCE, BATCH, BUSY, IDLE, SLOW, Lane
+from resto_wsgi.replication.lane import AT_ONCE, BATCH, BULK, BUSY, IDLE, SLOW, Lane
 from resto_wsgi.replication.modes import Hybrid
 from resto_wsgi.replication.on_master import OnMaster
 from resto_wsgi.transports.http.transport import HttpTransport
@@ -239,7 +240,7 @@ def test_batches_shrink_where_the_host_is_slow(make: Make) -> None:
         sizes.append(before - party.owed)
     assert sizes == [1 + AT_ONCE, 8, 4, 2, 1, 1]  # one, and as many as are under way when the time is up
     assert party.outbox.due(party.host, party.clock.now, 100) != []
-    assert not party.begun(names[-1])
+    assert not party.begun(names[30])
 
 
 def test_batches_of_a_middling_host_keep_their_size(make: Make) -> None:
@@ -266,6 +267,87 @@ def test_what_has_been_due_longest_comes_first(make: Make) -> None:
         party.owe(name)
     party.run()
     assert party.transport.asked == ["b", "c", "a"]
+
+
+def test_a_new_upload_does_not_wait_for_a_backlog(make: Make) -> None:
+    """Nor does the backlog wait for new uploads, however many come: each gets every other batch."""
+    party = make()
+    backlog = party.owe(*numbered(1000))
+    for number in range(20):
+        party.owe(f"new-{number}")
+        party.lane.step()
+        party.lane.step()
+        assert f"new-{number}" in party.transport.asked
+    assert set(backlog[:500]) <= set(party.transport.asked)
+
+
+# Large files
+
+
+def test_small_files_do_not_wait_for_a_large_one(make: Make) -> None:
+    """It is under way in a lane of its own; they are sent and settled meanwhile, and then there is a pause."""
+    party = make()
+    (large,) = party.owe("large")
+    small = party.owe(*numbered(5))
+    (party.root / large).write_bytes(bytes(BULK + 1))
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def act(name: str) -> None:
+        if name == large:
+            under_way.set()
+            assert go_on.wait(20)
+
+    party.transport.act = act
+    assert party.lane.step() == 0.0
+    thread = threading.Thread(target=party.lane.large.step)
+    thread.start()
+    try:
+        assert under_way.wait(20)
+        assert party.run() == IDLE
+        assert (party.owed, sorted(party.transport.asked[1:])) == (1, sorted(small))
+    finally:
+        go_on.set()
+        thread.join(20)
+    assert party.owed == 0 and party.lane.large.step() == IDLE
+
+
+def test_large_files_go_in_the_order_in_which_they_were_met(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more of them than LARGE_MAX are known at a time, and those beyond are met again."""
+    monkeypatch.setattr(lanes, "LARGE_MAX", 2)
+    party = make()
+    names = party.owe(*numbered(7))
+    for name in names:
+        (party.root / name).write_bytes(bytes(BULK + 1))
+    sent: list[str] = []
+    for _ in range(100):
+        party.lane.step()
+        assert len(party.lane.large) <= 2
+        known = [name for name in names if name in party.lane.large]
+        party.lane.large.step()
+        assert set(party.transport.asked) - set(sent) <= set(known)
+        sent = list(party.transport.asked)
+    assert sorted(sent) == list(names) and party.owed == 0
+
+
+def test_a_large_file_waits_while_its_host_is_away(make: Make) -> None:
+    """Nothing is asked before the pause is over, and then only a probe, until that is answered."""
+    party = make()
+    (name,) = party.owe("large")
+    (party.root / name).write_bytes(bytes(BULK + 1))
+    party.lane.step()
+    party.transport.act = raising(refusal("large", None))
+    assert party.lane.large.step() == 0.0
+    party.clock.now = party.row(name).due
+    party.lane.step()
+    assert party.transport.asked == ["large"]
+    party.clock.now += CAP
+    assert party.lane.large.step() == IDLE and party.lane.large.step() == IDLE
+    assert party.transport.asked == ["large", "/"] and name in party.lane.large
+    party.transport.act = lambda name: None
+    party.clock.now += CAP
+    assert party.lane.large.step() == 0.0
+    assert party.transport.asked == ["large", "/", "/", "large"]
+    assert party.state is not None and party.state.state == "up"
 
 
 def test_where_nothing_is_due_nothing_is_asked(make: Make) -> None:
@@ -332,7 +414,7 @@ def test_what_others_settled_meanwhile_is_not_sent(make: Make, monkeypatch: pyte
     """Between the look and the lock a request may have done it."""
     party = make()
     party.owe("cat")
-    monkeypatch.setattr(party.outbox, "due", lambda *_: ["cat", "dog"])
+    monkeypatch.setattr(party.outbox, "due", lambda *_, **__: ["cat", "dog"])
     party.outbox.cancel(party.outbox.claim(party.host, ["cat"]))
     for delivery in party.outbox.record("cat", [party.host], begin=True, due=NOW).values():
         party.outbox.settle([delivery])

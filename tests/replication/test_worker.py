@@ -118,6 +118,19 @@ def test_a_process_has_one_worker_however_often_it_is_started(work: Work) -> Non
     eventually(lambda: len(threads()) == 3)
 
 
+def test_a_batch_wakes_the_other_lane_of_its_host_alone(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left to that one does not wait for its pause to end."""
+    monkeypatch.setattr(worker_module, "IDLE", FOR_EVER)
+    go_on = threading.Event()
+    small, large = ScriptedLane(lambda: 0.0 if go_on.wait(10) else FOR_EVER), ScriptedLane()
+    other = ScriptedLane(host=Host("other", "http://other"))
+    work(small, large, other).start()
+    eventually(lambda: small.steps == large.steps == other.steps == 1)
+    go_on.set()
+    eventually(lambda: large.steps == 2)
+    assert (small.steps, other.steps) == (2, 1)
+
+
 def test_no_thread_is_started_where_there_is_nothing_to_do(work: Work) -> None:
     """No hosts, or not wanted; stopping what never began is no matter."""
     for worker in (work(), work(ScriptedLane(), background=False)):
