@@ -76,7 +76,7 @@ class Database(Listener):
 
     def before_fork(self) -> None:
         """Wait until the connection is idle, and close it."""
-        self._session.lock.acquire()
+        self._session.lock.acquire()  # kept through the fork: no other thread may open a connection meanwhile
         self._session.close()
 
     def after_fork_in_parent(self) -> None:

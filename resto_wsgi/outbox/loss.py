@@ -25,7 +25,7 @@ from . import tables as sql
 from .connection import Connection
 from .recording import expel_others
 
-__all__ = ["NO_MASTER", "Note", "current", "find", "is_news", "read", "write"]
+__all__ = ["NO_MASTER", "Note", "compare", "is_news", "read", "write"]
 
 NO_MASTER = "no master"  # the kind of an outbox that alone knows which names there are
 
@@ -84,18 +84,21 @@ def write(path: str, note: Note) -> None:
             os.unlink(part)
 
 
-def current(connection: Connection, kind: str, now: float) -> Note:
-    """Return what is to be noted of the outbox, which gets an id if it has none."""
+def compare(connection: Connection, noted: Note | None, kind: str, now: float) -> tuple[str, Note]:
+    """Return what the outbox has lost since it was noted, "" if nothing, and what is to be noted of it now."""
+    lost = _find(connection, noted, kind) if noted else ""  # first: the other gives an outbox its id
+    return lost, _current(connection, kind, now)
+
+
+def _current(connection: Connection, kind: str, now: float) -> Note:
     connection.execute(sql.NOTE_ONCE, ("outbox", secrets.token_hex(16)))
     (outbox,) = connection.execute(sql.META, ("outbox",)).fetchone()
     generation, owed = connection.execute(sql.STATE).fetchone()
     return Note(outbox, generation, bool(owed), kind == NO_MASTER and generation > 0, now)
 
 
-def find(connection: Connection, noted: Note | None, kind: str) -> str:
-    """Return what the outbox has lost since it was noted, "" if nothing; it believes no more what may be untrue."""
-    if noted is None:
-        return ""
+def _find(connection: Connection, noted: Note, kind: str) -> str:
+    """Return what is lost; and take back what the outbox cannot know any more."""
     named = connection.execute(sql.META, ("outbox",)).fetchone()
     generation, _ = connection.execute(sql.STATE).fetchone()
     alone, day = kind == NO_MASTER, time.strftime("%Y-%m-%d %H:%M", time.localtime(noted.written))

@@ -61,7 +61,7 @@ class Opening:
                 self._upgrade_where_there_is_room(connection)
                 self.reserve.make(connection)
                 self._made = _inode(self.path)
-                os.fsync(folder)
+                os.fsync(folder)  # else a power cut may leave no such name in it, and with it no outbox
             except BaseException:
                 connection.close()
                 raise
@@ -78,7 +78,7 @@ class Opening:
 
     def inodes(self) -> tuple[Inode, ...]:
         """Return the inodes that are at the paths of the file, its log and its index now."""
-        return tuple(map(_inode, self._files))
+        return tuple(map(_inode, self._files))  # at each use, so it must stay as cheap as three stats
 
     def gone(self) -> OutboxError:
         """Return the error to raise if one of these inodes has changed."""
@@ -102,7 +102,7 @@ class Opening:
         except OSError as error:
             raise explain_os(self.path, error) from error
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            fcntl.flock(folder, fcntl.LOCK_EX)  # on the folder: no descriptor of the file itself may ever be closed
             yield folder
         except OSError as error:
             raise explain_os(self.path, error) from error

@@ -1,6 +1,6 @@
 """The outbox: the durable set of deliveries that are owed. A delivery says "this host must come to match this name".
 
-Whoever changes or sends a name holds its lock, and calls this before the first byte is sent and after the last.
+A caller that changes or sends a name holds its lock, and calls this before the first byte is sent and after the last.
 
     state of a row       how it came about                    what a crash leaves, and what comes of it
     owed                 record, owe, release, a failure      the row; somebody converges it when it is due
@@ -15,8 +15,7 @@ Each recording gets a generation, from a counter that never goes back. So if a n
 newer row is not settled. ``begun`` holds the generation under which sending began: a sender only ever clears its own.
 What is recorded survives a power cut; the rest survives a kill -9. If a power cut loses a settlement, the name is
 converged once more. How the file is opened and shared must not live here: see ``database``. When something is sent or
-tried again must not be decided here either. The replicator, the parts of ``replication`` and a media server's tree call
-this.
+tried again must not be decided here either. The replicator, ``replication`` and a media server's tree call this.
 """
 
 from __future__ import annotations
@@ -97,14 +96,9 @@ class Outbox:
         """Note beside the outbox how new it is; if the note that is there knows of a newer one, tell what is lost."""
         if not self._kind:
             return
-        path, now = f"{self._database.path}.note", self._clock()
-        noted = loss.read(path)
-
-        def work(connection: Connection) -> tuple[str, loss.Note]:
-            lost = loss.find(connection, noted, self._kind)
-            return lost, loss.current(connection, self._kind, now)
-
-        lost, note = self._database.write(work, durable=self._fsync)
+        path, now, kind = f"{self._database.path}.note", self._clock(), self._kind
+        noted = loss.read(path)  # before the transaction: a later note may be newer than what the transaction sees
+        lost, note = self._database.write(lambda on: loss.compare(on, noted, kind, now), durable=self._fsync)
         if lost:
             log.warning("outbox %s: %s", self.path, lost)
         if loss.is_news(note, noted):
@@ -282,7 +276,7 @@ class Outbox:
         With ``latest`` those that became due last come first.
         """
         found: list[tuple[float, str]] = []
-        for parked in (0, 1):
+        for parked in (0, 1):  # each is in the order of the index; both at once would have to be sorted
             found += self._database.read(sql.DUE_LATEST if latest else sql.DUE, (host.url, parked, now, limit))
         found.sort(reverse=latest)
         if len(found) < limit:
@@ -393,8 +387,6 @@ class Outbox:
             values = (key, text)
             self._database.write(lambda connection: connection.execute(sql.NOTE, values), durable=self._fsync)
 
-    # Parts of writing
-
     def _repeat(self, sql: str, values: dict[str, object]) -> int:
         """Run a statement that changes at most CHUNK rows until it changes none; return how many it changed."""
         total = 0
@@ -406,7 +398,7 @@ class Outbox:
         """Write one chunk of many, leave the file to others for as long as that took, and return the work's result."""
         began = time.monotonic()
         result = self._database.write(work, durable=durable, leaving=leaving)
-        time.sleep(time.monotonic() - began)
+        time.sleep(time.monotonic() - began)  # else the next chunk takes the lock before saves that wait for it
         return result
 
     def _adopt(self, key: str, wanted: str, problem: str, remedy: str) -> None:

@@ -43,9 +43,10 @@ def record(
     rows: list[tuple[object, ...]] = []
     for host in hosts:
         since, unsure_until, begun = old.get(host.url, (now, 0.0, None))
-        if begin:
+        if begin:  # somebody who had begun, and died, may have sent what still arrives
             unsure_until = unsure_until if begun is None else max(unsure_until, now + LATE)
             begun = generation
+        # In the order of COLUMNS and of Delivery. ``since`` stays, so that status tells how long a host was behind.
         row = (name, generation, since, due, 0, False, unsure_until, None, "")
         rows.append((host.url, *row, begun, way))
         state = HostState(host, *states[host.url]) if host.url in states else None
@@ -77,6 +78,7 @@ def claim(connection: Connection, host: Host, names: Sequence[str], now: float) 
     """Return those of ``names`` that are owed, marked as begun. One that is found begun becomes unsure."""
     claimed = []
     for name in names:
+        # Marked before it is read: the caller is to see until when the row is unsure because of an earlier sender.
         connection.execute(sql.BEGIN, {"name": name, "host": host.url, "late": now + LATE})
         found = connection.execute(sql.FIND, (name, host.url)).fetchone()
         if found:
@@ -95,7 +97,7 @@ def release(connection: Connection, deliveries: Iterable[Delivery], due: float) 
 def cancel(connection: Connection, deliveries: Sequence[Delivery], now: float) -> None:
     """Take back what was recorded; what was owed before stays owed."""
     for delivery in deliveries:
-        if delivery.fresh:
+        if delivery.fresh:  # a row that was there before is still owed: only ``release`` may touch it
             connection.execute(sql.REMOVE, key_of(delivery))
     release(connection, deliveries, now)
 

@@ -2,10 +2,10 @@
 
     whole     rows of zeros lie in a table of their own, which is no version of the schema: the version before this one
               passes over it
-    growing   free pages are being added: their row is in the log, not yet in the file. Whoever needs room next, also
-              after a crash, goes on from there; until then nothing is saved, for the log may not be emptied
+    growing   free pages are being added: their row is in the log, not yet in the file. The next to need room goes
+              on from there, also after a crash; until then nothing is saved, for the log may not be emptied
     in use    a row was given up, and a mark says how many there were. Nothing is saved until they are there again:
-              the next save of any process sees to that, also after a crash, or is refused
+              the next save of any process adds them, also after a crash, or is refused
     used up   one row is left to settlements: deletes fail, until those free pages or the disk has space
 
 Two more things make that enough. The log has LOG bytes from the start, and is begun anew instead of cut. And no page of

@@ -22,6 +22,7 @@ class Delivery(NamedTuple):
     ``state`` what was known of the host. Of others it is not told (None).
     """
 
+    # In the order of ``tables.COLUMNS``, by which rows are read and written; what is no column comes last.
     host: Host
     name: str
     generation: int

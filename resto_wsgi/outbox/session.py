@@ -71,6 +71,7 @@ class Session:
         try:
             connection = self._connected()
             self._set_synchronous(connection, "FULL" if durable else "NORMAL")
+            # Not a plain BEGIN: a lock that is taken only at the first write cannot be waited for once a row was read.
             connection.patiently("BEGIN IMMEDIATE")
             self._opening.check_version(connection)
             results = [work(connection) for work in works]
@@ -100,7 +101,7 @@ class Session:
     def _use(self, connection: Connection) -> None:
         self._connection = connection
         self._inodes = self._opening.inodes()
-        self._synchronous = ""
+        self._synchronous = ""  # of a new connection it is not known, so it is set before the next transaction
 
     def _connected(self) -> Connection:
         if self._connection is None:

@@ -40,6 +40,7 @@ def note_failures(connection: Connection, failed: Iterable[Failure]) -> None:
     for failure in failed:
         values = {**vars(failure), **key_of(failure.delivery)}
         del values["delivery"]
+        # No row of this generation: the name was recorded again, but what failed here may still arrive there, too.
         if not connection.execute(sql.FAIL, values).rowcount:
             connection.execute(sql.DOUBT, values)
 

@@ -23,7 +23,7 @@ FREE = "free some space there"
 WRITABLE = "let the user that runs the application write it and its folder"
 ROOM = 128 * 1024  # bytes: -shm and the first page of -wal need less than that
 
-_TEXTS = (  # a part of SQLite's text, the problem, the remedy
+_TEXTS = (  # a part of SQLite's text, the problem, the remedy; the first that is found counts
     ("is full", "no space is left", FREE),
     ("readonly", "cannot be written", WRITABLE),
     ("file is not a database", "is not a database, or its beginning is damaged", f"if it was an outbox, {DAMAGED}"),
