@@ -186,10 +186,10 @@ class MemoryMediaRoot:
         folders = {rest.partition("/")[0] for rest in below if "/" in rest}
         return sorted(folders), sorted(rest for rest in below if "/" not in rest)
 
-    def names(self, skipped: Callable[[Skipped], None] = lambda skipped: None) -> Iterator[str]:
+    def names(self, skipped: Callable[[Skipped], None] = lambda skipped: None, *, folder: str = "") -> Iterator[str]:
         self.step("names")
         for name in sorted(self.disk.seen):
-            if name in self.disk.seen:
+            if name in self.disk.seen and (not folder or name.startswith(f"{folder}/")):
                 yield name
                 self.step("names")
 
