@@ -232,10 +232,11 @@ def test_a_node_that_has_something_has_all_its_deletes_carried_out(app: MediaSer
 
 
 def test_a_folder_in_the_place_of_a_file_is_told(app: MediaServer, above: Node) -> None:
-    """The others come all the same."""
+    """If there is anything in it: an empty one gives way. The others come all the same."""
     put(above, "a", CAT)
     put(above, "b", CAT)
     Path(app.store.root, "a").mkdir()
+    Path(app.store.root, "a/.hidden").touch()
     done = catch_up(app, above.url)
     assert (done.fetched, done.failed) == (1, 1)
 
