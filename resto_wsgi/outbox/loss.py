@@ -33,7 +33,7 @@ LOST = "the outbox that was here on {day} is gone, with what it owed"
 RESTORED = "the outbox is older than the one of {day}, from a backup perhaps, and knows of no save and no delete since"
 DELETES = (
     "what was deleted may still be on a media server that missed it (`resto status NAME` tells): "
-    "delete it again with `resto delete NAME`"
+    "delete it again with `Replicator.delete(NAME)`"
 )
 SENT_AGAIN = "every media server is sent all that MEDIA_ROOT has once more, by itself"
 BY_NAME = (

@@ -46,7 +46,7 @@ def test_one_that_is_gone_with_what_it_owed_is_told_once(
     assert "is gone, with what it owed" in caplog.text
     assert ("sent all that MEDIA_ROOT has" in caplog.text) == (kind != NO_MASTER)
     assert ("copy the files of one media server" in caplog.text) == (kind == NO_MASTER)
-    assert "`resto delete NAME`" in caplog.text
+    assert "`Replicator.delete(NAME)`" in caplog.text
     caplog.clear()
     opened().close()
     assert caplog.text == ""

@@ -642,7 +642,7 @@ def test_a_lost_outbox_is_told_and_its_hosts_get_all_files(
     assert ("is older than" if from_a_backup else "is gone, with what it owed") in caplog.text
     assert replicator.drain(20)
     assert held(hosts[2]) == {"old": CAT, "new": CAT, "gone": CAT}
-    assert "delete it again with `resto delete NAME`" in caplog.text
+    assert "delete it again with `Replicator.delete(NAME)`" in caplog.text
     replicator.delete("gone")
     assert differences(replicator, hosts, {"old": CAT, "new": CAT}) == {}
 
