@@ -174,7 +174,7 @@ class DeliveryError(RestoError):
     done what was asked and never will, because no byte of it was sent, or because the host answered 4xx. In all other
     cases the host may have done it, or may do it late. ``retry_after`` is how many seconds the host asked us to wait,
     if it did. ``ours`` is True if the cause is on this side, an unreadable master for instance, and says nothing about
-    the host.
+    the host. ``outdone_by`` is the version that the host has, if it refused ours as older, else None.
     """
 
     host: str
@@ -185,6 +185,7 @@ class DeliveryError(RestoError):
     untouched: bool
     retry_after: float | None
     ours: bool
+    outdone_by: int | None
 
     def __init__(
         self,
@@ -197,10 +198,11 @@ class DeliveryError(RestoError):
         untouched: bool = False,
         retry_after: float | None = None,
         ours: bool = False,
+        outdone_by: int | None = None,
     ) -> None:
         super().__init__(host, name, reason)
         vars(self).update(host=host, name=name, reason=reason, status=status, permanent=permanent)
-        vars(self).update(untouched=untouched, retry_after=retry_after, ours=ours)
+        vars(self).update(untouched=untouched, retry_after=retry_after, ours=ours, outdone_by=outdone_by)
 
     def with_facts(self, **facts: Any) -> DeliveryError:
         """Return another error with these facts and else the facts of this one; its cause is the same."""

@@ -42,12 +42,12 @@ class Scripted:
         self.fails: dict[str, DeliveryError] = {}
         self.under_way: Callable[[], object] = lambda: None
 
-    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
+    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, version: int = 0) -> None:
         self._ask("PUT", host, name)
         self.holds.setdefault(host.label, {})[name] = os.pread(file.fileno(), size, 0)
         self.under_way()
 
-    def delete(self, host: Host, name: str) -> None:
+    def delete(self, host: Host, name: str, version: int = 0) -> None:
         self._ask("DELETE", host, name)
         self.holds.get(host.label, {}).pop(name, None)
         self.under_way()

@@ -77,11 +77,11 @@ def on_nginx_and_node(test: Callable[..., None]) -> Callable[..., None]:
 
 
 def files(root: str | os.PathLike[str]) -> dict[str, bytes]:
-    """Every file under a folder, by its relative path: staged ones too, but neither locks nor the outbox."""
+    """Every file under a folder, by its relative path: staged ones too, but no locks, outbox and generations."""
     found = {}
     for folder, _, names in os.walk(root):
         for path in (Path(folder, name) for name in names):
-            if path.suffix != ".lock" and path.parent.name != ".resto":
+            if path.suffix != ".lock" and path.parent.name not in (".resto", "generations"):
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # removed while one looks
                     found[str(path.relative_to(root))] = path.read_bytes()
     return found

@@ -684,7 +684,7 @@ class Interrupted:
         self.held: dict[str, set[str]] = {"http://media-0": set(), "http://media-1": set()}
         self.begun = threading.Event()
 
-    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
+    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, version: int = 0) -> None:
         if host.label == "http://media-0":
             self.held[host.label].add(name)
             self.begun.wait(10)
@@ -693,7 +693,7 @@ class Interrupted:
         threading.Event().wait(0.2)
         self.held[host.label].add(name)
 
-    def delete(self, host: Host, name: str) -> None:
+    def delete(self, host: Host, name: str, version: int = 0) -> None:
         self.held[host.label].discard(name)
 
     def close(self) -> None:

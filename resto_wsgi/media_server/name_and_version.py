@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import names
 from ..errors import NameRejected
+from ..fields.versions import DIGITS, VERSION, parse_version
 from .answers import Refused
 from .conditions import http_seconds
 from .files.own_names import is_own
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Version", "header_of", "path_of", "printable", "readable", "writable"]
 
-GENERATION_DIGITS = 19  # of a Resto-Generation: enough for nanoseconds since 1970
 VALUE_MAX = 512  # characters of a header's value that is passed on to another node: a digest has some 50
-PASSED_ON = ("Repr-Digest", "Resto-Generation", "Date")
+PASSED_ON = ("Repr-Digest", VERSION, "Date")
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def _generation(environ: WSGIEnvironment) -> int | None:
     text = environ.get("HTTP_RESTO_GENERATION")
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= GENERATION_DIGITS):
-        raise Refused("400 Bad Request", f"Resto-Generation is a number of at most {GENERATION_DIGITS} digits")
-    return int(text)
+    if (generation := parse_version(text)) is None:
+        raise Refused("400 Bad Request", f"{VERSION} is a number of at most {DIGITS} digits")
+    return generation
 
 
 def _mtime_ns(environ: WSGIEnvironment) -> int | None:
@@ -106,7 +106,7 @@ def _mtime_ns(environ: WSGIEnvironment) -> int | None:
     """
     # Who can write can say any Date too, so Resto-Mtime is believed of everybody who was admitted.
     exact = environ.get("HTTP_RESTO_MTIME", "")
-    if exact.isascii() and exact.isdigit() and len(exact) <= GENERATION_DIGITS:
+    if exact.isascii() and exact.isdigit() and len(exact) <= DIGITS:
         return int(exact)
     seconds = http_seconds(environ.get("HTTP_DATE", ""))
     return None if seconds is None else seconds * 1_000_000_000

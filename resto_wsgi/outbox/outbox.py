@@ -7,15 +7,17 @@ A caller that changes or sends a name holds its lock, and calls this before the 
     begun                record(begin=True), claim: bytes     the row, found begun by the next sender: what the dead
                          may be under way                     sender sent may arrive late, so it becomes unsure too
     unsure until         an attempt that ended unknown        the row; a success does not delete it before that time,
-                                                              but moves it there, to be converged once more
+                                                              but has it converged again at each of LOOKS
+    watched              a success after the first of LOOKS   the row, converged again when due; nothing is owed
     parked               a permanent refusal                  the row; tried when due, which is late, or retried
     no row               settle, cancel                       nothing: the host matches, or was never meant to change
 
-Each recording gets a generation, from a counter that never goes back. So if a name was recorded again under way, the
-newer row is not settled. ``begun`` holds the generation under which sending began: a sender only ever clears its own.
-What is recorded survives a power cut; the rest survives a kill -9. If a power cut loses a settlement, the name is
-converged once more. How the file is opened and shared must not live here: see ``database``. When something is sent or
-tried again must not be decided here either. The replicator, ``replication`` and a media server's tree call this.
+Each recording gets a generation, a time in nanoseconds that never goes back (``recording``). So if a name was recorded
+again under way, the newer row is not settled. ``begun`` holds the generation under which sending began: a sender only
+ever clears its own. What is recorded survives a power cut; the rest survives a kill -9. If a power cut loses a
+settlement, the name is converged once more. How the file is opened and shared must not live here: see ``database``.
+When something is sent or tried again must not be decided here either. The replicator, the parts of ``replication`` and
+a media server's tree call this.
 """
 
 from __future__ import annotations
@@ -34,13 +36,27 @@ from . import loss, recording, settling
 from . import tables as sql
 from .database import DELETE, SAVE, SETTLE, Connection, Database
 from .loss import NO_MASTER
-from .recording import LATE
-from .rows import Delivery, Failure, HostState, Owed, delivery_of
+from .recording import LATE, LATEST, LOOKS, VERSION_MAX
+from .rows import PARKED, WATCHED, Delivery, Failure, HostState, Owed, delivery_of
 from .settling import CONVERGED, SET_BACK
 
-__all__ = ["CONVERGED", "LATE", "NO_MASTER", "Delivery", "Failure", "HostState", "Outbox", "Owed"]
+__all__ = [
+    "CONVERGED",
+    "LATE",
+    "LATEST",
+    "LOOKS",
+    "NO_MASTER",
+    "VERSION_MAX",
+    "Delivery",
+    "Failure",
+    "HostState",
+    "Outbox",
+    "Owed",
+]
 
-PARKED_SET_BACK = 172800.0  # seconds: the same as SET_BACK, for what is parked; twice ``breaker.PARKED_CAP``
+# Seconds for which what is owed, parked or watched is put off at most: what is due later shows a clock set back. That
+# of what is parked is twice ``breaker.PARKED_CAP``.
+SET_BACKS = {0: SET_BACK, PARKED: 172800.0, WATCHED: LATEST + SET_BACK}
 CHUNK = 1000  # rows in one transaction: a few milliseconds, so that uploads get their turn in between
 ANOTHER_ROOT = (
     "belongs to another media root",
@@ -150,6 +166,16 @@ class Outbox:
         """Return those of ``names`` that are still owed, marked as begun. The caller holds the locks of the names."""
         now = self._clock()
         return self._database.write(lambda connection: recording.claim(connection, host, names, now))
+
+    def raise_above(self, version: int) -> int:
+        """Return a version above ``version``, which a host has; all that are recorded later are higher still.
+
+        It is on the disk then: what is sent with it must not be above what comes after a power cut.
+        """
+        now = self._clock()
+        return self._database.write(
+            lambda connection: recording.raise_above(connection, version, now), durable=self._fsync
+        )
 
     def settle(self, done: Sequence[Delivery], failed: Sequence[Failure] = (), hosts: Sequence[HostState] = ()) -> None:
         """Note the results of attempts in one transaction: what converged, what failed, and the states of hosts.
@@ -276,7 +302,7 @@ class Outbox:
         With ``latest`` those that became due last come first.
         """
         found: list[tuple[float, str]] = []
-        for parked in (0, 1):  # each is in the order of the index; both at once would have to be sorted
+        for parked in SET_BACKS:  # each is in the order of the index; both at once would have to be sorted
             found += self._database.read(sql.DUE_LATEST if latest else sql.DUE, (host.url, parked, now, limit))
         found.sort(reverse=latest)
         if len(found) < limit:
@@ -285,15 +311,17 @@ class Outbox:
 
     def _beyond(self, host: Host, now: float, limit: int) -> list[tuple[Any, ...]]:
         """Return deliveries whose due time is further off than anything sets it: the clock was set back since."""
-        found = self._database.read(sql.BEYOND, (host.url, 0, now + SET_BACK, limit))
-        return found or self._database.read(sql.BEYOND, (host.url, 1, now + PARKED_SET_BACK, limit))
+        for parked, set_back in SET_BACKS.items():
+            if found := self._database.read(sql.BEYOND, (host.url, parked, now + set_back, limit)):
+                return found
+        return []
 
     def next_due(self, host: Host) -> float | None:
         """Return when the next one is due, the current time if the clock was set back, None if nothing is owed."""
         now = self._clock()
         if self._beyond(host, now, 1):
             return now
-        firsts = [self._database.read(sql.FIRST, (host.url, parked)) for parked in (0, 1)]
+        firsts = [self._database.read(sql.FIRST, (host.url, parked)) for parked in SET_BACKS]
         return min((due for first in firsts for due, _ in first), default=None)
 
     def members(self) -> frozenset[Host]:

@@ -17,11 +17,28 @@ from ..hosts import Host
 from . import tables as sql
 from .connection import Connection
 from .reserve import Full
-from .rows import Delivery, HostState, delivery_of, key_of
+from .rows import ROOM, Delivery, HostState, delivery_of, key_of
 
-__all__ = ["LATE", "cancel", "claim", "entomb", "expel_others", "owe", "record", "release"]
+__all__ = [
+    "LATE",
+    "LATEST",
+    "LOOKS",
+    "VERSION_MAX",
+    "cancel",
+    "claim",
+    "entomb",
+    "expel_others",
+    "owe",
+    "raise_above",
+    "record",
+    "release",
+]
 
-LATE = 20.0  # seconds for which a host may still carry out a request whose sender gave up or died
+# Seconds after an attempt that ended unknown at which the name is converged again: a host may still carry out a request
+# whose sender gave up or died. Nearly all do so before the first. A proxy or a full queue can hold one for minutes.
+LOOKS = (20.0, 300.0, 3600.0)
+LATE, LATEST = LOOKS[0], LOOKS[-1]
+VERSION_MAX = 1 << 62  # ns since 1970, in the year 2116: no clock and no host makes the generations go beyond at once
 
 
 def record(
@@ -38,13 +55,13 @@ def record(
     """Owe ``name`` to ``hosts`` under a new generation, and return the deliveries by host; see ``Outbox.record``."""
     old = {row[0]: row[1:] for row in connection.execute(sql.FIND_BEGUN, (name,))}
     states = {row[0]: row[1:] for row in connection.execute(sql.HOSTS)}
-    generation, entombed = _next_generation(connection, name, reserve=reserve)
+    generation, entombed = _next_generation(connection, now, name, reserve=reserve)
     recorded: dict[Host, Delivery] = {}
     rows: list[tuple[object, ...]] = []
     for host in hosts:
         since, unsure_until, begun = old.get(host.url, (now, 0.0, None))
         if begin:  # somebody who had begun, and died, may have sent what still arrives
-            unsure_until = unsure_until if begun is None else max(unsure_until, now + LATE)
+            unsure_until = unsure_until if begun is None else max(unsure_until, now + LATEST)
             begun = generation
         # In the order of COLUMNS and of Delivery. ``since`` stays, so that status tells how long a host was behind.
         row = (name, generation, since, due, 0, False, unsure_until, None, "")
@@ -70,7 +87,7 @@ def entomb(connection: Connection, name: str, now: float) -> None:
 
 def owe(connection: Connection, host: Host, names: Sequence[str], now: float) -> None:
     """Owe all these names to a host, due now. This does not mark them as begun."""
-    generation, _ = _next_generation(connection)
+    generation, _ = _next_generation(connection, now)
     connection.executemany(sql.OWE, [(host.url, name, generation, now, now) for name in names])
 
 
@@ -79,11 +96,18 @@ def claim(connection: Connection, host: Host, names: Sequence[str], now: float) 
     claimed = []
     for name in names:
         # Marked before it is read: the caller is to see until when the row is unsure because of an earlier sender.
-        connection.execute(sql.BEGIN, {"name": name, "host": host.url, "late": now + LATE})
+        connection.execute(sql.BEGIN, {"name": name, "host": host.url, "late": now + LATEST})
         found = connection.execute(sql.FIND, (name, host.url)).fetchone()
         if found:
             claimed.append(delivery_of(found)._replace(host=host))
     return claimed
+
+
+def raise_above(connection: Connection, version: int, now: float) -> int:
+    """Return a version above ``version``, and above all that were sent and recorded before; later ones are higher."""
+    last, *_ = connection.execute(sql.GENERATION, ("",)).fetchone()
+    connection.execute(sql.SET_GENERATION, (max(last, version),))
+    return _next_generation(connection, now, reserve=True)[0]
 
 
 def release(connection: Connection, deliveries: Iterable[Delivery], due: float) -> None:
@@ -102,8 +126,11 @@ def cancel(connection: Connection, deliveries: Sequence[Delivery], now: float) -
     release(connection, deliveries, now)
 
 
-def _next_generation(connection: Connection, name: str = "", *, reserve: bool = False) -> tuple[int, bool]:
+def _next_generation(connection: Connection, now: float, name: str = "", *, reserve: bool = False) -> tuple[int, bool]:
     """Return a generation that no delivery has had, and if ``name`` has a tombstone.
+
+    It is the time in nanoseconds, or ROOM above the last one if that is higher. So it never goes back, whatever the
+    clock does, and an outbox that is new or was restored goes on above what was sent before it.
 
     Raises Full while the reserve is in use, unless this may use it: a save could take the pages that deletes need. All
     of this is one look, because each save makes it.
@@ -111,5 +138,6 @@ def _next_generation(connection: Connection, name: str = "", *, reserve: bool = 
     last, gone, noted = connection.execute(sql.GENERATION, (name,)).fetchone()
     if noted and not reserve:
         raise Full
-    connection.execute(sql.SET_GENERATION, (last + 1,))
-    return last + 1, gone is not None
+    generation = max(last + ROOM, min(int(now * 1e9), VERSION_MAX))
+    connection.execute(sql.SET_GENERATION, (generation,))
+    return generation, gone is not None

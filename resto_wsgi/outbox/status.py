@@ -145,7 +145,8 @@ def status_of(outbox: Outbox, hosts: Sequence[Host]) -> Status:
 
 def status_of_name(outbox: Outbox, hosts: Sequence[Host], name: str, present: bool, size: int | None) -> NameStatus:
     """Return the status of one name; ``size`` is that of the master's copy, if there is one. Raises OutboxError."""
-    known, deliveries = outbox.members() | outbox.joining().keys(), outbox.deliveries(name)
+    known, found = outbox.members() | outbox.joining().keys(), outbox.deliveries(name)
+    deliveries = {host: each for host, each in found.items() if not each.watched}
     told = [host for host in hosts if host in known]
     return NameStatus(
         name,

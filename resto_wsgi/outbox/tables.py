@@ -39,11 +39,12 @@ OWN = "name = :name AND host = :host AND generation = :generation"
 FIND = f"SELECT {COLUMNS} FROM deliveries WHERE name = ? AND host = ?"
 FIND_ALL = f"SELECT {COLUMNS} FROM deliveries WHERE name = ?"
 # In the order of names, to be read in pages: it skips what other hosts are owed. + prevents a sort, as below.
-FIND_FROM = f"SELECT {COLUMNS} FROM deliveries WHERE name > ? AND +host = ? ORDER BY name LIMIT ?"
+FIND_FROM = f"SELECT {COLUMNS} FROM deliveries WHERE name > ? AND +host = ? AND parked < 2 ORDER BY name LIMIT ?"
 FIND_BEGUN = "SELECT host, since, unsure_until, begun FROM deliveries WHERE name = ?"
 FIND_WAY = "SELECT way FROM deliveries WHERE name = ? AND host = ?"
 PUT = f"INSERT OR REPLACE INTO deliveries ({COLUMNS}, begun, way) VALUES ({', '.join('?' * 12)})"
-BEGIN = """UPDATE deliveries SET begun = generation,
+# An attempt that is found begun failed with its sender: it counts, so that the next one has a higher version.
+BEGIN = """UPDATE deliveries SET begun = generation, attempts = attempts + (begun IS NOT NULL),
     unsure_until = CASE WHEN begun IS NULL THEN unsure_until ELSE MAX(unsure_until, :late) END
     WHERE name = :name AND host = :host"""
 OWE = """INSERT INTO deliveries (host, name, generation, since, due) VALUES (?, ?, ?, ?, ?)
@@ -55,10 +56,13 @@ RELEASE = f"UPDATE deliveries SET due = :due WHERE {OWN}"
 POSTPONE = "UPDATE deliveries SET due = ? WHERE name = ? AND host = ?"
 CLEAR = "UPDATE deliveries SET begun = NULL WHERE name = :name AND host = :host AND begun = :generation"
 
-# A time further ahead than LATE allows was noted before the clock was set back: else it would not end for long.
-UNSURE = "CASE WHEN unsure_until > :now + :set_back THEN :now + :late ELSE unsure_until END"
-AGAIN = f"""UPDATE deliveries SET begun = NULL, due = {UNSURE}, unsure_until = {UNSURE},
-    attempts = 0, parked = 0, status = NULL, reason = :reason WHERE {OWN}"""
+# A time further ahead than LATEST allows was noted before the clock was set back: else it would not end for long.
+UNSURE = "CASE WHEN unsure_until > :now + :latest + :set_back THEN :now + :latest ELSE unsure_until END"
+FIRST_LOOK, SECOND_LOOK = f"{UNSURE} - :to_first", f"{UNSURE} - :to_second"
+LOOK = f"CASE WHEN :now < {FIRST_LOOK} THEN {FIRST_LOOK} WHEN :now < {SECOND_LOOK} THEN {SECOND_LOOK} ELSE {UNSURE} END"
+# Attempts stay: what is sent at the next look must not have a lower version than what the host has.
+AGAIN = f"""UPDATE deliveries SET begun = NULL, due = {LOOK}, unsure_until = {UNSURE}, status = NULL, reason = :reason,
+    parked = CASE WHEN :now < {FIRST_LOOK} THEN 0 ELSE :watched END WHERE {OWN}"""
 FAIL = f"""UPDATE deliveries SET begun = NULL, attempts = attempts + 1, due = :due, parked = :parked,
     status = :status, reason = :reason, unsure_until = MAX(unsure_until, :unsure_until) WHERE {OWN}"""
 DOUBT = """UPDATE deliveries SET unsure_until = MAX(unsure_until, :unsure_until),
@@ -114,4 +118,4 @@ DUE_LATEST = DUE.replace("ORDER BY due", "ORDER BY due DESC")
 BEYOND = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? AND due > ? ORDER BY due LIMIT ?"
 FIRST = "SELECT due, name FROM deliveries WHERE host = ? AND parked = ? ORDER BY due LIMIT 1"
 OWED = "SELECT COUNT(*) FROM deliveries WHERE host = ? AND parked <= ?"
-SUMMARY = "SELECT host, COUNT(*), SUM(parked), MIN(since) FROM deliveries GROUP BY host ORDER BY host"
+SUMMARY = "SELECT host, COUNT(*), SUM(parked), MIN(since) FROM deliveries WHERE parked < 2 GROUP BY host ORDER BY host"

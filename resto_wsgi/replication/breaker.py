@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 
 from ..errors import DeliveryError
 from ..hosts import Host
-from ..outbox.outbox import LATE, Delivery, Failure, HostState
+from ..outbox.outbox import LATEST, Delivery, Failure, HostState
 
 __all__ = ["after_failure", "after_success", "are_calm", "failure", "is_away", "is_paused", "may_come_late"]
 
@@ -56,7 +56,7 @@ def failure(delivery: Delivery, error: DeliveryError, now: float, chance: Chance
         pause = min(first * 2 ** min(attempts, 11), cap)
     else:
         pause = max(_pause(delivery.attempts + 1, chance), _asked(error))
-    unsure_until = now + LATE if may_come_late(error) else 0.0
+    unsure_until = now + LATEST if may_come_late(error) else 0.0
     return Failure(delivery, now + pause, error.reason, error.status, error.permanent, unsure_until)
 
 

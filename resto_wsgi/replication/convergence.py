@@ -1,7 +1,8 @@
 """The only way in which a delivery is made: a host comes to match the master's state of one name.
 
     look ──> PUT what is there, DELETE what was deleted ──> look again ──> the same: done
-      ^                                                          └──────> something else: go round
+      ^                             │                            └──────> something else: go round
+      └── go above its version <────┘ the host has a higher one
 
 A request and the worker both use this, and both hold the lock of the name meanwhile. So no process of ours changes the
 master or sends that name. The second look is for those who do not know of the lock, an administrator for instance. The
@@ -10,7 +11,7 @@ delivery was recorded before (``Outbox.record`` or ``claim``), and it is settled
     killed here                      leaves
     recorded, nothing sent           the delivery, begun: the next sender converges it
     sending, or not yet settled      the same; the host may still carry out what it has read, so the delivery is
-                                     converged once more when that can no longer happen (``LATE``)
+                                     converged again at each of ``LOOKS``
     settled                          nothing to do
 
 If the master has no such name, the mode says what is sent, from the evidence that it has at that moment. That is never
@@ -29,7 +30,7 @@ from ..hosts import Host
 from ..master.files import Master
 from ..master.media_root import MediaRoot
 from ..master.state import State
-from ..outbox.outbox import Delivery, Failure, HostState, Outbox
+from ..outbox.outbox import VERSION_MAX, Delivery, Failure, HostState, Outbox
 from . import breaker
 from .batch import Attempt, Batch, GoOn, our_fault
 from .fanout import Fanout, Task
@@ -170,7 +171,27 @@ class Convergence:
                 self._fanout.run(self._tasks(work), work.ended, at_once, along)
         finally:
             again = self._look_again(work)
+        return again + self._go_above(work)
+
+    def _go_above(self, work: _Round) -> list[_Each]:
+        """Give deliveries whose hosts have a higher version one above that, and return them: they are sent once more.
+
+        Nobody else sends these names meanwhile, so what the host has is an earlier state of ours: of an outbox that was
+        lost or restored, of another one of this media root, or from before the clock was set back.
+        """
+        again: list[_Each] = []
+        for each, version in work.outdone:
+            if self._raise(each, version):
+                again.append(each)
         return again
+
+    def _raise(self, each: _Each, version: int) -> bool:
+        try:
+            each.delivery = each.delivery._replace(raised=self._outbox.raise_above(version))
+        except OutboxError as error:
+            each.end(our_fault(each.delivery.host, each.delivery.name, error, untouched=not each.carried))
+            return False
+        return True
 
     def _look_again(self, work: _Round) -> list[_Each]:
         again: list[_Each] = []
@@ -199,7 +220,7 @@ class Convergence:
             each.begun = True
             host, name = each.delivery.host, each.delivery.name
             try:
-                task = self._task(work, host, name)
+                task = self._task(work, each.delivery)
             except (MediaRootError, OutboxError) as error:
                 each.end(our_fault(host, name, error, untouched=not each.carried))
                 continue
@@ -214,15 +235,15 @@ class Convergence:
                 work.tasks[task] = each
                 yield task
 
-    def _task(self, work: _Round, host: Host, name: str) -> Task | None:
+    def _task(self, work: _Round, delivery: Delivery) -> Task | None:
         """Return the task that makes a host match what is seen; None if there is nothing to do."""
-        master = work.look(name, self._media_root.open)
-        if self._on_master.holds(host):
-            return self._mode.on_master(host, name)
+        master = work.look(delivery.name, self._media_root.open)
+        if self._on_master.holds(delivery.host):
+            return self._mode.on_master(delivery.host, delivery.name)
         if master is not None:
-            return Task(host, name, master)
+            return Task(delivery.host, delivery.name, master, version=delivery.version)
         self._media_root.check_here()  # before the mode is asked: on a disk that is away, every name looks deleted
-        return self._mode.absent(host, name)
+        return self._mode.absent(delivery)
 
     def _meeting(self, task: Task) -> Task:
         """Return the task for a host that is unknown: it is looked at first, aside, so that no other waits for it."""
@@ -281,7 +302,8 @@ class _Work:
 class _Round:
     """One round of deliveries: what is seen, and what is done. Its masters are closed at its end at the latest.
 
-    ``sent`` are the deliveries that this round has sent; the second look confirms them or not. ``seen`` is the state of
+    ``sent`` are the deliveries that this round has sent; the second look confirms them or not. ``outdone`` are those
+    whose hosts have a higher version, with that version. ``seen`` is the state of
     each name's master at the first look.
     """
 
@@ -290,6 +312,7 @@ class _Round:
         self.tasks: dict[Task, _Each] = {}
         self.stopped = False
         self.sent: list[_Each] = []
+        self.outdone: list[tuple[_Each, int]] = []
         self.seen: dict[str, State | None] = {}
         self._go_on = go_on
         self._masters: dict[str, Master] = {}
@@ -310,7 +333,10 @@ class _Round:
         """Note how one delivery ended; see ``fanout.Ended``."""
         each = self.tasks[task]
         each.value = value
-        if error is None:
+        if error is not None and error.outdone_by is not None and error.outdone_by < VERSION_MAX:
+            self.outdone.append((each, error.outdone_by))
+            error = None
+        elif error is None:
             self.sent.append(each)
         elif error.untouched and each.carried:  # an earlier round was carried out
             each.end(error.with_facts(untouched=False))

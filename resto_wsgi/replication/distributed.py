@@ -32,7 +32,7 @@ from ..errors import (
 from ..hosts import Host
 from ..master.media_root import MediaRoot
 from ..master.publication import Publication
-from ..outbox.outbox import NO_MASTER, Outbox
+from ..outbox.outbox import NO_MASTER, Delivery, Outbox
 from ..transports import Transport
 from .batch import our_fault
 from .fanout import Task
@@ -162,11 +162,12 @@ class Distributed(Mode):
         with contextlib.suppress(MediaRootError), self._media_root.lock(publication.name):
             self._try_to_drop(publication.name, publication)
 
-    def absent(self, host: Host, name: str) -> Task | None:
+    def absent(self, delivery: Delivery) -> Task | None:
+        host, name, version = delivery.host, delivery.name, delivery.version
         gone = self._outbox.is_gone(name)
         if gone:
-            return Task(host, name)
-        return None if gone is None else Task(host, name, work=lambda: self._fill(host, name))
+            return Task(host, name, version=version)
+        return None if gone is None else Task(host, name, work=lambda: self._fill(host, name, version))
 
     def on_master(self, host: Host, name: str) -> Task | None:
         """Raise DeliveryError: what is dropped from the spool would be gone from that host."""
@@ -197,9 +198,9 @@ class Distributed(Mode):
 
     # The spool
 
-    def _fill(self, host: Host, name: str) -> None:
+    def _fill(self, host: Host, name: str, version: int) -> None:
         try:
-            self._replicas.fill(host, name)
+            self._replicas.fill(host, name, version)
         except (MediaRootError, OutboxError) as error:
             raise our_fault(host, name, error) from error
 
@@ -208,7 +209,7 @@ class Distributed(Mode):
 
         It stays while its publisher may still take it back. If ``publication`` is given, the publisher will not.
         """
-        if not self._media_root.exists(name) or not self._hosts.isdisjoint(self._outbox.deliveries(name)):
+        if not self._media_root.exists(name) or not self._hosts.isdisjoint(self._replicas.owing(name)):
             return
         if not self._hosts <= self._outbox.members() or self._outbox.is_gone(name) is None:
             return  # a host that is no member may lack the name without owing it, or the outbox does not know the name

@@ -38,13 +38,15 @@ log = logging.getLogger("resto_wsgi")
 class Task:
     """``host`` is to hold ``master`` under ``name``; if ``master`` is None, it is not to hold the name.
 
-    If ``work`` is given, it is done instead. It raises DeliveryError if it fails.
+    ``version`` is that of the change, 0 for none. If ``work`` is given, it is done instead. It raises DeliveryError if
+    it fails.
     """
 
     host: Host
     name: str
     master: Master | None = None
     work: Callable[[], None] | None = None
+    version: int = 0
 
 
 Ended = Callable[[Task, "DeliveryError | None", object], None]
@@ -92,8 +94,8 @@ class Fanout:
         if driven is None or task.work is not None:
             return _Waiting(task, self._transport)
         if master is None:
-            return driven.delete_job(task.host, task.name, along)
-        return driven.put_job(task.host, task.name, master.file, master.size, master.mtime, along)
+            return driven.delete_job(task.host, task.name, along, task.version)
+        return driven.put_job(task.host, task.name, master.file, master.size, master.mtime, along, task.version)
 
     def _submit(self, host: Host, work: Callable[[], None]) -> None:
         """Have a thread of the host do the work; do it here if none can start: too many run, or the program ends."""
@@ -205,9 +207,9 @@ def _do(task: Task, transport: Transport) -> None:
     if task.work is not None:
         task.work()
     elif task.master is None:
-        transport.delete(task.host, task.name)
+        transport.delete(task.host, task.name, task.version)
     else:
-        transport.put(task.host, task.name, task.master.file, task.master.size, task.master.mtime)
+        transport.put(task.host, task.name, task.master.file, task.master.size, task.master.mtime, task.version)
 
 
 class _Waiting:

@@ -36,7 +36,7 @@ from ..errors import DeliveryError, MediaRootError, OutboxError
 from ..hosts import Host
 from ..master.media_root import MediaRoot
 from ..master.publication import Publication
-from ..outbox.outbox import Outbox
+from ..outbox.outbox import Delivery, Outbox
 from ..transports import Transport
 from .fanout import Task
 
@@ -159,8 +159,8 @@ class Mode(ABC):
     # Deliveries
 
     @abstractmethod
-    def absent(self, host: Host, name: str) -> Task | None:
-        """Return the task that makes a host match if MEDIA_ROOT has no such name; None if there is nothing to do.
+    def absent(self, delivery: Delivery) -> Task | None:
+        """Return the task that makes its host match if MEDIA_ROOT has no such name; None if there is nothing to do.
 
         The caller has checked that MEDIA_ROOT itself is there.
         """
@@ -274,10 +274,11 @@ class Hybrid(Mode):
     def keep(self, publication: Publication) -> None:
         """Do nothing: the master stays."""
 
-    def absent(self, host: Host, name: str) -> Task | None:
+    def absent(self, delivery: Delivery) -> Task | None:
+        host, name = delivery.host, delivery.name
         self._write_tombstone(name)
         if name in self._unwritten or self._outbox.is_gone(name):
-            return Task(host, name)
+            return Task(host, name, version=delivery.version)
         return Task(host, name, work=lambda: self._ask(host, name))
 
     def on_master(self, host: Host, name: str) -> Task | None:

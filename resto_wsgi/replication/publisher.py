@@ -168,7 +168,7 @@ class Publisher:
             return self._sending.send(owed, self._needed)
         except BaseException:
             self._undo(publication)
-            self._sending.send(owed, 0)
+            self._sending.send({host: delivery.taken_back() for host, delivery in owed.items()}, 0)
             raise
 
     def _take_back(self, publication: Publication, owed: Owed, outcome: Outcome) -> None:
@@ -184,7 +184,8 @@ class Publisher:
         if not self._undo(publication):
             untouched = {}
         self._cancel(owed[host] for host in untouched)
-        heard = {host: delivery for host, delivery in owed.items() if host not in untouched and host not in late}
+        told = [host for host in owed if host not in untouched and host not in late]
+        heard = {host: owed[host].taken_back() for host in told}
         again = {**late, **self._sending.send(heard, 0)}
         failed = {host: attempt._replace(delivery=None) for host, attempt in untouched.items()}
         self._sending.settle({**failed, **again})

@@ -116,11 +116,10 @@ class Replicas:
         """Return True if files were saved below ``name``."""
         return next(self._outbox.names(f"{name}/"), None) is not None
 
-    def fill(self, host: Host, name: str) -> None:
+    def fill(self, host: Host, name: str, version: int) -> None:
         """Make ``host`` hold what another host holds. The caller holds the lock of the name. Raises DeliveryError."""
         first, last = self._holders(name)
-        if host in (*first, *last) and (own := self._fetch_from(host, name)) is not None:
-            own.staged.discard()
+        if host in (*first, *last) and self._holds(host, name):
             return
         try:
             copy = self._first(name, lambda source: self._fetch_from(source, name), but=host)
@@ -130,9 +129,21 @@ class Replicas:
             raise DeliveryError(host.label, name, "no media server holds it any more", permanent=True, ours=True)
         try:
             with copy.staged.open() as file:
-                self._transport.put(host, name, file, copy.staged.size, copy.mtime)
+                self._transport.put(host, name, file, copy.staged.size, copy.mtime, version)
         finally:
             copy.staged.discard()
+
+    def _holds(self, host: Host, name: str) -> bool:
+        """Return True if the host has the name as it is to be; False also if it has another version."""
+        try:
+            copy = self._fetch_from(host, name)
+        except DeliveryError as error:
+            if error.ours:  # not the version that is known here: an earlier one arrived late, or came from a backup
+                return False
+            raise
+        if copy is not None:
+            copy.staged.discard()
+        return copy is not None
 
     def _look(self, name: str, in_spool: Callable[[str], T], on_host: Callable[[Host], T | None]) -> T | None:
         """Return what the spool, or else the first host, says of a name; None if neither has it.
@@ -155,9 +166,13 @@ class Replicas:
                 break
         return None
 
+    def owing(self, name: str) -> set[Host]:
+        """Return the hosts that are owed a name; one that is only watched has taken it."""
+        return {host for host, delivery in self._outbox.deliveries(name).items() if not delivery.watched}
+
     def _is_vouched(self, name: str) -> bool:
         """Return True if some host is known to hold the name: if that host says that it does not, the name is gone."""
-        return bool({*self._hosts} & self._outbox.members() - self._outbox.deliveries(name).keys())
+        return bool({*self._hosts} & self._outbox.members() - self.owing(name))
 
     def _read(self, host: Host, name: str) -> BinaryIO | None:
         copy = self._fetch_from(host, name)
@@ -178,7 +193,7 @@ class Replicas:
         gone = self._outbox.is_gone(name)
         if gone:
             return [], []
-        owing, members = self._outbox.deliveries(name), self._outbox.members()
+        owing, members = self.owing(name), self._outbox.members()
         holders = [host for host in self._hosts if host in members and host not in owing]
         if not holders and (gone is False or not members):
             holders = [host for host in self._hosts if host in members] or list(self._hosts)

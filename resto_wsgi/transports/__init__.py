@@ -28,11 +28,15 @@ __all__ = ["DrivenTransport", "Transport"]
 class Transport(Protocol):
     """What the replicator needs of a transport."""
 
-    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
-        """Make ``host`` hold exactly the ``size`` bytes of ``file``; ``mtime`` is in seconds since 1970."""
+    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, version: int = 0) -> None:
+        """Make ``host`` hold exactly the ``size`` bytes of ``file``; ``mtime`` is in seconds since 1970.
 
-    def delete(self, host: Host, name: str) -> None:
-        """Make ``host`` not hold ``name``."""
+        ``version`` is told to the host, if it is not 0. A host that knows versions refuses one that is lower than what
+        it has of the name; the error says then what that is (``outdone_by``).
+        """
+
+    def delete(self, host: Host, name: str, version: int = 0) -> None:
+        """Make ``host`` not hold ``name``; ``version`` is as for ``put``."""
 
     def head(self, host: Host, name: str) -> int | None:
         """Return the size of the file in bytes, None if the host answers that it does not hold the name."""
@@ -55,7 +59,9 @@ class Transport(Protocol):
 class DrivenTransport(Transport, Protocol):
     """A transport whose PUT and DELETE can be driven, many in one thread, as jobs that were not started."""
 
-    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, along: object = None) -> Job:
+    def put_job(
+        self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, along: object = None, version: int = 0
+    ) -> Job:
         """Return the job of ``put``; ``file`` has to be open until the job is over.
 
         ``along`` is what the caller of ``Replicator.carry`` gave along, for a transport that knows what to make of it;
@@ -63,5 +69,5 @@ class DrivenTransport(Transport, Protocol):
         the job's ``value``, which goes back to that caller.
         """
 
-    def delete_job(self, host: Host, name: str, along: object = None) -> Job:
+    def delete_job(self, host: Host, name: str, along: object = None, version: int = 0) -> Job:
         """Return the job of ``delete``; ``along`` is as for ``put_job``."""

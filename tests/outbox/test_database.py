@@ -96,7 +96,7 @@ def test_many_processes_and_threads_lose_nothing(path: str) -> None:
     assert len(set(generations)) == len(generations) == 2 * total
     outbox = Outbox(path)
     assert [(owed.host, owed.owed) for owed in outbox.summary()] == [(Host.of("c"), total), (Host.of("d"), 1)]
-    assert outbox.record("new", [A], begin=True, due=0.0)[A].generation == 2 * total + 1
+    assert outbox.record("new", [A], begin=True, due=0.0)[A].generation > max(generations)
     outbox.close()
     assert sound(path)
 
@@ -162,7 +162,7 @@ FORK_IN_C = """
     def generation(name):
         return outbox.record(name, hosts, begin=True, due=0.0)[hosts[0]].generation
     outbox = Outbox(path)
-    generation("cat")
+    first = generation("cat")
     inside, go_on = threading.Event(), threading.Event()
     def hold():
         with outbox._database._session.alone():
@@ -175,7 +175,7 @@ FORK_IN_C = """
     child = ctypes.PyDLL(None).fork()
     if not child:
         signal.alarm(20)
-        found = [opened(), generation("dog"), opened()]
+        found = [opened(), generation("dog") > first, opened()]
         del outbox
         gc.collect()
         os.write(into, json.dumps([*found, opened() > 0]).encode())
@@ -183,7 +183,7 @@ FORK_IN_C = """
     os.waitpid(child, 0)
     os.close(into)
     go_on.set()
-    print(json.dumps([json.loads(os.read(out, 100) or "null"), generation("cow"), opened()]))
+    print(json.dumps([json.loads(os.read(out, 100) or "null"), generation("cow") > first, opened()]))
 """
 
 
@@ -193,5 +193,5 @@ def test_a_fork_in_c_gets_a_connection_of_its_own(path: str, parent: str) -> Non
 
     The child waits for no lock that the parent's thread held, and leaves the parent's connection open to the end.
     """
-    assert run(FORK_IN_C, path, parent) == [[1, 2, 2, True], 3, 1]
+    assert run(FORK_IN_C, path, parent) == [[1, True, 2, True], True, 1]
     assert sound(path)

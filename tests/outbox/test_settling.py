@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from outboxes import HOST, NOW, OTHER, Clock, record, row, statements
 
-from resto_wsgi.outbox.outbox import LATE, Delivery, Failure, HostState, Outbox
+from resto_wsgi.outbox.outbox import LATE, LATEST, Delivery, Failure, HostState, Outbox
 
 
 def test_what_is_settled_is_gone(outbox: Outbox) -> None:
@@ -33,7 +33,7 @@ def test_a_failure_is_noted(outbox: Outbox) -> None:
     delivery = record(outbox)
     outbox.settle([], [Failure(delivery, NOW + 1, "no answer", unsure_until=NOW + 20)])
     outbox.settle([], [Failure(delivery, NOW + 2, "forbidden", 403, parked=True)])
-    assert row(outbox) == Delivery(HOST, "cat", 1, NOW, NOW + 2, 2, True, NOW + 20, 403, "forbidden")
+    assert row(outbox) == Delivery(HOST, "cat", delivery.generation, NOW, NOW + 2, 2, True, NOW + 20, 403, "forbidden")
 
 
 def test_settling_notes_failures_and_hosts_with_it(outbox: Outbox) -> None:
@@ -54,18 +54,48 @@ def test_an_attempt_of_which_nothing_came_writes_nothing(outbox: Outbox) -> None
     assert statements(outbox, lambda: outbox.settle([], [], [])) == []
 
 
-def test_a_success_after_an_unsure_attempt_is_looked_at_once_more(outbox: Outbox, clock: Clock) -> None:
-    """The row stays until nothing sent earlier can still be carried out; then a success deletes it."""
+def test_a_success_after_an_unsure_attempt_is_looked_at_again_and_again(outbox: Outbox, clock: Clock) -> None:
+    """The row stays until nothing sent earlier can still be carried out; then a success removes it."""
     delivery = record(outbox)
-    outbox.settle([], [Failure(delivery, NOW + 1, "timeout", unsure_until=NOW + 20)])
+    outbox.settle([], [Failure(delivery, NOW + 1, "timeout", unsure_until=NOW + 3600)])
     clock.now = NOW + 5
     outbox.settle(outbox.claim(HOST, ["cat"]))
     expected = "converged; looked at again once nothing earlier can still arrive"
-    assert row(outbox) == Delivery(HOST, "cat", 1, NOW, NOW + 20, 0, False, NOW + 20, None, expected)
-    clock.now = NOW + 20
-    assert row(outbox).name in outbox.due(HOST, clock.now, 1)
-    outbox.settle(outbox.claim(HOST, ["cat"]))
+    first = Delivery(HOST, "cat", delivery.generation, NOW, NOW + 20, 1, False, NOW + 3600, None, expected)
+    assert (row(outbox), outbox.owed([HOST])) == (first, 1)
+    for look, following in ((20, 300), (300, 3600)):
+        assert outbox.due(HOST, NOW + look - 0.1, 1) == []
+        clock.now = NOW + look
+        assert outbox.due(HOST, clock.now, 1) == ["cat"] and outbox.next_due(HOST) == clock.now
+        outbox.settle(outbox.claim(HOST, ["cat"]))
+        assert row(outbox) == first._replace(due=NOW + following, watched=True)
+    clock.now = NOW + 3600
+    outbox.settle(outbox.claim(HOST, outbox.due(HOST, clock.now, 1)))
     assert outbox.deliveries("cat") == {}
+
+
+def test_what_is_only_looked_at_again_is_not_owed(outbox: Outbox, clock: Clock) -> None:
+    """After the first look nobody waits for it, counts it or shows it; a failure makes it owed once more."""
+    outbox.settle([], [Failure(record(outbox), NOW + 1, "timeout", unsure_until=NOW + 3600)])
+    clock.now = NOW + 20
+    outbox.settle(outbox.claim(HOST, ["cat"]))
+    for parked in (False, True):
+        assert outbox.owed([HOST], parked=parked) == outbox.owed([HOST], parked=parked, until=1 << 62) == 0
+    assert (outbox.summary(), outbox.owing(HOST, "", 9)) == ([], [])
+    outbox.nudge([HOST], parked=True)
+    assert outbox.next_due(HOST) == NOW + 300
+    clock.now = NOW + 300
+    outbox.settle([], [Failure(outbox.claim(HOST, ["cat"])[0], NOW + 301, "no")])
+    assert (outbox.owed([HOST]), row(outbox).watched) == (1, False)
+
+
+def test_what_lost_its_sender_a_second_time_begins_its_looks_anew(outbox: Outbox, clock: Clock) -> None:
+    """The request that was cut off last counts."""
+    record(outbox)
+    outbox.claim(HOST, ["cat"])
+    clock.now = NOW + 400
+    outbox.settle(outbox.claim(HOST, ["cat"]))
+    assert (row(outbox).due, row(outbox).unsure_until) == (NOW + 420, NOW + 4000)
 
 
 @pytest.mark.parametrize("how", ["settle", "fail", "release", "cancel"])
@@ -84,7 +114,7 @@ def test_no_sender_clears_the_beginning_of_another(outbox: Outbox, clock: Clock,
     record(outbox)
     clock.now += 5
     end_of(outbox, how, old)
-    assert outbox.claim(HOST, ["cat"])[0].unsure_until == NOW + 5 + LATE
+    assert outbox.claim(HOST, ["cat"])[0].unsure_until == NOW + 5 + LATEST
 
 
 def end_of(outbox: Outbox, how: str, delivery: Delivery) -> None:
@@ -97,15 +127,15 @@ def end_of(outbox: Outbox, how: str, delivery: Delivery) -> None:
 
 
 def test_a_clock_that_is_set_back_does_not_keep_a_delivery_for_ever(outbox: Outbox, clock: Clock) -> None:
-    """It is unsure for LATE by the new clock at most, so that it is not converged in a hot loop for a day."""
+    """It is unsure for LATEST by the new clock at most, so that it is not converged in a hot loop for a day."""
     delivery = record(outbox)
-    outbox.settle([], [Failure(delivery, NOW + 1, "timeout", unsure_until=NOW + 20)])
+    outbox.settle([], [Failure(delivery, NOW + 1, "timeout", unsure_until=NOW + LATEST)])
     clock.now = NOW - 86400
     assert outbox.due(HOST, clock.now, 10) == ["cat"]
     outbox.settle(outbox.claim(HOST, ["cat"]))
-    assert row(outbox).due == row(outbox).unsure_until == clock.now + LATE
+    assert (row(outbox).due, row(outbox).unsure_until) == (clock.now + LATE, clock.now + LATEST)
     assert outbox.due(HOST, clock.now, 10) == []
-    clock.now += LATE
+    clock.now += LATEST
     outbox.settle(outbox.claim(HOST, ["cat"]))
     assert outbox.deliveries("cat") == {}
 

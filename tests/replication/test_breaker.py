@@ -9,7 +9,7 @@ import pytest
 
 from resto_wsgi.errors import DeliveryError
 from resto_wsgi.hosts import Host
-from resto_wsgi.outbox.outbox import LATE, Delivery, HostState
+from resto_wsgi.outbox.outbox import LATEST, Delivery, HostState
 from resto_wsgi.replication.breaker import (
     ASKED_CAP,
     BASE,
@@ -279,6 +279,6 @@ def test_retry_after_does_not_hurry_what_is_parked() -> None:
 def test_a_request_that_got_no_final_answer_may_be_carried_out_late(status: int | None, late: bool) -> None:
     """Nobody answered, or a proxy did that gave up; such a delivery is unsure, but not where nothing was sent."""
     assert may_come_late(error(status)) is late
-    assert failure(delivery(), error(status), NOW, most).unsure_until == (NOW + LATE if late else 0.0)
+    assert failure(delivery(), error(status), NOW, most).unsure_until == (NOW + LATEST if late else 0.0)
     assert not may_come_late(error(status, untouched=True))
     assert failure(delivery(), error(status, untouched=True), NOW, most).unsure_until == 0.0

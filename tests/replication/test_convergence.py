@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,8 @@ from servers import held, on_every_kind
 
 from resto_wsgi.errors import DeliveryError, OutboxError
 from resto_wsgi.hosts import Host
-from resto_wsgi.outbox.outbox import CONVERGED, LATE
-from resto_wsgi.replication.batch import Attempt
+from resto_wsgi.outbox.outbox import CONVERGED, LATE, LATEST, VERSION_MAX
+from resto_wsgi.replication.batch import Attempt, Batch
 from resto_wsgi.replication.convergence import ROUNDS
 from resto_wsgi.replication.modes import MISSING
 from resto_wsgi.transports.http.transport import HttpTransport
@@ -237,7 +238,7 @@ def test_what_succeeded_is_owed_no_more_and_what_failed_is(make_party: MakeParty
     party.convergence.settle([Attempt(ONE, owed[ONE], None), Attempt(TWO, owed[TWO], failure)], {})
     assert party.owing() == {TWO}
     row = party.outbox.deliveries("cat")[TWO]
-    assert (row.attempts, row.reason, row.parked, row.unsure_until) == (1, "no answer", False, NOW + LATE)
+    assert (row.attempts, row.reason, row.parked, row.unsure_until) == (1, "no answer", False, NOW + LATEST)
     assert row.due > NOW
     assert {host: state.state for host, state in party.outbox.host_states().items()} == {TWO: "down"}
 
@@ -274,7 +275,7 @@ def test_what_a_dead_sender_left_is_converged_once_more(make_party: MakeParty) -
     assert party.deliver(ONE) is None
     party.settle(delivery)
     row = party.outbox.deliveries("cat")[ONE]
-    assert (row.reason, row.due, row.unsure_until) == (CONVERGED, NOW + LATE, NOW + LATE)
+    assert (row.reason, row.due, row.unsure_until) == (CONVERGED, NOW + LATE, NOW + LATEST)
     party.clock.now += LATE - 0.1
     assert party.outbox.due(ONE, party.clock.now, 10) == []
     party.clock.now += 0.1
@@ -283,8 +284,17 @@ def test_what_a_dead_sender_left_is_converged_once_more(make_party: MakeParty) -
     transport.holds["one"]["cat"] = b"what arrived late"
     assert party.deliver(ONE) is None
     party.settle(delivery)
-    assert party.owing() == set()
+    assert party.outbox.deliveries("cat")[ONE].watched
     assert transport.holds == {"one": {"cat": CAT}}
+    party.clock.now = NOW + 600
+    transport.holds["one"]["cat"] = b"what lay in a queue for ten minutes"
+    party.clock.now = party.outbox.next_due(ONE) or 0.0
+    assert party.clock.now == NOW + 300  # which nobody did; it is made up at the last look
+    party.clock.now = NOW + LATEST
+    (delivery,) = party.outbox.claim(ONE, party.outbox.due(ONE, party.clock.now, 10))
+    assert party.deliver(ONE) is None
+    party.settle(delivery)
+    assert (party.owing(), transport.holds) == (set(), {"one": {"cat": CAT}})
 
 
 @pytest.mark.parametrize(("status", "late"), [(None, True), (504, True), (500, False)])
@@ -297,7 +307,7 @@ def test_a_success_soon_after_no_answer_is_not_the_end(make_party: MakeParty, st
     (delivery,) = party.outbox.claim(ONE, ["cat"])
     party.settle(delivery)
     assert party.owing() == ({ONE} if late else set())
-    party.clock.now += LATE
+    party.clock.now += LATEST
     for delivery in party.outbox.claim(ONE, ["cat"]):
         party.settle(delivery)
     assert party.owing() == set()
@@ -342,3 +352,84 @@ def test_an_outbox_that_cannot_be_written_leaves_everything_owed(
             party.settle(delivery)
     assert party.owing() == {ONE}
     assert party.media_root.exists("cat")
+
+
+# Versions
+
+
+def sent(party: Party, **options: Any) -> DeliveryError | None:
+    """Record the name for the first host, converge it, settle, and return the error."""
+    host = party.hosts[0]
+    (attempt,) = party.convergence.deliver(Batch.of_name(party.owe(host, **options).values()))
+    return attempt.error
+
+
+def arrives(party: Party, content: bytes, version: int) -> None:
+    """Carry out at the first host what somebody sent with that version."""
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        party.transport.put(party.hosts[0], "cat", file, len(content), 0.0, version)
+
+
+def test_a_node_that_has_a_higher_version_is_gone_above(make_party: MakeParty, media_servers: Any) -> None:
+    """An outbox that was lost or restored while the clock was ahead: what is sent, and all that follows, is taken."""
+    (node,) = media_servers("node", 1)
+    party = make_party([node], HttpTransport(5.0))
+    arrives(party, DOG, int(NOW * 1e9) + 10**15)
+    party.write()
+    assert sent(party) is None
+    assert held(node) == {"cat": CAT} and party.owing() == set()
+    party.write(DOG)
+    assert sent(party) is None
+    assert held(node) == {"cat": DOG} and party.owing() == set()
+    party.remove()
+    assert sent(party, gone=True) is None
+    assert held(node) == {} and party.owing() == set()
+
+
+def test_a_version_that_no_time_can_reach_is_refused_for_good(make_party: MakeParty, media_servers: Any) -> None:
+    """Nobody goes above it, and all later names with it; it is parked, and says what to do."""
+    (node,) = media_servers("node", 1)
+    party = make_party([node], HttpTransport(5.0))
+    arrives(party, DOG, VERSION_MAX)
+    party.write()
+    error = sent(party)
+    assert error is not None and error.permanent and "delete the name there" in error.reason
+    assert party.outbox.deliveries("cat")[party.hosts[0]].parked
+    assert party.outbox.generation() < VERSION_MAX
+
+
+def test_what_is_late_at_a_node_changes_nothing(make_party: MakeParty, media_servers: Any) -> None:
+    """A save that was given up, and arrives after its withdrawal or after what was sent since."""
+    (node,) = media_servers("node", 1)
+    party = make_party([node], HttpTransport(5.0))
+    host = party.hosts[0]
+    party.write()
+    given_up = party.owe(host)[host]
+    party.outbox.entomb("cat")
+    party.remove()
+    (attempt,) = party.convergence.converge(Batch.of_name([given_up.taken_back()]))
+    assert attempt.error is None
+    with pytest.raises(DeliveryError) as caught:
+        arrives(party, CAT, given_up.version)
+    assert caught.value.outdone_by == given_up.version + 1
+    assert held(node) == {}
+
+
+def test_an_outbox_that_cannot_be_written_leaves_what_is_outdone_owed(
+    make_party: MakeParty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a failure of this side, and tried again."""
+    transport = Scripted()
+    party = make_party([ONE], transport)
+    party.write()
+    transport.fails["one"] = refusal(412, permanent=True).with_facts(outdone_by=5, untouched=True)
+
+    def refuse(version: int) -> int:
+        raise OutboxError("outbox", "no space left", "make some")
+
+    monkeypatch.setattr(party.outbox, "raise_above", refuse)
+    error = sent(party)
+    assert error is not None and error.ours and not error.permanent
+    assert party.owing() == {ONE}

@@ -134,11 +134,13 @@ class Lines:
         self.jobs = jobs or {}
         self.given: list[object] = []
 
-    def delete_job(self, host: Host, name: str, along: object = None) -> Line:
+    def delete_job(self, host: Host, name: str, along: object = None, version: int = 0) -> Line:
         self.given.append(along)
         return self.jobs[host.label]
 
-    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, along: object = None) -> Line:
+    def put_job(
+        self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, along: object = None, version: int = 0
+    ) -> Line:
         return self.delete_job(host, name, along)
 
     def put(self, *arguments: Any) -> None: ...

@@ -24,7 +24,7 @@ from permissions import plain_user
 from resto_wsgi.errors import DeliveryError, MediaRootError, OutboxError
 from resto_wsgi.hosts import Host
 from resto_wsgi.master.media_root import MediaRoot
-from resto_wsgi.outbox.outbox import CONVERGED, LATE, Delivery, HostState, Outbox
+from resto_wsgi.outbox.outbox import CONVERGED, LATE, LATEST, Delivery, HostState, Outbox
 from resto_wsgi.replication import lane as lanes
 from resto_wsgi.replication.breaker import CAP
 from resto_wsgi.replication.convergence import Convergence
@@ -54,10 +54,10 @@ class Scripted:
         self.asked: list[str] = []
         self.act: Callable[[str], object] = lambda name: None
 
-    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
+    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, version: int = 0) -> None:
         self._ask(name)
 
-    def delete(self, host: Host, name: str) -> None:
+    def delete(self, host: Host, name: str, version: int = 0) -> None:
         self._ask(name)
 
     def head(self, host: Host, name: str) -> int | None:
@@ -868,7 +868,7 @@ def test_what_a_dead_process_was_sending_is_converged_now_and_once_more(make: Ma
     path = Path(nginx.root, "cat")
     assert path.read_bytes() == CAT
     row = party.row("cat")
-    assert (row.due, row.unsure_until, row.reason) == (party.clock.now + LATE, party.clock.now + LATE, CONVERGED)
+    assert (row.due, row.unsure_until, row.reason) == (party.clock.now + LATE, party.clock.now + LATEST, CONVERGED)
     path.write_bytes(b"what arrived late")
     party.clock.now += LATE
     assert party.run() == IDLE

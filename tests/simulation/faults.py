@@ -8,6 +8,8 @@ by hand is deleted nowhere until the operator says so, with a delete.
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from typing import Any
 
 from .disk import Disk
@@ -25,7 +27,9 @@ LONGEST = 40.0  # seconds that a host is away
 class Faults:
     """The faults of one history, but for those of single requests, which the network draws."""
 
-    def __init__(self, kernel: Kernel, network: Network, disk: Disk, plan: dict[str, Any]) -> None:
+    def __init__(self, kernel: Kernel, network: Network, disk: Disk, plan: dict[str, Any], outbox_path: str) -> None:
+        self.generations_went_back = False
+        self._outbox_path = outbox_path
         self.spoilt = False  # something was lost that the product cannot know of yet, so that reads may find anything
         self.away_at = -1  # the last step at which the disk was not mounted
         self.set_back = 0.0  # seconds, in jumps of the clock that are too short for the product to see
@@ -42,7 +46,9 @@ class Faults:
     def strike(self) -> None:
         """Let something go wrong, or not: what is broken is not broken again."""
         fault = self._kernel.chance.choices(list(FAULTS), list(FAULTS.values()))[0]
-        if fault == "clock":
+        if self._kernel.chance.random() < self._plan["restores"]:
+            self._set_generations_back()
+        elif fault == "clock":
             self._jump()
         elif fault == "unmounted":
             self._unmount()
@@ -102,6 +108,8 @@ class Faults:
         files = self._comes_back_with.pop(server.url, None)
         if files is not None:
             server.files = dict(files)
+            if server.versions is not None:
+                server.versions = {}
             self.unsynced[server.url] = self._kernel.steps
 
     def _unmount(self) -> None:
@@ -119,6 +127,17 @@ class Faults:
             self._disk.away = False
             self.away_at = self._kernel.steps
             self._network.last_fault = self._kernel.now
+
+    def _set_generations_back(self) -> None:
+        """The clock is set back, and the outbox has generations as one from an old backup has them, or a new one.
+
+        What it owes is as it was: what is lost with a backup is for its operator to sync, which other faults do.
+        """
+        self._network.count("generations go back")
+        self.generations_went_back = True
+        self._kernel.offset -= 7200.0
+        with contextlib.closing(sqlite3.connect(self._outbox_path, timeout=60.0)) as connection, connection:
+            connection.execute("UPDATE meta SET value = 0 WHERE key = 'generation'")
 
     def _jump(self) -> None:
         if not self._plan["clock_jumps"]:

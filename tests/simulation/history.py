@@ -25,7 +25,7 @@ from resto_wsgi.hosts import Host
 from .disk import Disk
 from .faults import Faults
 from .kernel import Kernel, Stuck
-from .network import Network, Server
+from .network import VERY_LATE, Network, Server
 from .operations import NOT_YET, Operation, explains, perform
 from .plan import draw
 from .product import Machine, ReplicatorProcess
@@ -38,6 +38,7 @@ HOSTS = ("x:80", "y:80", "z:80")
 NAMES = ("a.txt", "b.txt", "folder/c.txt", "folder/d.txt")
 LATE = 20.0  # seconds for which the product reckons with late requests
 HOUR = 3601.0  # seconds
+PROBE = "resto-probe-"  # what a process that was killed while it looked at a host leaves is for the operator to remove
 CONVERGED = 60.0 + LATE  # seconds after the last fault in which all must be equal
 
 
@@ -59,11 +60,14 @@ class History:
         self.kernel = Kernel(chance)
         self.kernel.stickiness, self.kernel.stalls = plan["stickiness"], plan["stalls"]
         self.settings = Settings(media_root="/simulated", media_hosts=HOSTS, background=False, **self.mode)
-        self.network = Network(self.kernel, [host.url for host in self.settings.hosts], self.counts)
+        urls = [host.url for host in self.settings.hosts]
+        self.network = Network(self.kernel, urls, self.counts, nodes=plan["nodes"])
+        if plan["nodes"] or not self.distributed:  # elsewhere what hosts do is the truth, also if they do it too late
+            self.network.very_late = plan["very_late"]
         self.network.under_way, self.network.unreliable = self._under_way, plan["unreliable"]
         self.disk = Disk(locks=chance.choice((3, 64)), refusals=plan["disk_refuses"])
-        self.faults = Faults(self.kernel, self.network, self.disk, plan)
         path = os.path.join(folder, "outbox.sqlite3")
+        self.faults = Faults(self.kernel, self.network, self.disk, plan, path)
         self.machine = Machine(self.kernel, self.settings, self.disk, self.network, path, plan, mutant)
         self._processes: list[ReplicatorProcess] = []
         self._booted = 0
@@ -279,6 +283,8 @@ class History:
 
     def check_sent(self, where: str, name: str, content: bytes) -> None:
         """Note a torn or foreign file."""
+        if name.startswith(PROBE):
+            return
         self.files_read += 1
         operation = self.sent.get(content)
         if operation is None or not name.startswith(operation.name.partition(".")[0]):
@@ -293,7 +299,7 @@ class History:
         """
         if self.chance.random() >= self.plan["administrator"]:
             return
-        if self.phase != "running" or self.distributed or self.disk.away:
+        if self.phase != "running" or self.distributed or self.disk.away or name.startswith(PROBE):
             return
         kind = self.chance.choice(("administrator removes", "administrator replaces"))
         operation = self.operation(len(self.operations) + 1, kind, name)
@@ -340,6 +346,9 @@ class History:
         self.kernel.note("FAULTS STOP")
         self.faults.mend()
         self._vanishing.end()
+        for files in (self.disk.files, *(server.files for server in self.network.servers.values())):
+            for name in [name for name in files if name.startswith(PROBE)]:
+                del files[name]
         self.machine.outbox_refuses = 0.0
         living = self._alive()
         survivor = self.chance.choice(living) if living and self.chance.random() < 0.5 else None
@@ -360,9 +369,33 @@ class History:
             process.replicator.sweep()  # and finds that it has it
             rounds += 1
         self.converged_at = self.kernel.now
+        if self.plan["nodes"] and not self.faults.generations_went_back:
+            self._see_that_nodes_refuse_what_is_late()
+        self._watch(process)
         self.kernel.sleep(HOUR, "the worker sweeps up each hour")
         process.replicator.sweep()
         self.phase = "over"
+
+    def _see_that_nodes_refuse_what_is_late(self) -> None:
+        """Compare our own nodes when all that is late has come, and before anybody looks again."""
+        self.kernel.sleep(VERY_LATE, "what is late comes")
+        first = next(iter(self.network.servers.values())).files
+        expected = first if self.distributed else {name: each.content for name, each in self.disk.files.items()}
+        for server in self.network.servers.values():
+            if server.files != expected:
+                self.problems.append(f"different: {server.url} carried out what was late: {server.files}")
+
+    def _watch(self, process: ReplicatorProcess) -> None:
+        """Let the worker look again, until nothing that was sent earlier can still be carried out."""
+        assert process.replicator is not None
+        end = self.kernel.now + HOUR + CONVERGED + self.faults.set_back
+        while dues := [due for host in self.settings.hosts if (due := process.outbox.next_due(host)) is not None]:
+            if self.kernel.now > end:
+                self.problems.append("looked at again for ever")
+                return
+            self.kernel.sleep(max(min(dues) - self.kernel.clock(), 0.01), "worker: nothing is due")
+            for host in self.settings.hosts:
+                process.replicator.worker.step(host)
 
     def _sync_what_can_be(self, process: ReplicatorProcess) -> bool:
         """Sync the hosts that need it, as far as they can be filled now; return whether there was one."""

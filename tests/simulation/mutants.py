@@ -1,4 +1,4 @@
-"""The product broken on purpose, at its seams, in six ways; the simulator has to see each of them.
+"""The product broken on purpose, at its seams, in some ways; the simulator has to see each of them.
 
 A mutant wraps the parts that a process's Replicator stands on. No file of the product is edited and no method of it is
 replaced: what it believes of its outbox, media root and transport is what is no longer true.
@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from resto_wsgi.errors import DeliveryError
 from resto_wsgi.hosts import Host
 from resto_wsgi.master.media_root import Master
 
@@ -50,11 +51,11 @@ class SettlesBeforeTheAnswer(Mutant):
 
     def break_parts(self, process: Any, media_root: Any, outbox: Any, transport: Any) -> tuple[Any, Any, Any]:
         class Settling(SimulatedTransport):
-            def _change(self, host: Host, name: str, content: bytes | None, label: str) -> None:
+            def _change(self, host: Host, name: str, content: bytes | None, label: str, version: int) -> None:
                 owed = outbox.deliveries(name).get(host)
                 if owed is not None:
                     outbox.settle([owed])
-                super()._change(host, name, content, label)
+                super()._change(host, name, content, label, version)
 
         return media_root, outbox, Settling(transport.network, transport.kernel, process)
 
@@ -195,6 +196,49 @@ class DeletesWithoutEvidence(Mutant):
         return media_root, Sure(outbox), transport
 
 
+class LooksAgainOnce(Mutant):
+    """What converged after an attempt that ended unknown is looked at after 20 s, and never again."""
+
+    options = {"very_late": 1.0, "nodes": False, "unreliable": 0.35, "mode": {"mode": "async"}}  # noqa: RUF012
+
+    def break_parts(self, process: Any, media_root: Any, outbox: Any, transport: Any) -> tuple[Any, Any, Any]:
+        class Satisfied(Wrapped):
+            def settle(self, done: Any, *arguments: Any) -> None:
+                self.part.settle(done, *arguments)
+                for delivery in done:
+                    left = self.part.deliveries(delivery.name).get(delivery.host)
+                    if left is not None and left.watched:
+                        self.part.cancel([left._replace(fresh=True)])
+
+        return media_root, Satisfied(outbox), transport
+
+
+class SendsNoVersion(Mutant):
+    """Our own nodes are told no versions. Seen where a request is late by minutes."""
+
+    options = {"very_late": 1.0, "nodes": True, "unreliable": 0.35, "restores": 0.0}  # noqa: RUF012
+
+    def break_parts(self, process: Any, media_root: Any, outbox: Any, transport: Any) -> tuple[Any, Any, Any]:
+        class Silent(SimulatedTransport):
+            def _change(self, host: Host, name: str, content: bytes | None, label: str, version: int) -> None:
+                super()._change(host, name, content, label, 0)
+
+        return media_root, outbox, Silent(transport.network, transport.kernel, process)
+
+
+class StaysBelow(Mutant):
+    """Who is refused since the host has a higher version leaves it at that. Seen after an outbox was restored."""
+
+    options = {"nodes": True, "restores": 1.0, "fault_gap": 1.0}  # noqa: RUF012
+
+    def break_parts(self, process: Any, media_root: Any, outbox: Any, transport: Any) -> tuple[Any, Any, Any]:
+        class Humble(SimulatedTransport):
+            def _error(self, host: Host, name: str, reason: str, **facts: Any) -> DeliveryError:
+                return super()._error(host, name, reason, **{**facts, "outdone_by": None})
+
+        return media_root, outbox, Humble(transport.network, transport.kernel, process)
+
+
 def _in_a_lane() -> bool:
     label = threading.current_thread().name
     return "lane" in label or "worker" in label
@@ -207,4 +251,7 @@ MUTANTS: dict[str, Callable[[], Mutant]] = {
     "drop the name lock": DropsTheNameLock,
     "forget the tombstone": ForgetsTheTombstone,
     "delete without evidence": DeletesWithoutEvidence,
+    "look again once": LooksAgainOnce,
+    "send no version": SendsNoVersion,
+    "stay below": StaysBelow,
 }

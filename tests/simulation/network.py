@@ -3,7 +3,9 @@
 A host applies a PUT or a DELETE at once and as a whole, or never, as nginx, lighttpd and Apache do with a body that
 came or did not come to its end. When it does so is the point: before the answer, with an answer that says that it
 failed, without any answer, or up to LATENESS seconds after the one who asked went away or was killed, which is less
-than the 20 s for which the product reckons with it. The history decides which hosts are how; a request draws its fault.
+than the 20 s after which the product looks first; some histories have requests that lie for up to VERY_LATE seconds in
+a proxy. Hosts may be our own nodes, which refuse a version that is lower than what they had. The history decides which
+hosts are how; a request draws its fault.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from resto_wsgi.hosts import Host
 
 from .kernel import Kernel, Killed, Process
 
-__all__ = ["LATENESS", "Network", "Server", "SimulatedTransport"]
+__all__ = ["LATENESS", "VERY_LATE", "Network", "Server", "SimulatedTransport"]
 
 LATENESS = 15.0  # seconds after its sender gave up, or died, that a request may still be carried out
+VERY_LATE = 600.0  # the same, if it lies in a queue for minutes; less than the hour after which the product looks last
 TIMEOUT = 2.0  # seconds without progress after which the product gives up
 QUICK = 0.004  # seconds: an answer on a good day
 
@@ -50,6 +53,7 @@ class Request:
     name: str
     content: bytes | None
     era: int
+    version: int = 0
     done: bool = False
 
 
@@ -61,6 +65,7 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict)
     weather: str = "up"  # or "down", "silent" (no connection within the timeout), "403", "413", "busy"
     era: int = 0
+    versions: dict[str, int] | None = None  # of files and of what was deleted, if it is a node of ours
     late: int = 0  # requests that it may still carry out, although nobody waits for the answer
 
     def apply(self, request: Request) -> None:
@@ -68,10 +73,18 @@ class Server:
         if request.done or request.era != self.era or self.weather == "down":
             return
         request.done = True
+        if self.outdoes(request):
+            return
+        if self.versions is not None:
+            self.versions[request.name] = request.version
         if request.content is None:
             self.files.pop(request.name, None)
         else:
             self.files[request.name] = request.content
+
+    def outdoes(self, request: Request) -> bool:
+        """True if it refuses the request: it has a higher version of the name."""
+        return self.versions is not None and 0 < request.version < self.versions.get(request.name, 0)
 
     def stop(self) -> None:
         """Go down; what is in the buffers is lost."""
@@ -80,12 +93,15 @@ class Server:
 
 
 class Network:
-    """All servers. ``unreliable`` is how often a request to a server that is up goes wrong; 0 once faults stop."""
+    """All servers. ``unreliable`` is how often a request to a server that is up goes wrong; 0 once faults stop.
 
-    def __init__(self, kernel: Kernel, urls: list[str], counts: Counter[str]) -> None:
+    ``very_late`` is how often what is late is very late. ``nodes``: the servers are our own, which know versions.
+    """
+
+    def __init__(self, kernel: Kernel, urls: list[str], counts: Counter[str], *, nodes: bool = False) -> None:
         self.kernel = kernel
-        self.servers = {url: Server(url) for url in urls}
-        self.unreliable = 0.0
+        self.servers = {url: Server(url, versions={} if nodes else None) for url in urls}
+        self.unreliable = self.very_late = 0.0
         self.counts = counts
         self.last_fault = 0.0
         self.under_way: Callable[[Server, str], None] = lambda server, name: None
@@ -103,7 +119,10 @@ class Network:
 
     def later(self, request: Request) -> None:
         """Carry a request out when nobody waits for it any more."""
-        moment = self.kernel.now + self.kernel.chance.random() * LATENESS
+        very = self.kernel.chance.random() < self.very_late
+        if very:
+            self.count("a request is very late")
+        moment = self.kernel.now + self.kernel.chance.random() * (VERY_LATE if very else LATENESS)
         request.server.late += 1
 
         def action() -> None:
@@ -131,16 +150,16 @@ class SimulatedTransport:
         self.kernel = kernel
         self.process = process
 
-    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
+    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, version: int = 0) -> None:
         self.kernel.step(f"{host.label}: connect, to PUT {name}")
         file.seek(0)  # it is open once for all hosts
         content = file.read()
         assert len(content) == size
-        self._change(host, name, content, f"PUT {name} {content!r}")
+        self._change(host, name, content, f"PUT {name} {content!r}", version)
 
-    def delete(self, host: Host, name: str) -> None:
+    def delete(self, host: Host, name: str, version: int = 0) -> None:
         self.kernel.step(f"{host.label}: connect, to DELETE {name}")
-        self._change(host, name, None, f"DELETE {name}")
+        self._change(host, name, None, f"DELETE {name}", version)
 
     def head(self, host: Host, name: str) -> int | None:
         self.kernel.step(f"{host.label}: HEAD {name}")
@@ -172,10 +191,10 @@ class SimulatedTransport:
 
     # One request that changes something
 
-    def _change(self, host: Host, name: str, content: bytes | None, label: str) -> None:
+    def _change(self, host: Host, name: str, content: bytes | None, label: str, version: int) -> None:
         server = self.network.servers[host.url]
         fault = self._reach(host, name, large=content is not None)
-        request = Request(server, name, content, server.era)
+        request = Request(server, name, content, server.era, version)
         self.kernel.note(f"{host.label}: {label} is sent")
         try:
             self._carry_out(host, request, fault)
@@ -192,6 +211,10 @@ class SimulatedTransport:
         if how in ("", "slow", "500", "hangs", "cut") and done in ("", "done"):
             if server.weather == "down" or request.era != server.era:
                 raise self._error(host, name, "cut, for it went down")
+            if how in ("", "slow") and server.outdoes(request):
+                facts: Any = {"status": 412, "permanent": True, "untouched": True}
+                assert server.versions is not None
+                raise self._error(host, name, "answered 412", outdone_by=server.versions[name], **facts)
             server.apply(request)
         if how == "hangs":
             self.kernel.sleep(TIMEOUT, f"{host.label}: hangs")

@@ -47,6 +47,9 @@ def draw(chance: random.Random, options: dict[str, Any]) -> dict[str, Any]:
         "mounted": chance.random() >= UNMOUNTED,
         "threads": chance.random() < 0.3,
         "reads": 0.02,
+        "nodes": chance.random() < 0.4,
+        "very_late": chance.choice((0.0, 0.3)),
+        "restores": chance.choice((0.0, 0.0, 0.1)),
     }
     unknown = options.keys() - plan.keys()
     if unknown:

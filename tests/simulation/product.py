@@ -106,10 +106,10 @@ class InlineFanout:
         if task.work is not None:
             task.work()
         elif task.master is None:
-            self._transport.delete(task.host, task.name)
+            self._transport.delete(task.host, task.name, task.version)
         else:
             master = task.master
-            self._transport.put(task.host, task.name, master.file, master.size, master.mtime)
+            self._transport.put(task.host, task.name, master.file, master.size, master.mtime, task.version)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -172,6 +172,8 @@ class ReplicatorProcess(Process):
         media_root: Any = MemoryMediaRoot(machine.disk, kernel, self)
         outbox: Any = Outbox(machine.outbox_path, identity=media_root.identity, clock=kernel.clock)
         machine.outboxes.append(outbox)
+        for host in machine.settings.hosts:  # how that is found out is for the tests of ``on_master``
+            outbox.note_on_master(host, False)
         outbox = SteppingOutbox(machine, outbox)
         transport: Any = SimulatedTransport(machine.network, kernel, self)
         if machine.mutant is not None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ...fields.digests import format_digest
+from ...fields.versions import VERSION, parse_version
 from ...hosts import Host
 from ...master.state import State
 from ...transports.http import headers as http_headers
@@ -82,23 +83,28 @@ class NodeTransport:
 
     # What the engine delivers
 
-    def put_job(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, along: object = None) -> HttpJob:
+    # The version that the outbox here would give is not said: a node passes on that of its file, or none. What a child
+    # has above that came another way, so it is not gone above either, but refused, as any 412.
+
+    def put_job(
+        self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, along: object = None, version: int = 0
+    ) -> HttpJob:
         passing = along if isinstance(along, Passing) else None
         begun = passing.early.take(host, file.fileno()) if passing and passing.early else None
         fields, wait = self._passed_on(host, name, size, passing)
         fields |= self._version(name, file)
         return self._http.put_job(host, name, file, size, mtime, fields=fields, begun=begun, timeout=wait or None)
 
-    def delete_job(self, host: Host, name: str, along: object = None) -> HttpJob:
+    def delete_job(self, host: Host, name: str, along: object = None, version: int = 0) -> HttpJob:
         fields, wait = self._passed_on(host, name, 0, along if isinstance(along, Passing) else None)
         if (generation := self._store.generation(name)) is not None:
             fields["Resto-Generation"] = str(generation)
         return self._http.delete_job(host, name, fields=fields, timeout=wait or None)
 
-    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
+    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, version: int = 0) -> None:
         result_of(self.put_job(host, name, file, size, mtime))
 
-    def delete(self, host: Host, name: str) -> None:
+    def delete(self, host: Host, name: str, version: int = 0) -> None:
         result_of(self.delete_job(host, name))
 
     def head(self, host: Host, name: str) -> int | None:
@@ -156,8 +162,7 @@ def report_of(value: object) -> list[Line] | None:
 
 def generation_of(headers: Headers) -> int | None:
     """Return the Resto-Generation of an answer, None if there is none."""
-    text = headers.get("Resto-Generation", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else None
+    return parse_version(headers.get(VERSION, ""))
 
 
 def mtime_ns_of(headers: Headers) -> int | None:

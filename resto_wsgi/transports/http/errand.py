@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import urllib3
 
 from ...errors import DeliveryError, shown
+from ...fields.versions import VERSION, parse_version
 from ...hosts import Host
 from . import headers as http_headers
 from .connecting import USER_TIMEOUT, NotConnected
@@ -42,6 +43,7 @@ REMEDIES = {
     403: "allow PUT and DELETE from here in its configuration",
     405: "enable PUT and DELETE (WebDAV) in its configuration",
     409: "a folder of the name is missing and could not be made, or is a file there, or the name is a folder there",
+    412: "it has a later version of the name, by its number; if that is wrong, delete the name there",
     413: "raise its limit of the body size",
     500: "its error log says why; on nginx look at create_full_put_path and the permissions",
     507: "its disk is full",
@@ -82,13 +84,23 @@ class HostAnswer(NamedTuple):
 
 
 class Errand:
-    """``name`` at ``host``, within ``timeout`` seconds for each step; ``security`` knows what the host is shown."""
+    """``name`` at ``host``, within ``timeout`` seconds for each step; ``security`` knows what the host is shown.
+
+    ``version`` is that of the change that is asked for, 0 for none.
+    """
 
     def __init__(
-        self, host: Host, name: str, timeout: float, security: Security, remedies: Mapping[int, str] = REMEDIES
+        self,
+        host: Host,
+        name: str,
+        timeout: float,
+        security: Security,
+        remedies: Mapping[int, str] = REMEDIES,
+        version: int = 0,
     ) -> None:
         self.host = host
         self.name = name
+        self.version = version
         self.exchange = Exchange(timeout)
         self._security = security
         self._remedies = remedies
@@ -131,12 +143,18 @@ class Errand:
             permanent=(status < 500 and status not in TEMPORARY and not signed) or status in FINAL,
             untouched=400 <= status < 500 and status not in UNCLEAR and not self.exchange.lost,
             retry_after=http_headers.retry_after(answer.headers, time.time()),
+            outdone_by=self._outdone_by(answer),
         )
 
     def in_the_way(self, answer: HostAnswer) -> DeliveryError:
         """Say that a folder has the name, which this host removes only with all that is in it."""
         remedy = f"a folder of that name is in the way; if no file is in it, remove it in the root of {self.host.label}"
         return self.refused(answer).with_facts(reason=f"answered {answer.status}: {remedy}", permanent=False)
+
+    def _outdone_by(self, answer: HostAnswer) -> int | None:
+        """Return the version that the host has, if it refuses ours since it is older; see ``media_server.node``."""
+        known = parse_version(answer.headers.get(VERSION)) if answer.status == 412 and self.version else None
+        return known if known is not None and known > self.version else None
 
     def _remedy(self, status: int) -> str:
         if status == 401:

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from ...fields.dates import format_date
 from ...fields.roots import ROOT, ROOTS, format_root, parse_roots
+from ...fields.versions import VERSION
 from ...hosts import Host
 from ...names import quote
 from . import headers as http_headers
@@ -74,11 +75,11 @@ class HttpTransport:
         self._pools = Pools(timeout, self._security)
         self._digests = Digests()
 
-    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float) -> None:
-        result_of(self.put_job(host, name, file, size, mtime))
+    def put(self, host: Host, name: str, file: BinaryIO, size: int, mtime: float, version: int = 0) -> None:
+        result_of(self.put_job(host, name, file, size, mtime, None, version))
 
-    def delete(self, host: Host, name: str) -> None:
-        result_of(self.delete_job(host, name))
+    def delete(self, host: Host, name: str, version: int = 0) -> None:
+        result_of(self.delete_job(host, name, None, version))
 
     def put_job(
         self,
@@ -88,6 +89,7 @@ class HttpTransport:
         size: int,
         mtime: float,
         along: object = None,
+        version: int = 0,
         *,
         fields: Mapping[str, str] = NO_FIELDS,
         begun: Begun | None = None,
@@ -98,7 +100,7 @@ class HttpTransport:
         ``fields`` are said beside our own. ``begun`` is the PUT if its first bytes were sent before, see ``begin``.
         ``timeout`` is in seconds without progress, if it is not the transport's own.
         """
-        errand = Errand(host, name, timeout or self._timeout, self._security)
+        errand = Errand(host, name, timeout or self._timeout, self._security, version=version)
         return HttpJob(self._pools, errand, self._putting(errand, file, size, mtime, fields), begun)
 
     def delete_job(
@@ -106,12 +108,13 @@ class HttpTransport:
         host: Host,
         name: str,
         along: object = None,
+        version: int = 0,
         *,
         fields: Mapping[str, str] = NO_FIELDS,
         timeout: float | None = None,
     ) -> HttpJob:
         """Return the job of a DELETE, as ``put_job`` does of a PUT."""
-        errand = Errand(host, name, timeout or self._timeout, self._security)
+        errand = Errand(host, name, timeout or self._timeout, self._security, version=version)
         return HttpJob(self._pools, errand, self._deleting(errand, fields))
 
     def begin(self, host: Host, name: str, size: int, fields: Mapping[str, str]) -> Opening:
@@ -200,7 +203,7 @@ class HttpTransport:
 
     def _putting(self, errand: Errand, file: BinaryIO, size: int, mtime: float, fields: Mapping[str, str]) -> Requests:
         """PUT (RFC 9110, section 9.3.4) with a length, never chunked; nginx takes Date as the file's mtime."""
-        said = {"Content-Length": str(size), "Date": _date(mtime), **self._whose(errand.name), **fields}
+        said = {"Content-Length": str(size), "Date": _date(mtime), **self._own_fields(errand), **fields}
         signed = self.is_signed(errand.host)
         if signed and "Repr-Digest" not in said:
             if not self._digests.is_quick(file, size):
@@ -239,7 +242,7 @@ class HttpTransport:
         ``Depth: 0`` makes nginx, lighttpd and Apache refuse a folder; without it the last two would remove its tree. If
         the name is a folder, there is no file of that name any more, and the delete is done.
         """
-        answer = yield Request("DELETE", _target(errand.name), {"Depth": "0", **self._whose(errand.name), **fields})
+        answer = yield Request("DELETE", _target(errand.name), {"Depth": "0", **self._own_fields(errand), **fields})
         if answer.status in DELETE_DONE:
             self._heed(errand.host, answer)
             return answer
@@ -249,8 +252,12 @@ class HttpTransport:
                 return answer
         raise errand.refused(answer)
 
-    def _whose(self, name: str) -> Mapping[str, str]:
-        return {ROOT: format_root(self._root, name)} if self._root else NO_FIELDS
+    def _own_fields(self, errand: Errand) -> Mapping[str, str]:
+        """Return what our own node is told of a change: its version, and whose it is. Others pay no heed to that."""
+        fields = {VERSION: str(errand.version)} if errand.version else {}
+        if self._root:
+            fields[ROOT] = format_root(self._root, errand.name)
+        return fields
 
     def _heed(self, host: Host, answer: HostAnswer) -> None:
         """Warn, once in a while for each host, if it says that another media root writes there as well."""
