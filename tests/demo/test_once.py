@@ -81,7 +81,7 @@ def test_a_refusal_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(demo_once, "_BIG", 1024 * 1024)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     result = CliRunner().invoke(resto, ["demo", "--once", "--port", str(free_port())])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert re.fullmatch(r"resto: the upload was refused with 413: .+\n", result.stderr)
     assert list(tmp_path.iterdir()) == []
 
