@@ -68,7 +68,7 @@ def test_a_missing_stock_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     """A server that is not installed is named, before anything is uploaded."""
     monkeypatch.setattr(demo, "missing", lambda kind: f"the package {kind}")
     result = CliRunner().invoke(resto, ["demo", "--once", "--servers", "nginx", "--port", str(free_port())])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("resto: --servers nginx needs the package nginx")
     assert result.stderr.count("\n") == 1
 
