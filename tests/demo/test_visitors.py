@@ -81,3 +81,5 @@ def test_the_running_demo_refuses_both(tmp_path: Path) -> None:
         assert [answer.status for answer in answers] == [403, 403, 200, 200]
         assert urllib3.request("GET", page, headers={"Host": "evil.example"}).status == 403
         assert len(list(tmp_path.glob("*/media/**/planted*"))) == 2
+        process.terminate()  # in order, so that its media servers end with it
+        process.communicate(timeout=30)
