@@ -8,12 +8,15 @@ A file that is put on such a host would replace the master itself, under way. So
 has it has, and what is gone there is gone. Finding a file is not enough, for a host may fetch from another what it
 lacks. It must have written into the very folder. What was found is noted in the outbox. So a host is looked at once,
 with its first delivery, and never on the way of a save after that. One that serves another folder since holds nothing
-of it: it is expelled, and owed everything. What is sent must not be decided here. The convergence calls this.
+of it: it is expelled, and owed everything. The probes of a host have names of their own, which one look at a time uses:
+what a killed one leaves, in MEDIA_ROOT or on the host, the next one replaces and removes, and the host is unknown until
+then. What is sent must not be decided here. The convergence calls this.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -27,7 +30,7 @@ from ..transports import Transport
 
 __all__ = ["OnMaster"]
 
-NAME = "resto-probe-{}.txt"
+NAME = "resto-probe-{}-{}.txt"
 LENGTH = 64  # characters of a probe, which nobody else has
 
 log = logging.getLogger("resto_wsgi")
@@ -93,9 +96,12 @@ class OnMaster:
     def _look_at(self, host: Host) -> bool | None:
         """Return whether a host serves the master's folder; None if it cannot be told."""
         self._media_root.check_here()
-        with self._probe() as (name, content):
-            found = self._finds(host, name, content)
-            return self._writes(host) if found else found
+        whose = hashlib.sha256(f"{self._media_root.identity} {host.url}".encode()).hexdigest()[:16]
+        name = NAME.format(whose, "get")
+        with self._media_root.lock(name):
+            with self._probe(name) as content:
+                found = self._finds(host, name, content)
+            return self._writes(host, NAME.format(whose, "put")) if found else found
 
     def _finds(self, host: Host, name: str, content: bytes) -> bool | None:
         """Return whether a host gives what the master has; None if it fails. Raises DeliveryError without an answer."""
@@ -116,15 +122,18 @@ class OnMaster:
             return None if error.status >= 500 else False
         return bytes(received) == content
 
-    def _writes(self, host: Host) -> bool | None:
+    def _writes(self, host: Host, name: str) -> bool | None:
         """Return whether what is put on a host is in MEDIA_ROOT; None if it takes nothing."""
-        name, content = NAME.format(random_token()), random_token(length=LENGTH).encode()
+        content = random_token(length=LENGTH).encode()
+        self._media_root.remove(name)
         try:
             with tempfile.TemporaryFile() as file:
                 file.write(content)
                 file.flush()
                 self._transport.put(host, name, file, len(content), 0.0)
-            return self._media_root.exists(name) and self._media_root.size(name) == len(content)
+            return (
+                self._media_root.exists(name) and self._media_root.sha256(name) == hashlib.sha256(content).hexdigest()
+            )
         except DeliveryError as error:
             log.warning(
                 "%s gives what is in MEDIA_ROOT, and takes no file (%s): if it serves that folder itself, let it take "
@@ -138,18 +147,18 @@ class OnMaster:
                 self._transport.delete(host, name)
 
     @contextlib.contextmanager
-    def _probe(self) -> Iterator[tuple[str, bytes]]:
-        """Put a file into MEDIA_ROOT that nobody has, for as long as this lasts. Raises MediaRootError."""
-        name, content = NAME.format(random_token()), random_token(length=LENGTH).encode()
+    def _probe(self, name: str) -> Iterator[bytes]:
+        """Put a file into MEDIA_ROOT whose content nobody has, for as long as this lasts. Raises MediaRootError."""
+        content = random_token(length=LENGTH).encode()
         staged = self._media_root.stage()
         try:
             staged.write(content)
             staged.seal()
-            self._media_root.forget(self._media_root.publish(staged, name))
+            self._media_root.replace(staged, name, keep=False)
         finally:
             staged.discard()
         try:
-            yield name, content
+            yield content
         finally:
             self._media_root.remove(name)
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from memory_server import Memory
 from servers import files, held
 
 from resto_wsgi import ReplicationError
+from resto_wsgi.hosts import Host
 from resto_wsgi.replicator import Replicator
 from resto_wsgi.transports.http.transport import HttpTransport
 
@@ -202,6 +207,41 @@ def test_a_host_that_serves_the_master_since_is_found_when_the_master_changes_un
         replicator.save("cow", CAT)
         assert {url for _, url, _ in seen.asked} == {other.url}
         assert files(media) == held(other) == {"cat": CAT, "dog": DOG, "cow": CAT}
+
+
+KILLED = """
+    import os, signal, sys
+    from resto_wsgi.replicator import Parts, Replicator
+    from resto_wsgi.transports.http.transport import HttpTransport
+    class Killed(HttpTransport):
+        def get(self, host, name, write):
+            if sys.argv[1] == "get":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().get(host, name, write)
+        def delete(self, host, name):
+            os.kill(os.getpid(), signal.SIGKILL)
+    parts = Parts(transport=Killed(5.0))
+    Replicator(media_root=sys.argv[2], media_url="/media/", media_hosts=sys.argv[3:], parts=parts).save("cat", b"a cat")
+"""
+
+
+@pytest.mark.parametrize(("amid", "own"), [("get", True), ("get", False), ("delete", True)])
+def test_what_a_killed_look_leaves_the_next_one_removes(
+    media_servers: Any, amid: str, own: bool, tmp_path: Path
+) -> None:
+    """A probe in MEDIA_ROOT, or one on the host, which has written it there: neither stays, and neither misleads."""
+    (server,) = media_servers("nginx")
+    media = Path(server.root) if own else tmp_path / "media"
+    script = textwrap.dedent(KILLED)
+    killed = subprocess.run([sys.executable, "-c", script, amid, str(media), server.url], timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [name for name in files(media) if name.startswith("resto-probe-")]
+    with Replicators(media) as replicators:
+        replicator = replicators([server])
+        replicator.save("dog", DOG)
+        assert replicator.drain(30)
+        assert {name for name in (*files(media), *held(server)) if name.startswith("resto-probe-")} == set()
+        assert replicator._on_master.hosts == ({Host.of(server.url)} if own else frozenset())
 
 
 def test_a_host_that_does_not_answer_is_looked_at_when_it_does(media_servers: Any, seen: Seen) -> None:
