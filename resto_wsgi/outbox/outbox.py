@@ -24,10 +24,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import OutboxError
@@ -36,23 +35,13 @@ from . import loss, recording, settling
 from . import tables as sql
 from .database import DELETE, SAVE, SETTLE, Connection, Database
 from .loss import NO_MASTER
+from .notes import Notes
 from .recording import LATE, LATEST, LOOKS, VERSION_MAX
 from .rows import PARKED, WATCHED, Delivery, Failure, HostState, Owed, delivery_of
 from .settling import CONVERGED, SET_BACK
 
-__all__ = [
-    "CONVERGED",
-    "LATE",
-    "LATEST",
-    "LOOKS",
-    "NO_MASTER",
-    "VERSION_MAX",
-    "Delivery",
-    "Failure",
-    "HostState",
-    "Outbox",
-    "Owed",
-]
+__all__ = ["CONVERGED", "LATE", "LATEST", "LOOKS", "NO_MASTER", "VERSION_MAX", "Delivery"]
+__all__ += ["Failure", "HostState", "Outbox", "Owed"]
 
 # Seconds for which what is owed, parked or watched is put off at most: what is due later shows a clock set back. That
 # of what is parked is twice ``breaker.PARKED_CAP``.
@@ -66,8 +55,6 @@ ANOTHER_KIND = (
     "was made where {} is kept, and says nothing of the rest",
     "set the mode (RESTO_MODE) that the application has; how to change it is in the README, under Modes",
 )
-# The keys of notes, the last with the URL of a host. They are JSON: ASCII whatever the names are.
-UNLISTED, SKIPPED, ON_MASTER = "unlisted", "skipped", "on master "
 AFTER_ALL = "\U0010ffff" * 257  # it sorts after the rest of any name, which has at most 256 of these
 
 log = logging.getLogger("resto_wsgi")
@@ -95,6 +82,7 @@ class Outbox:
         self._fsync = fsync
         self._clock = clock
         self._database = Database(path, sql.APPLICATION, self._steps)
+        self.notes = Notes(self._database, fsync=fsync)
         if identity:
             self._adopt("identity", identity, *ANOTHER_ROOT)
         self._kind = kind
@@ -276,18 +264,6 @@ class Outbox:
         if expelled := [(host.url,) for host in hosts]:
             self._database.write(lambda connection: connection.executemany(sql.EXPEL, expelled), durable=self._fsync)
 
-    def note_unlisted(self, folders: Iterable[str]) -> None:
-        """Replace the folders that are noted as such that could not be listed; see ``unlisted``."""
-        self._keep_note(UNLISTED, json.dumps(sorted(folders)))
-
-    def note_skipped(self, counts: Mapping[str, int]) -> None:
-        """Replace how much of each kind the latest walk has passed over; see ``skipped``."""
-        self._keep_note(SKIPPED, json.dumps(dict(counts)))
-
-    def note_on_master(self, host: Host, found: bool) -> None:
-        """Note whether a host serves the master's own folder; see ``on_master``."""
-        self._keep_note(f"{ON_MASTER}{host.url}", json.dumps(found))
-
     def forget(self, host: Host) -> int:
         """Forget a host and all that it is owed; return how many deliveries that was."""
         self.expel([host])
@@ -331,19 +307,6 @@ class Outbox:
     def joining(self) -> dict[Host, int]:
         """Return the hosts that are being filled; each is a member once nothing up to its generation is owed."""
         return {Host.of(url): joining for url, joining in self._database.read(sql.MEMBERS, ()) if joining is not None}
-
-    def unlisted(self) -> frozenset[str]:
-        """Return the folders of the media root that could not be listed, so that nobody is owed what is in them."""
-        return frozenset(json.loads(self._note(UNLISTED) or "[]"))
-
-    def skipped(self) -> dict[str, int]:
-        """Return how much of each kind the latest walk has passed over, so that no host gets it."""
-        return dict(json.loads(self._note(SKIPPED) or "{}"))
-
-    def on_master(self) -> dict[Host, bool]:
-        """Return which hosts serve the master's own folder; a host that is missing was not looked at yet."""
-        found = self._database.read(sql.NOTES, (ON_MASTER, f"{ON_MASTER}{AFTER_ALL}"))
-        return {Host.of(key.removeprefix(ON_MASTER)): json.loads(value) for key, value in found}
 
     def generation(self) -> int:
         """Return the latest generation: what is recorded from now on has a higher one."""
@@ -406,14 +369,6 @@ class Outbox:
         while chunk:
             yield from (name for (name,) in chunk)
             chunk = self._database.read(sql.NAMES_AFTER, (chunk[-1][0], end, gone, CHUNK))
-
-    def _note(self, key: str) -> str:
-        return "".join(value for (value,) in self._database.read(sql.META, (key,)))
-
-    def _keep_note(self, key: str, text: str) -> None:
-        if text != self._note(key):
-            values = (key, text)
-            self._database.write(lambda connection: connection.execute(sql.NOTE, values), durable=self._fsync)
 
     def _repeat(self, sql: str, values: dict[str, object]) -> int:
         """Run a statement that changes at most CHUNK rows until it changes none; return how many it changed."""

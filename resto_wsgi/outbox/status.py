@@ -140,7 +140,7 @@ def status_of(outbox: Outbox, hosts: Sequence[Host]) -> Status:
         status = _host_status(host, states, owed, "up" if full else "new")
         configured.append(replace(status, everything=not (full or host in joining)))
     left = [_host_status(host, {}, owed, NOT_CONFIGURED) for host in owed if host not in hosts]
-    return Status((*configured, *left), outbox.skipped())
+    return Status((*configured, *left), outbox.notes.skipped())
 
 
 def status_of_name(outbox: Outbox, hosts: Sequence[Host], name: str, present: bool, size: int | None) -> NameStatus:

@@ -113,13 +113,13 @@ class Membership:
         tally = Tally()
         count = self._outbox.owe(host, itertools.chain(self._media_root.names(tally.add), absent))
         self._media_root.check_here()  # it raises if the disk went away during the walk, which then found too little
-        self._outbox.note_unlisted(self._outbox.unlisted() | tally.unlisted)
+        self._outbox.notes.keep_unlisted(self._outbox.notes.unlisted() | tally.unlisted)
         self._tell(tally)
         return count
 
     def _owe_what_can_be_listed_now(self, hosts: Sequence[Host]) -> int:
         """Owe these hosts what is in folders that could not be listed before; return how many names that is."""
-        noted = self._outbox.unlisted()
+        noted = self._outbox.notes.unlisted()
         mended = frozenset(folder for folder in noted if not self._is_unlisted(folder))
         if not mended:
             return 0
@@ -132,7 +132,7 @@ class Membership:
                 if error.errno not in GONE:
                     tally.add(Skipped(folder, UNLISTED))
         self._media_root.check_here()
-        self._outbox.note_unlisted(noted - mended | tally.unlisted)
+        self._outbox.notes.keep_unlisted(noted - mended | tally.unlisted)
         log.info("folders that could not be listed can be now: what is in them is owed, %s", counted(count, "name"))
         return count
 
@@ -150,4 +150,4 @@ class Membership:
             for kind in tally.kinds:
                 log.warning("%s in the media root: %s", tally.text(kind), REMEDIES.get(kind, RENAME))
         self._told = told
-        self._outbox.note_skipped(tally.counts)
+        self._outbox.notes.keep_skipped(tally.counts)

@@ -164,7 +164,7 @@ class OnMaster:
 
     def _read(self) -> None:
         """Take over what is noted."""
-        noted = self._outbox.on_master()
+        noted = self._outbox.notes.on_master()
         self.hosts = frozenset(host for host in self._configured if noted.get(host))
         self.unknown = self._configured - noted.keys()
 
@@ -172,5 +172,5 @@ class OnMaster:
         """Note what was found, for all processes."""
         if found and host not in self.hosts:
             log.info("%s serves MEDIA_ROOT itself: it holds what that holds, nothing is sent to it", host.label)
-        self._outbox.note_on_master(host, found)
+        self._outbox.notes.keep_on_master(host, found)
         self._read()

@@ -173,7 +173,7 @@ class ReplicatorProcess(Process):
         outbox: Any = Outbox(machine.outbox_path, identity=media_root.identity, clock=kernel.clock)
         machine.outboxes.append(outbox)
         for host in machine.settings.hosts:  # how that is found out is for the tests of ``on_master``
-            outbox.note_on_master(host, False)
+            outbox.notes.keep_on_master(host, False)
         outbox = SteppingOutbox(machine, outbox)
         transport: Any = SimulatedTransport(machine.network, kernel, self)
         if machine.mutant is not None:
