@@ -6,7 +6,9 @@ read. Nothing of them is printed.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +61,7 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     """
     access = _access(options, environ)
     host, port = options.listen
-    stop = threading.Event()
+    stop: queue.SimpleQueue[int] = queue.SimpleQueue()  # an Event, set in a handler while it is waited for, would hang
     shown = {key: environ[name] for key, name in CREDENTIALS.items() if environ.get(name)}
     application = _application(options, access, shown)
     if options.catch_up_from is not None:
@@ -70,7 +72,7 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     except OSError as error:
         raise ConfigError("listen", f"cannot: {error}") from error
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: stop.put(number))
     shown_host = f"[{host}]" if ":" in host else host
     scheme = "https" if options.tls_cert else "http"
     print(f"media server {scheme}://{shown_host}:{server.bind_addr[1]}/ of {options.root}", flush=True)
@@ -79,12 +81,14 @@ def serve(options: Options, environ: Mapping[str, str]) -> int:
     application.start()
     thread = threading.Thread(target=server.serve, name="media server", daemon=True)
     thread.start()
-    while thread.is_alive() and not stop.wait(LOOKS_EVERY):
-        pass
+    stopped = False
+    while thread.is_alive() and not stopped:
+        with contextlib.suppress(queue.Empty):
+            stopped = bool(stop.get(timeout=LOOKS_EVERY))
     server.stop()
     thread.join()
     application.close()
-    return 0 if stop.is_set() else 1
+    return 0 if stopped else 1
 
 
 def _application(options: Options, access: Access, credentials: Mapping[str, str]) -> MediaServer:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,28 @@ def command(root: Path, *options: str, **environ: str) -> Iterator[tuple[Node, s
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
+
+
+HASTY = """
+from resto_wsgi.cli import main, media_server
+media_server.LOOKS_EVERY = 1e-6
+main()
+"""
+
+
+def test_the_command_ends_whenever_it_is_told_to(root: Path) -> None:
+    """The signal may come while it begins or ends to wait, as here it does nearly all the time."""
+    arguments = [sys.executable, "-c", HASTY, "media-server", "--root", str(root), "--listen", "127.0.0.1:0"]
+    for _ in range(4):
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            assert process.stdout.readline().startswith("media server http://127.0.0.1:")
+            time.sleep(0.2)  # until it waits
+            process.send_signal(signal.SIGTERM)
+            try:
+                assert process.wait(20) == 0
+            finally:
+                process.kill()
 
 
 def private(path: Path, text: str) -> Path:
