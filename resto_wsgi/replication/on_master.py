@@ -28,9 +28,10 @@ from ..names import random_token
 from ..outbox.outbox import Outbox
 from ..transports import Transport
 
-__all__ = ["OnMaster"]
+__all__ = ["PROBE", "OnMaster"]
 
-NAME = "resto-probe-{}-{}.txt"
+PROBE = "resto-probe-"  # how the names of probes begin, which are nobody's files
+NAME = f"{PROBE}{{}}-{{}}.txt"
 LENGTH = 64  # characters of a probe, which nobody else has
 
 log = logging.getLogger("resto_wsgi")
@@ -154,7 +155,8 @@ class OnMaster:
         try:
             staged.write(content)
             staged.seal()
-            self._media_root.replace(staged, name, keep=False)
+            self._media_root.remove(name)
+            self._media_root.forget(self._media_root.publish(staged, name))
         finally:
             staged.discard()
         try:

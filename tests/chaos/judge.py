@@ -21,6 +21,8 @@ import time
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from resto_wsgi.outbox.rows import WATCHED
+
 from .bodies import TORN, identify
 from .ledger import Effect, Ledger
 
@@ -106,12 +108,15 @@ def left_over(master: str, now: float) -> list[str]:
 
 
 def owed(outbox: str) -> list[str]:
-    """Return a line for each row of the outbox. A missing outbox is a finding too."""
+    """Return a line for each row of the outbox that is owed. A missing outbox is a finding too.
+
+    What has converged is watched for an hour if an attempt ended unknown; nothing counts as owed for that.
+    """
     if not os.path.exists(outbox):
         return [f"there is no outbox at {outbox}"]
     with contextlib.closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True, timeout=10)) as connection:
         connection.row_factory = sqlite3.Row
-        return [str(dict(row)) for row in connection.execute("SELECT * FROM deliveries")]
+        return [str(dict(row)) for row in connection.execute("SELECT * FROM deliveries WHERE parked != ?", (WATCHED,))]
 
 
 def _without(found: Mapping[str, str], but: Container[str]) -> dict[str, str]:

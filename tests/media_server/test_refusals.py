@@ -44,6 +44,7 @@ def test_a_refused_write_is_in_the_log(
 ) -> None:
     """In one line, at a level that is shown where nobody has set up logging."""
     Path(app.store.root, "folder").mkdir()
+    Path(app.store.root, "folder/file").touch()  # an empty one gives way
     assert ask(app, method, path, b"x" if method == "PUT" else None, **environ).status_code >= 400
     (found,) = lines(caplog)
     assert found.startswith(line)

@@ -21,6 +21,7 @@ from resto_wsgi import names
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import MediaRootError, OutboxError, RestoError
 from resto_wsgi.hosts import Host
+from resto_wsgi.replication.on_master import PROBE
 
 from .disk import Disk
 from .faults import Faults
@@ -38,7 +39,6 @@ HOSTS = ("x:80", "y:80", "z:80")
 NAMES = ("a.txt", "b.txt", "folder/c.txt", "folder/d.txt")
 LATE = 20.0  # seconds for which the product reckons with late requests
 HOUR = 3601.0  # seconds
-PROBE = "resto-probe-"  # what a process that was killed while it looked at a host leaves is for the operator to remove
 CONVERGED = 60.0 + LATE  # seconds after the last fault in which all must be equal
 
 

@@ -8,12 +8,13 @@ the product runs in a thread of its own here; the lanes of the worker are steppe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from resto_wsgi.config import Settings
 from resto_wsgi.errors import DeliveryError, OutboxError
+from resto_wsgi.outbox.notes import Notes
 from resto_wsgi.outbox.outbox import Outbox
 from resto_wsgi.replication.fanout import Ended, Task
 from resto_wsgi.replicator import Parts, Replicator
@@ -52,15 +53,17 @@ class Machine:
 
 
 class SteppingOutbox:
-    """The real outbox, with a step before and after each call, and the trouble that the history asks for."""
+    """The real outbox, or its notes, with a step around each call, and the trouble that the history asks for."""
 
-    def __init__(self, machine: Machine, outbox: Outbox) -> None:
+    def __init__(self, machine: Machine, outbox: Outbox | Notes) -> None:
         self._machine = machine
         self._outbox = outbox
 
-    def __getattr__(self, method: str) -> Callable[..., Any]:
+    def __getattr__(self, method: str) -> Any:
         kernel = self._machine.kernel
         real = getattr(self._outbox, method)
+        if isinstance(real, Notes):
+            return SteppingOutbox(self._machine, real)
 
         def call(*args: Any, **keywords: Any) -> Any:
             kernel.step(f"outbox: {method}")

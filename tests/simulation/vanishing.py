@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from resto_wsgi.replication.modes import MISSING
+from resto_wsgi.replication.on_master import PROBE
 from resto_wsgi.replicator import Replicator
 
 from .disk import Inode
@@ -44,7 +45,8 @@ class Vanishing:
         history, chance, kernel = self._history, self._history.chance, self._history.kernel
         if history.distributed or history.disk.away or chance.random() >= history.plan["vanishes"]:
             return
-        quiet = [name for name in sorted(history.disk.files) if not self._is_used(name, 0, NOT_YET)]
+        names = [name for name in sorted(history.disk.files) if not name.startswith(PROBE)]
+        quiet = [name for name in names if not self._is_used(name, 0, NOT_YET)]
         if quiet:
             name = chance.choice(quiet)
             history.network.count("a file vanishes")

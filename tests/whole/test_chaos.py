@@ -89,7 +89,7 @@ class Site:
         self.staging = self.master / ".resto" / "staging"
         self.staging.mkdir(parents=True)
         with contextlib.closing(sqlite3.connect(self.outbox)) as connection:
-            connection.execute("CREATE TABLE deliveries (host TEXT, name TEXT)")
+            connection.execute("CREATE TABLE deliveries (host TEXT, name TEXT, parked INTEGER)")
 
     def roots(self) -> list[Path]:
         return [self.master, *self.hosts.values()]
@@ -219,9 +219,12 @@ def test_an_odd_file_of_nginx_is_left_over(site: Site) -> None:
 
 
 def test_an_owed_row_is_found(site: Site) -> None:
-    """A row in the outbox, and an outbox that is not there at all."""
+    """A row in the outbox, but not one that is only watched; and an outbox that is not there at all."""
     with contextlib.closing(sqlite3.connect(site.outbox)) as connection, connection:
-        connection.execute("INSERT INTO deliveries VALUES ('http://host-0', 'b.bin')")
+        connection.execute("INSERT INTO deliveries VALUES ('http://host-0', 'b.bin', 2)")
+    assert found(site.judge()) == {}
+    with contextlib.closing(sqlite3.connect(site.outbox)) as connection, connection:
+        connection.execute("INSERT INTO deliveries VALUES ('http://host-0', 'b.bin', 1)")
     assert found(site.judge()) == {"owed": 1}
     site.outbox.unlink()
     assert found(site.judge()) == {"owed": 1}

@@ -86,7 +86,8 @@ def test_a_connection_with_a_part_of_a_file_on_it_is_never_used_again(
     with pytest.raises(DeliveryError):
         put(patient, server, bytes(LARGE))
     put(patient, server, b"the next", "next")
-    assert held == {"/next": b"the next"}
+    looked = {"/cat": b""} if status == 409 else {}  # a HEAD: what is in the way of the name
+    assert held == {**looked, "/next": b"the next"}
     assert server.connections == 2
 
 
