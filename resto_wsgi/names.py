@@ -1,4 +1,4 @@
-"""Names: what a file may be called in the media root, on every host, and in a URL.
+"""Names: what a file may be called in the media root, on every host, and in a URL, and how long that may be.
 
 A name is a path relative to the media root, POSIX, NFC. ``check`` judges the names that an application chose, and never
 repairs them. ``clean`` turns whatever a client sent into one segment that ``check`` takes. A name that passed ``check``

@@ -6,8 +6,8 @@
 hashlib lets other threads run while it works, so a large file costs the longer of the two instead of both. At most
 DEPTH blocks wait to be hashed, which bounds memory. The thread knows the blocks and nothing of their owner: an owner
 that is forgotten ends it. A forked child has no such thread, and gets a RuntimeError. Files and names are not known
-here. ``staged`` calls ``Hasher``, and everybody calls ``sha256_of``. Which algorithm it is, ``fields.digests`` says on
-the wire, and the media server's ``marks`` say on the disk.
+here. ``staged`` calls ``Hasher``, and most others call ``sha256_of``. Another algorithm is more than this module:
+``fields.digests`` names it on the wire, ``marks`` on the media server's disk, and the outbox keeps digests of spools.
 """
 
 from __future__ import annotations

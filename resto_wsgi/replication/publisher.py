@@ -13,10 +13,10 @@ Each change is "record, change the master, converge, settle", in this order, und
     settle                  the file on each host that ``outcome`` says, and owed to the others
 
 A child that is forked in the middle of a change holds no lock and ends no change of its parent's (``forks``, and the
-table in ``master.locks``). A delete records its tombstone with its deliveries. When a change stands, a tombstone that
-is older than the file is voided (``Mode.stands``). If hosts are told in the background, a save ends after "publish".
-When hosts are told must not be decided here (see ``sending``), nor what is kept of a name on this side (see ``modes``).
-The replicator alone calls this.
+table in ``master.locks``); the fork itself waits until ``outbox.database`` is idle. A delete records its tombstone with
+its deliveries. When a change stands, a tombstone that is older than the file is voided (``Mode.stands``). If hosts are
+told in the background, a save ends after "publish". When hosts are told must not be decided here (see ``sending``), nor
+what is kept of a name on this side (see ``modes``). The replicator alone calls this.
 """
 
 from __future__ import annotations

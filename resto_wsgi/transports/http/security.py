@@ -4,7 +4,7 @@ The files that the settings name are read here, and a ConfigError says at start 
 password that others on this machine may read is refused. The credentials are read anew when their file changes, and
 taken if each host is still shown something of the same kind. The rest is read at a start only. Which host is shown what
 is decided for the hosts that are given, and no other is shown anything. Nothing of a secret is in a repr or an error. A
-header that only some hosts are to be shown belongs into ``fields``. The transport and the check use this.
+header that only some hosts are to be shown belongs into ``Security.fields``. The transport and the check use this.
 """
 
 from __future__ import annotations
