@@ -25,6 +25,7 @@ def folder(subject: Subject) -> list[Finding]:
         )
     else:
         findings.append(Finding("folder", "ok", "a DELETE with Depth: 0, which resto sends, leaves a folder's files"))
+    # No Depth means infinity for a folder (RFC 4918, section 9.6.1); lighttpd and Apache remove the tree.
     lost = [slash for slash in ("", "/") if not _survives(subject, slash, {})]
     if lost:
         how = "with or without a slash" if len(lost) == 2 else "with a slash" if "/" in lost else "without a slash"
@@ -39,6 +40,7 @@ def folder(subject: Subject) -> list[Finding]:
 def _survives(subject: Subject, slash: str, headers: dict[str, str]) -> bool:
     """Fill the folder, delete it that way, and say whether its file is there."""
     tree = subject.name(f"tree-{subject.folder}")
+    # Each time: the DELETE before may have taken the folder away.
     subject.put(f"{tree}/leaf.jpg", b"leaf")
     subject.raw("DELETE", names.quote(tree) + slash, headers)
     return subject.head(f"{tree}/leaf.jpg") is not None

@@ -46,6 +46,7 @@ def reachable(subject: Subject) -> list[Finding]:
         if trouble.cause == "tls":
             return [subject.found("tls", "unsafe", str(trouble))]
         return [subject.found("reachable", "unsafe", str(trouble), trouble.cause)]
+    # A server with TLS may answer plain HTTP with 400, in place of hanging up.
     if answer.status == 400 and (found := _other_scheme(subject)):
         return found
     if 300 <= answer.status < 400:

@@ -88,4 +88,5 @@ def _fault(answer: RawReply) -> str:
 
 
 def _version(number: int) -> bytes:
+    # One letter all through, and another for each version: two letters in one read are two versions.
     return bytes([65 + number]) * SIZE

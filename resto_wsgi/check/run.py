@@ -45,6 +45,9 @@ class _Step:
     gate: bool = False
 
 
+# The order counts. What only reads comes first, so a host that does not answer is sent no file. `delete` comes right
+# after `write`: a host that deletes nothing would keep all that later probes put. `hidden` needs what `absent` notes,
+# `folder` needs the folder that `write` has claimed, and `transfer` sends no more than the limit that `size` has found.
 STEPS = (
     _Step("reachable", reach.reachable, "unsafe", gate=True),
     _Step("tls", reach.tls, "unsafe"),
@@ -133,9 +136,11 @@ class Check:
     def run(self) -> list[Report]:
         """Probe all hosts, compare them, take everything away, and return a report for each."""
         errors = self._together([each.examine for each in self._examined])
+        # Before the cleaning: `_twins` asks each host for a file that is still on another.
         if not self.interrupted:
             self.differences = tuple(_differences([each.subject for each in self._examined]))
         errors += self._together([each.clean for each in self._examined], CLEANING_SECONDS_MAX)
+        # A defect in a probe is raised only now, so that the hosts are cleaned all the same.
         if errors:
             raise errors[0]
         return [each.report() for each in self._examined]
@@ -150,6 +155,7 @@ class Check:
             except Exception as error:
                 errors.append(error)
 
+        # Daemons: one that still waits for a host when time is up must not keep the process alive.
         threads = [threading.Thread(target=guarded, args=[task], daemon=True) for task in tasks]
         for thread in threads:
             thread.start()
@@ -180,6 +186,7 @@ class _Examined:
                     return
                 findings = self._probe(step)
                 self._note(*findings)
+                # Only now: a probe that `Stopped` has ended in the middle stays untested.
                 self.untested.remove(step.key)
                 if any(finding.verdict != "ok" for finding in findings) and (step.gate or self._went_away()):
                     return

@@ -47,6 +47,7 @@ def _speaks_tls(address: tuple[str, int], timeout: float) -> bool:
 def _speaks_plainly(address: tuple[str, int], timeout: float) -> bool:
     try:
         with socket.create_connection(address, timeout) as plain:
+            # Version 1.0 needs no Host field; in 1.1 it must be there (RFC 9112, section 3.2).
             plain.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
             return plain.recv(5, socket.MSG_WAITALL) == b"HTTP/"
     except OSError:

@@ -135,6 +135,7 @@ def overwrite(subject: Subject) -> list[Finding]:
         ]
     problem = difference(subject, name, b"other" * 200)
     if problem:
+        # The key of a cache has the whole URL (RFC 9111, section 2), so a query that is new leads to the server.
         fresh = subject.raw("GET", f"{names.quote(name)}?{subject.folder}", {"Cache-Control": "no-cache"})
         stale = problem if fresh.body != b"other" * 200 else "the old file is still read: a cache answers"
         return [subject.found("overwrite", "unsafe", f"after a second PUT {stale}", "stale")]
@@ -202,6 +203,7 @@ def credentials(subject: Subject) -> list[Finding]:
         if trouble.cause != "tls":
             raise
         return [Finding("credentials", "ok", f"without a certificate there is no connection: {trouble}")]
+    # A server can have a rule for each method, so a refused PUT does not say that DELETE is refused.
     taken = put.status < 300 or subject.raw("DELETE", names.quote(subject.name(FIRST)), bare=True).status < 300
     if taken:
         return [subject.found("credentials", "unsafe", "it takes writes without credentials", "open")]

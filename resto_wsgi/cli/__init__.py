@@ -22,6 +22,7 @@ def main() -> None:
 
         resto()
     except ModuleNotFoundError as error:
+        # A module of our own that is missing is a defect, and the extra would not mend it: that keeps its traceback.
         if (error.name or "").partition(".")[0] in _EXTRA:
             print("resto needs the extra [cli]: pip install 'resto_wsgi[cli]', or '.[cli]' in a clone", file=sys.stderr)
         else:

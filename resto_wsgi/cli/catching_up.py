@@ -34,6 +34,7 @@ def catch_up(application: MediaServer, url: str, rate: float | None, credentials
             bar.update(names, completed=progress.seen)
 
         def warn(line: str) -> None:
+            # Names may hold brackets, which rich would take for markup.
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         run = work.CatchUp(

@@ -135,6 +135,7 @@ def _check_media_root(path: str, *, begin: bool) -> None:
 
 def _owner_to_be(path: str, status: os.stat_result) -> int:
     """Return who will own what is made there. Raises ConfigError if that is not the application's user for certain."""
+    # The application may run as any user who can write here. A .resto that root begins would lock it out.
     if status.st_uid == 0 and status.st_mode & 0o022:
         raise ConfigError("MEDIA_ROOT", f"others than root write to {path}; run this as the application's user")
     return status.st_uid

@@ -39,6 +39,7 @@ def rows_of(cls: type[Any]) -> list[tuple[Field[Any], Row]]:
     """Return the fields of a dataclass that are settings, each with its row; those of its bases come after its own."""
     bases = [base for base in cls.__bases__ if is_dataclass(base)]
     inherited = [pair for base in bases for pair in rows_of(base)]
+    # `fields` also gives those of the bases, which would be in the table twice.
     names = {each.name for each, _ in inherited}
     own = [each for each in fields(cls) if each.metadata and each.name not in names]
     return [(each, each.metadata["row"]) for each in own] + inherited

@@ -97,6 +97,7 @@ def drain(command: str, environment: Mapping[str, str], user: str, folders: Sequ
         f"Environment={quoting.systemd(name, f'{name}={value}')}\n" for name, value in environment.items()
     )
     mounts = " ".join(quoting.systemd("media_root", each) for each in folders)
+    # The 240 s of the command end before TimeoutStartSec, so that it ends by itself and is not killed.
     service = f"""\
 # Delivers what is owed to media servers; printed by `resto config systemd`. The application does so by itself while
 # it runs and has threads; this is for when it does not (RESTO_BACKGROUND=no). It counts as failed while something is

@@ -77,11 +77,13 @@ def drive(jobs: Iterable[Job], landed: Callable[[Job], Iterable[Job]]) -> None:
 
     If this thread is interrupted, those under way are abandoned.
     """
+    # Not epoll: a job may have closed its descriptor before it is unregistered, which epoll answers with EBADF.
     poll = select.poll()
     flying: dict[int, Job] = {}
     wanted: dict[int, int] = {}
 
     def watch(job: Job) -> None:
+        # A list, no recursion: what `landed` returns may be over at once, and bring the next.
         todo = [job]
         while todo:
             each = todo.pop()
@@ -106,6 +108,7 @@ def drive(jobs: Iterable[Job], landed: Callable[[Job], Iterable[Job]]) -> None:
             watch(job)
         while flying:
             patience = min(job.until for job in flying.values()) - time.monotonic()
+            # poll takes whole milliseconds. Rounded down, this would spin through the last part of one.
             for fd, events in poll.poll(max(0, math.ceil(patience * 1000))):
                 job = flying[fd]
                 job.advance(events)

@@ -69,6 +69,7 @@ class Route:
         return sock
 
     def _secured(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        # TLS sends a name without the dot at its end (RFC 6066, section 3).
         secure = context.wrap_socket(sock, server_hostname=self.host.rstrip("."), do_handshake_on_connect=False)
         exchange = Exchange(self.timeout)
         exchange.begin(0)
@@ -134,6 +135,7 @@ class _Race:
                     if (won := self._look(descriptor)) is not None:
                         return won
         finally:
+            # The one that has won is not among them: `_look` has taken it out.
             for sock, _ in self._trying.values():
                 sock.close()
         raise NotConnected(f"refuses connections, or is unreachable: {'; '.join(self._refused)}")

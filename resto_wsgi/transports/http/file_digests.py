@@ -37,9 +37,11 @@ class Digests:
             known = self._files.get(file)
             if known is None:
                 known = self._files[file] = _Known()
+        # A lock for each file: `_lock` is not held while bytes are read, so other files do not wait for that.
         with known.lock:
             stamp = _stamp(file)
             if known.of != (stamp, size):
+                # `of` comes last: `is_quick` reads it without this lock, to know that the text is there.
                 known.text = _digest(file, size)
                 known.of = stamp, size
             return known.text
@@ -50,6 +52,7 @@ class Digests:
             return True
         with self._lock:
             known = self._files.get(file)
+        # Without `known.lock`: another thread may hold it for as long as a large file takes.
         return known is not None and known.of == (_stamp(file), size)
 
     def is_stale(self, file: BinaryIO) -> bool:

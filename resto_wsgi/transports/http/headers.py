@@ -89,10 +89,12 @@ def retry_after(headers: Headers, now: float) -> float | None:
     """
     text = headers.get("Retry-After", "").strip()
     if _is_number(text):
+        # A float, as it takes any number of digits: what is too large for it is inf, and the limit is lower.
         return min(float(text), LONGEST_WAIT)
     stamp = parse_date(text)
     return min(stamp - now, LONGEST_WAIT) if stamp is not None and stamp >= now else None
 
 
 def _is_number(text: str) -> bool:
+    # `isdigit` alone is also true of superscripts, at which int() fails, and of digits of other scripts.
     return text.isascii() and text.isdigit()

@@ -120,6 +120,8 @@ class HttpJob:
     def interrupt(self) -> None:
         self._interrupted = True
         connection = self._connection
+        # Not close: the thread that moves the job may still poll this number, which could then be another's.
+        # A job that is connecting may have no socket yet; it looks at the flag when it is connected.
         with contextlib.suppress(OSError, AttributeError):
             connection.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 

@@ -27,6 +27,7 @@ def request_head(method: str, target: str, authority: str, fields: Mapping[str, 
     lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
     head = "\r\n".join([*lines, "", ""])
+    # A line break in a value would begin a field that is not ours (RFC 9110, section 5.5).
     if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1 or " " in target:
         raise ValueError("a request cannot have a line break in it, nor its target a space")
     return head.encode("ascii")

@@ -93,6 +93,7 @@ class RawRequests:
         with self._line(target) as line:
             flight = line.send("PUT", target, {}, body, length)
             _move(flight, lambda: flight.is_sent)
+            # Not close: that is a reset here (SO_LINGER), which is another fault than a body that ends too early.
             with contextlib.suppress(OSError):  # it may have hung up before
                 line.connection.sock.shutdown(socket.SHUT_WR)
             _move(flight, lambda: False)

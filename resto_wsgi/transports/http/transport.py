@@ -211,6 +211,7 @@ class HttpTransport:
             said["Repr-Digest"] = self._digests.of(file, size)
         request = Request("PUT", _target(errand.name), said, file, size)
         answer = yield request
+        # Only after a refusal: a folder that is there needs no MKCOL, nor does nginx with create_full_put_path.
         if answer.status in NO_FOLDER and "/" in errand.name:
             yield from self._making_folders(errand)
             answer = yield request
@@ -234,6 +235,7 @@ class HttpTransport:
             if time.monotonic() > ends:
                 reason = "too slow: its folders took too long to make"
                 raise errand.failed(reason, untouched=not errand.exchange.lost)  # the PUT before was refused
+            # No answer is looked at: a folder that is there is 405 (RFC 4918, section 9.3.1).
             yield Request("MKCOL", _target("/".join(parts[:depth])) + "/")
 
     def _deleting(self, errand: Errand, fields: Mapping[str, str]) -> Requests:
@@ -246,6 +248,7 @@ class HttpTransport:
         if answer.status in DELETE_DONE:
             self._heed(errand.host, answer)
             return answer
+        # The status does not tell a folder from a rule about who may delete: 403 can be either.
         if answer.status in FOLDER_KEPT:
             found = yield Request("HEAD", _target(errand.name))
             if _is_folder(errand.name, found):
