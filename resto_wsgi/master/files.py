@@ -80,6 +80,7 @@ class Files:
             if error.errno in ABSENT:
                 raise FileNotFoundError(errno.ENOENT, "not in MEDIA_ROOT", name) from None
             raise MediaRootError("read", name, error) from error
+        # Of the descriptor, not of the name: another file may have that name by now.
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             file.close()

@@ -118,6 +118,7 @@ class Folders:
         """Return the open folder of a name, which is made if it is missing and ``make`` says so. Raises OSError."""
         *parts, last = name.encode().split(b"/")
         if not self._linked:  # most names need no more than this
+            # An error is met again below, where missing folders are made, and where it is told what is in the way.
             with contextlib.suppress(OSError):
                 return self._straight(parts, last)
         place = Place(self.root, last)
@@ -185,6 +186,7 @@ class Folders:
         except NotADirectoryError:
             raise _obstacle(place, part, linked=linked) from None
         except FileNotFoundError:
+            # Not FileNotFoundError: the disk behind the link may be away, and its names must not look deleted.
             if linked and _is_link(place, part):
                 raise _obstacle(place, part, linked=True) from None
             if not make:

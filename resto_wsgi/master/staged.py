@@ -120,6 +120,7 @@ class Staged:
             except BaseException:
                 self._remove()
                 raise
+            # Last: if the disk refuses, the bytes are still in memory, and the next call can try again.
             self._held = None
 
     def open(self) -> BinaryIO:

@@ -53,6 +53,7 @@ class Staging:
         with contextlib.suppress(FileNotFoundError):
             for entry in os.listdir(self.path):
                 if entry.endswith(LOCK):
+                    # A room that cannot be swept must not keep the others from it.
                     with contextlib.suppress(OSError):
                         _sweep(os.path.join(self.path, entry))
 
@@ -64,6 +65,7 @@ class Staging:
         except MediaRootError as error:
             if error.errno != errno.ENOENT:
                 raise
+        # Forgotten before it is left, so that no other thread begins a file in it meanwhile.
         self._forget(room)
         room.leave()
         return self._room().create(self._modes)
@@ -72,6 +74,7 @@ class Staging:
         room = self._own
         if room is not None and room.ours:
             return room
+        # Without the guard of ``no_fork``, as a disk may be slow. So two threads may each make a room.
         with disk("open", ".resto/staging"):
             make_hidden(self.path)
             self.sweep()

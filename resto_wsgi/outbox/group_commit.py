@@ -61,6 +61,7 @@ class GroupCommit:
                 if not turn.over:
                     self._commit(turn)
         finally:
+            # Also after an interruption: this caller will not send, so no later transaction may write for it.
             turn.over = True
         if turn.error is not None:
             raise self._own_error(turn.error) from turn.error
@@ -78,6 +79,7 @@ class GroupCommit:
                 self._commit_alone(mine)
 
     def _gather(self, mine: _Turn[Any]) -> list[_Turn[Any]]:
+        # Not from the queue alone: a thread that took this turn along may have failed, and then it is queued no more.
         turns = [mine]
         while self._waiting and len(turns) < MOST:
             turn = self._waiting.popleft()
@@ -102,6 +104,7 @@ class GroupCommit:
 
     def _transact(self, turns: list[_Turn[Any]]) -> None:
         works = [turn.work for turn in turns]
+        # All share one commit. FULL costs it 0.25 ms instead of 0.016, so it is paid only if one of them needs it.
         results = self.session.transact(works, durable=any(turn.durable for turn in turns))
         for turn, result in zip(turns, results, strict=True):
             turn.result, turn.over = result, True

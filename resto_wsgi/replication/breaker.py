@@ -53,8 +53,10 @@ def failure(delivery: Delivery, error: DeliveryError, now: float, chance: Chance
     if error.permanent:
         attempts = delivery.attempts if delivery.parked else 0  # those before it was parked were no refusals
         first, cap = (PARKED_OURS, PARKED) if error.ours else (PARKED, PARKED_CAP)
+        # 2 ** 11 is beyond both caps. Without that bound, a float overflows after some 1,000 attempts.
         pause = min(first * 2 ** min(attempts, 11), cap)
     else:
+        # Retry-After can only lengthen a pause: "0" must not make us come back in a tight loop.
         pause = max(_pause(delivery.attempts + 1, chance), _asked(error))
     unsure_until = now + LATEST if may_come_late(error) else 0.0
     return Failure(delivery, now + pause, error.reason, error.status, error.permanent, unsure_until)
@@ -76,11 +78,13 @@ def after_failure(
         failures = state.failures + 1
         return _changed(state, "down", failures, now, now + _pause(failures, chance), error.reason)
     if error.status in WRITES_REFUSED and error.permanent:
+        # There is no pause: each delivery is parked by itself, and readers need not wait for this host.
         return _changed(state, "read-only", 0, now, 0.0, error.reason)
     if error.permanent:  # it refuses this name, which is an answer
         return _changed(state, "up" if state.state == "down" else state.state, 0, now, 0.0, error.reason)
     failures = state.failures + 1
     if error.status not in HOST_WIDE:
+        # The cause may be the name: if a parent folder of it is a file, nginx answers 500 and lighttpd 409.
         pause = max(BREATH if failures >= PATIENCE else 0.0, _asked(error))
         seen = "up" if state.state == "down" else state.state
         return _changed(state, seen, failures, now, now + pause if pause else 0.0, error.reason)
@@ -118,6 +122,7 @@ def _changed(state: HostState, seen: str, failures: int, now: float, retry_at: f
 
 
 def _pause(failures: int, chance: Chance) -> float:
+    # Chance only shortens, by half at most, so that CAP stays a cap. The exponent is bounded, or a float overflows.
     return float(min(CAP, BASE * 2 ** min(failures - 1, 10)) * (0.5 + chance() / 2))
 
 

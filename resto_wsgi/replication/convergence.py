@@ -103,6 +103,7 @@ class Convergence:
         failed: list[Failure] = []
         news: dict[Host, HostState] = {}
         for host, delivery, error, _ in attempts:
+            # What an earlier attempt of this batch told comes first: three answers of 503 in it are three in a row.
             known = news.get(host) or states.get(host)
             if error is None:
                 done += [delivery] if delivery else []
@@ -153,6 +154,7 @@ class Convergence:
                 if not again:
                     break
                 for each in again:
+                    # Before the next round: if that fails, the host still holds what this one sent.
                     each.carried = True
                 again = self._round(_Round(again), at_once, batch.along)
             for each in again:
@@ -205,6 +207,7 @@ class Convergence:
                     changed[name] = error
             found = changed[name]
             if isinstance(found, MediaRootError):
+                # Not as untouched: the host may have what was sent, although the master cannot be looked at now.
                 each.end(our_fault(each.delivery.host, name, found))
             elif found:
                 again.append(each)
@@ -333,6 +336,7 @@ class _Round:
         """Note how one delivery ended; see ``fanout.Ended``."""
         each = self.tasks[task]
         each.value = value
+        # From VERSION_MAX on it stays an error: to go above it would lift the versions of all later names, too.
         if error is not None and error.outdone_by is not None and error.outdone_by < VERSION_MAX:
             self.outdone.append((each, error.outdone_by))
             error = None
@@ -346,6 +350,7 @@ class _Round:
             self.stopped = True
         self._left[task.name] -= 1
         if not self._left[task.name] and task.master is not None:
+            # No host needs it any more. Else a long round would keep a descriptor open for each of its names.
             task.master.file.close()
 
     def __enter__(self) -> None:

@@ -100,6 +100,7 @@ class Fanout:
     def _submit(self, host: Host, work: Callable[[], None]) -> None:
         """Have a thread of the host do the work; do it here if none can start: too many run, or the program ends."""
         own = self._threads.get()
+        # Two callers may both make an executor here, and both use the first. The other has started no thread yet.
         threads = own.get(host) or own.setdefault(host, ThreadPoolExecutor(THREADS, f"resto {host.label}"))
         try:
             threads.submit(work)
@@ -162,9 +163,11 @@ class _Run:
         """Abandon what is driven, have the threads end what they have begun, and wait for that despite interrupts."""
         for job in self._driven:
             job.abandon()
+        # What can still be cancelled has not begun, and ``_Once`` does not begin it afterwards.
         begun = {future: job for future, job in self._in_threads.items() if not future.cancel()}
         for job in begun.values():
             job.interrupt()
+        # A second interruption must not end this wait: the caller would go on while a host still takes the file.
         while not all(future.done() for future in begun):
             with contextlib.suppress(BaseException):
                 wait(begun)

@@ -74,6 +74,7 @@ class Lane:
         """
         now = self._clock()
         next_due = self._outbox.next_due(self.host)
+        # Before any name is looked at: while the disk is away, a batch would be claimed only to fail.
         self._media_root.check_here()
         state = self._outbox.host_states().get(self.host)
         if state is not None and breaker.is_paused(state, now):
@@ -118,9 +119,11 @@ class Lane:
     def _next(self, now: float) -> tuple[list[str], bool]:
         """Return the names of the next batch, and whether large ones were left to their own lane."""
         limit = self._size + len(self.large)
+        # One more than the batch can have: only that one tells whether there is a backlog.
         due = self._outbox.due(self.host, now, limit + 1, latest=self._latest_first)
         if self._latest_first and len(due) <= limit:
             due.reverse()  # no backlog: all of it is in this batch
+        # The two ends take turns: new uploads do not wait for a backlog, and it does not wait for them.
         self._latest_first = not self._latest_first
         names = [name for name in due if name not in self.large][: self._size]
         large = [name for name in names if self._bytes_of(name) > BULK]
@@ -160,6 +163,7 @@ class Lane:
             """Return False if the host fails, or after SLOW: the names are locked, and whoever stops us waits."""
             return (error is None or error.permanent or error.ours) and self._clock() - began <= SLOW
 
+        # Claimed only under the locks: a request may have settled some of these names since they were found due.
         claimed = self._outbox.claim(self.host, names)
         for attempt in self._convergence.deliver(Batch.of_host(claimed, AT_ONCE, go_on)):
             if attempt.error is not None:
@@ -200,11 +204,13 @@ class Large:
 
     def step(self) -> float:
         """Deliver one large file; return and raise what ``Lane.step`` does."""
+        # A copy, because the thread of ``lane`` may add a name now: a dict that grows breaks its iterator.
         name = next(iter(list(self._names)), None)
         if name is None or not self._lane.may_send():
             return IDLE
         try:
             self._lane.deliver([name])
         finally:
+            # Also if it failed: the outbox still has it, and it is met again when it is due.
             self._names.pop(name, None)
         return 0.0

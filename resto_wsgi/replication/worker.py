@@ -61,6 +61,7 @@ class Worker:
         if self._begun or not self._lanes or not (self._background or anyway):
             return
         with no_fork():  # so that a child does not inherit a start half done
+            # Looked at again, now that no other thread is here: two requests may both have passed the look above.
             if self._begun:
                 return
             stopping = threading.Event()
@@ -71,6 +72,7 @@ class Worker:
             except RuntimeError as error:  # too many threads, or the program is ending: a save must not fail for it
                 log.warning("worker: not started, tried again later: %s", error)
                 return
+            # Only now: a thread that could not start must not count as begun, or nobody would try again.
             self._stopping, self._wakes, self._thread, self._process = stopping, wakes, thread, this_process()
             _at_exit.add(self)
 
@@ -125,6 +127,7 @@ class Worker:
             except Exception:
                 log.exception("worker: housekeeping failed")
             stopping.wait(HOUSEKEEPING)
+        # The lock is released after this: a lane that still ran would deliver beside those of the next leader.
         for thread in threads.values():
             thread.join()
 
@@ -165,6 +168,7 @@ class Worker:
                 other.set()
             if pause > 0 and not stopping.is_set():
                 wake.wait(pause)
+                # Before the next look, never after it: what is recorded during that look must wake this lane again.
                 wake.clear()
 
 
@@ -186,6 +190,7 @@ class Reporter:
 
 
 def _stop_all() -> None:
+    # One deadline for all workers, so that several replicators do not multiply AT_EXIT.
     deadline = time.monotonic() + AT_EXIT
     for worker in list(_at_exit):
         worker.stop(max(0.0, deadline - time.monotonic()))
