@@ -22,6 +22,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from resto_wsgi.outbox.rows import WATCHED
+from resto_wsgi.replication.on_master import PROBE
 
 from .bodies import TORN, identify
 from .ledger import Effect, Ledger
@@ -82,11 +83,11 @@ def judge(
 
 
 def read_root(root: str) -> dict[str, str]:
-    """Return the id of the content, or TORN, of every file under ``root``, our own folder left out."""
+    """Return the id of the content, or TORN, of every file under ``root``, our own folder and probes left out."""
     found = {}
     for name in _files(root):
         path = os.path.join(root, name)
-        if not os.path.islink(path):  # what it leads to is no file of this root
+        if not name.startswith(PROBE) and not os.path.islink(path):  # what it leads to is no file of this root
             with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
                 found[name] = identify(file.read())
     return found
