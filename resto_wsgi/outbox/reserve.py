@@ -93,11 +93,11 @@ class Reserve:
 
     def room(self, connection: Connection, leaving: int) -> Iterator[bool]:
         """Yield True each time that there is more room than before, until there is no more to be made."""
-        if self._is_used(connection):
-            if self._make_whole(connection):
-                yield True
-            elif leaving >= SAVE:
+        # For a save alone: to make it whole takes of the log, and if somebody takes the space meanwhile, all of it.
+        if leaving >= SAVE and self._is_used(connection):
+            if not self._make_whole(connection):
                 return
+            yield True
         while self._grow(connection):
             yield True
         self.empty_log(connection)

@@ -13,7 +13,6 @@ import signal
 import sqlite3
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from outboxes import HOST, NOW, OTHER, Clock, command, mounted, record, run, sou
 from resto_wsgi.errors import OutboxError
 from resto_wsgi.hosts import Host
 from resto_wsgi.outbox import reserve
-from resto_wsgi.outbox.outbox import Delivery, Failure, Outbox
+from resto_wsgi.outbox.outbox import Failure, Outbox
 
 THIRD = Host.of("http://c/media")
 HOSTS = [HOST, OTHER, THIRD]
@@ -201,17 +200,6 @@ def test_what_settlements_free_makes_it_whole_too(small: Outbox, disk: Path) -> 
     assert has_no_holes(path)
 
 
-def settle_at_last(outbox: Outbox, claimed: list[Delivery]) -> None:
-    """Settle as a lane does, which tries again if there is no space for a moment; 10 s are long enough."""
-    ends = time.monotonic() + 10
-    while True:
-        try:
-            return outbox.settle(claimed)
-        except OutboxError as error:  # noqa: PERF203 - what failed is tried again
-            if not error.full or time.monotonic() > ends:
-                raise
-
-
 def test_nobody_else_can_take_it(small: Outbox, disk: Path) -> None:
     """A program that takes each byte as soon as it is free, as uploads do on a disk that they share with the outbox."""
     filler, over = use_up(disk), threading.Event()
@@ -227,7 +215,7 @@ def test_nobody_else_can_take_it(small: Outbox, disk: Path) -> None:
     try:
         for number in range(PROMISED):
             delete(small, f"{number}")
-            settle_at_last(small, small.claim(HOST, [f"{number}"]))
+            small.settle(small.claim(HOST, [f"{number}"]))
     finally:
         over.set()
         thread.join()
